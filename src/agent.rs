@@ -1,0 +1,1 @@
+//! The agent service: an HTTP API around the `claude` CLI, inside the agent container.

@@ -1,0 +1,3 @@
+//! Entry point of `covibes-agent`; everything is in `covibes::agent`.
+
+fn main() {}

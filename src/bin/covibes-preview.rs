@@ -1,0 +1,3 @@
+//! Entry point of `covibes-preview`; everything is in `covibes::preview`.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Entry point of `covibes-sync`; everything is in `covibes::sync`.
+
+fn main() {}

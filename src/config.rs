@@ -1,0 +1,1 @@
+//! Floor 1: merges spec, findings, project file and host policy into a plan; renders compose.

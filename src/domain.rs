@@ -1,0 +1,1 @@
+//! Floor 0: the pure words of Covibes. No effect, no JSON, no clock.

@@ -1,0 +1,3 @@
+//! Entry point of `covibes`; everything is in `covibes::app`.
+
+fn main() {}

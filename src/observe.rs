@@ -1,0 +1,1 @@
+//! Typed events that write a log line and move a metric together.

@@ -1,0 +1,1 @@
+//! Floor 3: the runner, the six steps, undo and convergence.

@@ -1,0 +1,1 @@
+//! The sync service: Git operations on the workspace, inside the sync container.

@@ -1,0 +1,1 @@
+//! Floor 1: the only place that knows the JSON of jobs and events.

@@ -1,0 +1,1 @@
+//! Floor 5: dispatcher, mailbox, lanes, monitor, reaper, capacity.
