@@ -1,1 +1,15 @@
 //! Floor 0: the pure words of Covibes. No effect, no JSON, no clock.
+//!
+//! Everything here is plain data with one parsing door per type, so that a
+//! value that exists is a value that was checked.
+
+pub mod event;
+pub mod failure;
+pub mod ids;
+pub mod job;
+pub mod limits;
+pub mod names;
+pub mod plan;
+pub mod record;
+pub mod spec;
+pub mod step;

@@ -1,1 +1,11 @@
 //! Floor 2: the traits through which everything else asks the world.
+//!
+//! Nothing above `adapters` touches Docker, the broker, the file system, the
+//! clock or the network but through these.
+
+pub mod clock;
+pub mod engine;
+pub mod host;
+pub mod messages;
+pub mod probe;
+pub mod records;

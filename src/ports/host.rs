@@ -1,0 +1,144 @@
+//! Effects on the Docker host itself: directories, firewall, traffic control,
+//! loop mounts. What a host denies is a finding, not a failure.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+
+use crate::domain::failure::Failure;
+
+/// Something the host cannot do, for `doctor` and the log.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// A short stable name: `loop_mount`, `traffic_control`, ...
+    pub subject: &'static str,
+    /// What is missing and what it means.
+    pub message: String,
+}
+
+/// What a host has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostResources {
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// CPUs.
+    pub cpus: f64,
+    /// Share of the disk below the workspaces that is used, 0..1.
+    pub disk_used: f64,
+    /// Bytes free there.
+    pub disk_available_bytes: u64,
+}
+
+/// The state of a workspace directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkspaceDir {
+    /// It was made just now.
+    Created,
+    /// Covibes made it earlier.
+    Ours,
+}
+
+/// Rules for the team bridges of all instances on the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostRules {
+    /// Addresses of the host's DNS resolvers.
+    pub resolvers: BTreeSet<IpAddr>,
+    /// Private networks that previews may reach all the same.
+    pub allow_private: Vec<ipnet::IpNet>,
+}
+
+/// The Docker host.
+#[async_trait]
+pub trait Host: Send + Sync {
+    /// What the host has.
+    async fn resources(&self) -> Result<HostResources, Failure>;
+
+    /// The MTU of the uplink.
+    async fn uplink_mtu(&self) -> u32;
+
+    /// The block device that holds `path`, for disk limits.
+    async fn block_device(&self, path: &Path) -> Option<PathBuf>;
+
+    /// Makes a directory owned by `uid:gid` with mode 755 below one of
+    /// Covibes' own roots, and its parents as root. What exists stays.
+    async fn ensure_dir(&self, path: &Path, uid: u32, gid: u32) -> Result<(), Failure>;
+
+    /// Makes a workspace directory and its marker outside of it.
+    ///
+    /// # Errors
+    /// `workspace.foreign` if the directory is there without the marker.
+    async fn ensure_workspace(
+        &self,
+        path: &Path,
+        uid: u32,
+        gid: u32,
+    ) -> Result<WorkspaceDir, Failure>;
+
+    /// Gives every entry below a directory to `uid:gid`, following no link.
+    async fn chown_tree(&self, path: &Path, uid: u32, gid: u32) -> Result<(), Failure>;
+
+    /// Makes an empty directory `relative` below the workspace for a mount
+    /// point, touching nothing through links. `true` if it made one.
+    async fn ensure_mount_point(
+        &self,
+        workspace: &Path,
+        relative: &str,
+        uid: u32,
+        gid: u32,
+    ) -> Result<bool, Failure>;
+
+    /// Removes a mount point if it is an empty directory.
+    async fn remove_mount_point(&self, workspace: &Path, relative: &str);
+
+    /// Whether a path exists, following no link.
+    async fn exists(&self, path: &Path) -> bool;
+
+    /// The owner of a directory.
+    async fn owner(&self, path: &Path) -> Result<(u32, u32), Failure>;
+
+    /// Removes a directory tree that Covibes made, bounded in open files,
+    /// and its marker. Gone already is done.
+    async fn remove_tree(&self, path: &Path) -> Result<(), Failure>;
+
+    /// Puts `from` in the place of `to`, both below Covibes' own roots.
+    async fn swap_dir(&self, from: &Path, to: &Path) -> Result<(), Failure>;
+
+    /// Writes a small file atomically with mode `mode`, owned by `uid`.
+    async fn write_file(
+        &self,
+        path: &Path,
+        content: &[u8],
+        mode: u32,
+        uid: u32,
+    ) -> Result<(), Failure>;
+
+    /// Reads a small file of Covibes' own; `None` if there is none.
+    async fn read_file(&self, path: &Path) -> Result<Option<Vec<u8>>, Failure>;
+
+    /// Makes `path` a file system of `bytes` of its own, in a loop mount.
+    /// Returns a finding where the host cannot.
+    async fn ensure_sized_dir(
+        &self,
+        path: &Path,
+        bytes: u64,
+        uid: u32,
+        gid: u32,
+    ) -> Result<Option<Finding>, Failure>;
+
+    /// Sets the firewall rules for team bridges; says what the host cannot.
+    async fn ensure_rules(&self, rules: &HostRules) -> Result<Vec<Finding>, Failure>;
+
+    /// Limits a container's network in both directions by its main process.
+    async fn limit_network(&self, pid: u32, bits_per_second: u64) -> Option<Finding>;
+
+    /// Resolves a host name with the host's resolver.
+    async fn resolve(&self, name: &str) -> Vec<IpAddr>;
+
+    /// The host's DNS resolvers.
+    async fn resolvers(&self) -> BTreeSet<IpAddr>;
+
+    /// Whether a TCP port of the host's loopback is free.
+    async fn port_is_free(&self, ip: IpAddr, port: u16) -> bool;
+}

@@ -1,0 +1,21 @@
+//! The worker's durable state: one record per team.
+
+use async_trait::async_trait;
+
+use crate::domain::failure::Failure;
+use crate::domain::ids::TeamId;
+use crate::domain::record::TeamRecord;
+
+/// Keeps records.
+#[async_trait]
+pub trait Records: Send + Sync {
+    /// Reads a team's record; `None` if there is none. A torn or foreign file
+    /// is set aside, reported, and counts as none.
+    async fn load(&self, team: &TeamId) -> Result<Option<TeamRecord>, Failure>;
+
+    /// Writes a record atomically; resolves when it is on disk.
+    async fn save(&self, record: &TeamRecord) -> Result<(), Failure>;
+
+    /// Every team with a record.
+    async fn teams(&self) -> Result<Vec<TeamId>, Failure>;
+}
