@@ -1,1 +1,6 @@
 //! Floor 4: the ports' real implementations.
+
+pub mod docker;
+pub mod host;
+pub mod probe;
+pub mod system;

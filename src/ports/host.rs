@@ -38,6 +38,9 @@ pub enum WorkspaceDir {
     Created,
     /// Covibes made it earlier.
     Ours,
+    /// Somebody else made it: it may be used if the spec says local, and is
+    /// never deleted.
+    Foreign,
 }
 
 /// Rules for the team bridges of all instances on the host.
@@ -65,10 +68,8 @@ pub trait Host: Send + Sync {
     /// Covibes' own roots, and its parents as root. What exists stays.
     async fn ensure_dir(&self, path: &Path, uid: u32, gid: u32) -> Result<(), Failure>;
 
-    /// Makes a workspace directory and its marker outside of it.
-    ///
-    /// # Errors
-    /// `workspace.foreign` if the directory is there without the marker.
+    /// Makes a workspace directory and, outside of it, the marker that says
+    /// Covibes did.
     async fn ensure_workspace(
         &self,
         path: &Path,
@@ -89,8 +90,12 @@ pub trait Host: Send + Sync {
         gid: u32,
     ) -> Result<bool, Failure>;
 
-    /// Removes a mount point if it is an empty directory.
+    /// Removes a mount point if it is an empty directory or a link that Covibes made.
     async fn remove_mount_point(&self, workspace: &Path, relative: &str);
+
+    /// Makes a link `relative` below the workspace to `target` inside the
+    /// containers, unless something is there. `true` if it made one.
+    async fn ensure_link(&self, workspace: &Path, relative: &str, target: &str) -> bool;
 
     /// Whether a path exists, following no link.
     async fn exists(&self, path: &Path) -> bool;

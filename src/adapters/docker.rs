@@ -1,0 +1,405 @@
+//! The Docker Engine through bollard: the only place that knows it.
+//!
+//! Every call is bounded in time here, so that a hung daemon becomes an error
+//! and not a stuck step. Names reach request paths only as the checked
+//! newtypes of `domain::names`, because bollard does not escape them.
+
+mod create;
+mod map;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::query_parameters as query;
+use bollard::{API_DEFAULT_VERSION, Docker, body_full};
+use futures::StreamExt;
+
+use crate::domain::names::{ContainerName, ImageRef, NetworkName, VolumeName};
+use crate::domain::plan::{ContainerPlan, NetworkPlan, VolumePlan};
+use crate::ports::engine::{
+    ContainerState, Engine, EngineError, EngineVersion, Filter, ImageBuild, Observed,
+    ObservedNetwork, OnLine, label,
+};
+use map::{already, error, is_not_found};
+
+/// Most calls answer within a second; a loaded daemon has been seen to take
+/// ten for a network.
+const CALL_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A start that has to wait for many others: 13 s were measured for 20 at once.
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// An Engine on a unix socket.
+#[derive(Debug, Clone)]
+pub struct DockerEngine {
+    docker: Docker,
+    /// The block device of the host's data, for disk limits.
+    disk_device: Option<String>,
+}
+
+impl DockerEngine {
+    /// Uses the daemon behind `socket`, a path. Connects on first use.
+    ///
+    /// # Errors
+    /// The path cannot be a socket.
+    pub fn new(socket: &str, disk_device: Option<String>) -> Result<Self, EngineError> {
+        let docker = Docker::connect_with_unix(socket, 120, API_DEFAULT_VERSION)
+            .map_err(|e| error(e, "the daemon"))?;
+        Ok(Self { docker, disk_device })
+    }
+
+    async fn call<T>(
+        &self,
+        what: &str,
+        time_max: Duration,
+        future: impl Future<Output = Result<T, bollard::errors::Error>> + Send,
+    ) -> Result<T, EngineError> {
+        match tokio::time::timeout(time_max, future).await {
+            Ok(result) => result.map_err(|e| error(e, what)),
+            Err(elapsed) => Err(EngineError::Unreachable { source: Box::new(elapsed) }),
+        }
+    }
+
+    async fn networks(
+        &self,
+        filters: Option<HashMap<String, Vec<String>>>,
+    ) -> Result<Vec<ObservedNetwork>, EngineError> {
+        let options = query::ListNetworksOptions { filters };
+        let list =
+            self.call("networks", CALL_TIME_MAX, self.docker.list_networks(Some(options))).await?;
+        Ok(list.into_iter().filter_map(map::network).collect())
+    }
+}
+
+fn label_filters(filter: &Filter) -> HashMap<String, Vec<String>> {
+    let mut labels = vec![format!("{}={}", label::INSTANCE, filter.instance)];
+    if let Some(team) = &filter.team {
+        labels.push(format!("{}={team}", label::TEAM));
+    }
+    HashMap::from([("label".to_owned(), labels)])
+}
+
+#[async_trait]
+impl Engine for DockerEngine {
+    async fn version(&self) -> Result<EngineVersion, EngineError> {
+        let version = self.call("version", CALL_TIME_MAX, self.docker.version()).await?;
+        Ok(EngineVersion {
+            version: version.version.unwrap_or_default(),
+            api: version.api_version.unwrap_or_default(),
+        })
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Observed, EngineError> {
+        let filters = label_filters(filter);
+        let containers = query::ListContainersOptions {
+            all: true,
+            filters: Some(filters.clone()),
+            ..Default::default()
+        };
+        let volumes = query::ListVolumesOptions { filters: Some(filters.clone()) };
+        // One after the other: each takes a few milliseconds, and a daemon
+        // that hangs is met once.
+        let containers = self
+            .call("containers", CALL_TIME_MAX, self.docker.list_containers(Some(containers)))
+            .await?;
+        let networks = self.networks(Some(filters)).await?;
+        let volumes =
+            self.call("volumes", CALL_TIME_MAX, self.docker.list_volumes(Some(volumes))).await?;
+        Ok(Observed {
+            containers: containers.into_iter().filter_map(map::container).collect(),
+            networks,
+            volumes: volumes
+                .volumes
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(map::volume)
+                .collect(),
+        })
+    }
+
+    async fn all_networks(&self) -> Result<Vec<ObservedNetwork>, EngineError> {
+        self.networks(None).await
+    }
+
+    async fn create_network(&self, plan: &NetworkPlan) -> Result<(), EngineError> {
+        let what = plan.name.as_str();
+        // Docker allows two networks of one name, so look first; the lane is
+        // alone with its team.
+        let existing = self
+            .networks(Some(HashMap::from([("name".to_owned(), vec![format!("^{what}$")])])))
+            .await?;
+        if let Some(found) = existing.iter().find(|n| n.name == plan.name) {
+            return if map::owned(&found.labels, &plan.owner) && found.subnets.contains(&plan.subnet)
+            {
+                Ok(())
+            } else {
+                Err(EngineError::Conflict { what: format!("network {what}") })
+            };
+        }
+        let request = create::network_request(plan);
+        self.call(what, CALL_TIME_MAX, self.docker.create_network(request)).await?;
+        Ok(())
+    }
+
+    async fn remove_network(&self, name: &NetworkName) -> Result<(), EngineError> {
+        let result =
+            self.call(name.as_str(), CALL_TIME_MAX, self.docker.remove_network(name.as_str()));
+        already(result.await, &[404])
+    }
+
+    async fn create_volume(&self, plan: &VolumePlan) -> Result<(), EngineError> {
+        let what = plan.name.as_str();
+        // Creating one that exists answers 201 and keeps the old options.
+        match self.call(what, CALL_TIME_MAX, self.docker.inspect_volume(what)).await {
+            Ok(found) => {
+                let same = create::volume_options(&plan.source) == found.options
+                    && map::owned(&found.labels.clone().into_iter().collect(), &plan.owner);
+                return if same {
+                    Ok(())
+                } else {
+                    Err(EngineError::Conflict { what: format!("volume {what}") })
+                };
+            }
+            Err(e) if is_not_found(&e) => {}
+            Err(e) => return Err(e),
+        }
+        let request = create::volume_request(plan);
+        self.call(what, CALL_TIME_MAX, self.docker.create_volume(request)).await?;
+        Ok(())
+    }
+
+    async fn remove_volume(&self, name: &VolumeName) -> Result<(), EngineError> {
+        let options = None::<query::RemoveVolumeOptions>;
+        let result = self.call(
+            name.as_str(),
+            CALL_TIME_MAX,
+            self.docker.remove_volume(name.as_str(), options),
+        );
+        already(result.await, &[404])
+    }
+
+    async fn create_container(
+        &self,
+        plan: &ContainerPlan,
+        config_hash: &str,
+    ) -> Result<(), EngineError> {
+        let options = query::CreateContainerOptions {
+            name: Some(plan.name.as_str().to_owned()),
+            ..Default::default()
+        };
+        let body = create::container_body(plan, config_hash, self.disk_device.as_deref());
+        self.call(
+            plan.name.as_str(),
+            CALL_TIME_MAX,
+            self.docker.create_container(Some(options), body),
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn start_container(&self, name: &ContainerName) -> Result<(), EngineError> {
+        let options = None::<query::StartContainerOptions>;
+        let result = self.call(
+            name.as_str(),
+            START_TIME_MAX,
+            self.docker.start_container(name.as_str(), options),
+        );
+        already(result.await, &[304])
+    }
+
+    async fn stop_container(
+        &self,
+        name: &ContainerName,
+        grace: Duration,
+    ) -> Result<(), EngineError> {
+        let options = query::StopContainerOptions {
+            t: Some(i32::try_from(grace.as_secs()).unwrap_or(i32::MAX)),
+            ..Default::default()
+        };
+        let result = self.call(
+            name.as_str(),
+            grace + CALL_TIME_MAX,
+            self.docker.stop_container(name.as_str(), Some(options)),
+        );
+        already(result.await, &[304, 404])
+    }
+
+    async fn restart_container(
+        &self,
+        name: &ContainerName,
+        grace: Duration,
+    ) -> Result<(), EngineError> {
+        let options = query::RestartContainerOptions {
+            t: Some(i32::try_from(grace.as_secs()).unwrap_or(i32::MAX)),
+            ..Default::default()
+        };
+        self.call(
+            name.as_str(),
+            grace + START_TIME_MAX,
+            self.docker.restart_container(name.as_str(), Some(options)),
+        )
+        .await
+    }
+
+    async fn hangup_container(&self, name: &ContainerName) -> Result<(), EngineError> {
+        let options = query::KillContainerOptions { signal: "SIGHUP".to_owned() };
+        self.call(
+            name.as_str(),
+            CALL_TIME_MAX,
+            self.docker.kill_container(name.as_str(), Some(options)),
+        )
+        .await
+    }
+
+    async fn rename_container(
+        &self,
+        name: &ContainerName,
+        to: &ContainerName,
+    ) -> Result<(), EngineError> {
+        let options = query::RenameContainerOptions { name: to.as_str().to_owned() };
+        self.call(
+            name.as_str(),
+            CALL_TIME_MAX,
+            self.docker.rename_container(name.as_str(), options),
+        )
+        .await
+    }
+
+    async fn remove_container(&self, name: &ContainerName) -> Result<(), EngineError> {
+        let options = query::RemoveContainerOptions { force: true, v: true, ..Default::default() };
+        let result = self.call(
+            name.as_str(),
+            START_TIME_MAX,
+            self.docker.remove_container(name.as_str(), Some(options)),
+        );
+        // 409: a removal is already in progress.
+        already(result.await, &[404, 409])
+    }
+
+    async fn inspect_container(
+        &self,
+        name: &ContainerName,
+    ) -> Result<Option<ContainerState>, EngineError> {
+        let options = None::<query::InspectContainerOptions>;
+        let result = self
+            .call(
+                name.as_str(),
+                CALL_TIME_MAX,
+                self.docker.inspect_container(name.as_str(), options),
+            )
+            .await;
+        match result {
+            Ok(found) => Ok(Some(map::container_state(found))),
+            Err(e) if is_not_found(&e) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn wait_container(
+        &self,
+        name: &ContainerName,
+        on_line: OnLine<'_>,
+    ) -> Result<i64, EngineError> {
+        let options =
+            query::LogsOptions { follow: true, stdout: true, stderr: true, ..Default::default() };
+        let mut lines = map::Lines::default();
+        let mut logs = std::pin::pin!(self.docker.logs(name.as_str(), Some(options)));
+        while let Some(chunk) = logs.next().await {
+            let chunk = chunk.map_err(|e| error(e, name.as_str()))?;
+            lines.push(&chunk.into_bytes(), on_line);
+        }
+        lines.finish(on_line);
+        let options = None::<query::WaitContainerOptions>;
+        let mut wait = std::pin::pin!(self.docker.wait_container(name.as_str(), options));
+        match tokio::time::timeout(CALL_TIME_MAX, wait.next()).await {
+            Ok(Some(Ok(answer))) => Ok(answer.status_code),
+            Ok(Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. }))) => {
+                Ok(code)
+            }
+            Ok(Some(Err(e))) => Err(error(e, name.as_str())),
+            Ok(None) => Err(EngineError::NotFound { what: name.to_string() }),
+            Err(elapsed) => Err(EngineError::Unreachable { source: Box::new(elapsed) }),
+        }
+    }
+
+    async fn log_tail(
+        &self,
+        name: &ContainerName,
+        lines: usize,
+    ) -> Result<Vec<String>, EngineError> {
+        let options = query::LogsOptions {
+            stdout: true,
+            stderr: true,
+            tail: lines.to_string(),
+            ..Default::default()
+        };
+        let collect = async {
+            let out = std::sync::Mutex::new(Vec::new());
+            let on_line = |line: &str| {
+                if let Ok(mut out) = out.lock() {
+                    out.push(line.to_owned());
+                }
+            };
+            let mut splitter = map::Lines::default();
+            let mut logs = std::pin::pin!(self.docker.logs(name.as_str(), Some(options)));
+            while let Some(chunk) = logs.next().await {
+                splitter.push(&chunk?.into_bytes(), &on_line);
+            }
+            splitter.finish(&on_line);
+            Ok(out.into_inner().unwrap_or_default())
+        };
+        self.call(name.as_str(), CALL_TIME_MAX, collect).await
+    }
+
+    async fn image_exists(&self, image: &ImageRef) -> Result<bool, EngineError> {
+        match self
+            .call(image.as_str(), CALL_TIME_MAX, self.docker.inspect_image(image.as_str()))
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(e) if is_not_found(&e) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn build_image(
+        &self,
+        build: &ImageBuild,
+        on_line: OnLine<'_>,
+    ) -> Result<(), EngineError> {
+        let context = create::context_tar(&build.files)?;
+        let options = query::BuildImageOptions {
+            dockerfile: "Dockerfile".to_owned(),
+            t: Some(build.image.as_str().to_owned()),
+            rm: true,
+            // Without it a failed build leaves containers behind.
+            forcerm: true,
+            buildargs: Some(build.args.clone().into_iter().collect()),
+            labels: Some(build.labels.clone().into_iter().collect()),
+            ..Default::default()
+        };
+        let mut lines = map::Lines::default();
+        let mut stream =
+            std::pin::pin!(self.docker.build_image(options, None, Some(body_full(context.into()))));
+        while let Some(progress) = stream.next().await {
+            match progress {
+                Ok(info) => {
+                    if let Some(detail) = info.error_detail {
+                        return Err(EngineError::Build {
+                            message: detail.message.unwrap_or_default(),
+                        });
+                    }
+                    lines.push(info.stream.unwrap_or_default().as_bytes(), on_line);
+                }
+                Err(bollard::errors::Error::DockerStreamError { error }) => {
+                    return Err(EngineError::Build { message: error });
+                }
+                Err(e) => return Err(error(e, build.image.as_str())),
+            }
+        }
+        lines.finish(on_line);
+        Ok(())
+    }
+}
