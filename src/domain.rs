@@ -5,11 +5,13 @@
 
 pub mod event;
 pub mod failure;
+pub mod findings;
 pub mod ids;
 pub mod job;
 pub mod limits;
 pub mod names;
 pub mod plan;
 pub mod record;
+pub mod settings;
 pub mod spec;
 pub mod step;

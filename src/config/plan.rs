@@ -1,0 +1,594 @@
+//! Builds the plan: the one place that turns wishes into containers.
+//!
+//! Pure: the same input gives the same plan, so plans are compared, hashed and
+//! printed without touching Docker.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::layout::Layout;
+use crate::domain::findings::{Findings, Framework, Health, Language};
+use crate::domain::ids::{JobId, PartName, RunId, TeamId};
+use crate::domain::limits::{self, Limits};
+use crate::domain::names::{ImageRef, Names, VolumeName, host_label};
+use crate::domain::plan::{
+    AGENT_NETWORKS, ContainerPlan, InstallPlan, Mount, MountSource, NetworkChoice, NetworkPlan,
+    Owner, PREVIEW_NETWORKS, Plan, ProbeKind, Publish, Restart, Role, Tmpfs, VolumePlan,
+    VolumeSource, slot_subnet,
+};
+use crate::domain::settings::{PreviewEgress, Settings};
+use crate::domain::spec::{AgentSpec, PreviewSpec, Spec, WorkspaceSource};
+
+/// One preview with what was found out about it.
+#[derive(Debug, Clone)]
+pub struct PreviewInput {
+    /// What the spec asks for.
+    pub spec: PreviewSpec,
+    /// What the project is, the project file applied.
+    pub findings: Findings,
+    /// Where it runs.
+    pub image: ImageRef,
+    /// Whether it shows a worktree and not the workspace itself.
+    pub worktree: bool,
+    /// Digest of the manifests and lockfiles.
+    pub inputs_digest: String,
+    /// Limits that the project file lowers.
+    pub limits: crate::domain::spec::LimitsWish,
+}
+
+/// All that a plan depends on.
+#[derive(Debug, Clone)]
+pub struct PlanInput<'a> {
+    /// The operator's decisions.
+    pub settings: &'a Settings,
+    /// The team.
+    pub team: &'a TeamId,
+    /// What is asked for.
+    pub spec: &'a Spec,
+    /// Counts the accepted specs.
+    pub generation: u64,
+    /// The job; not part of any hash.
+    pub job: JobId,
+    /// The run; not part of any hash.
+    pub run: RunId,
+    /// Index of the team's /27s.
+    pub slot: u16,
+    /// Host ports by preview.
+    pub ports: &'a BTreeMap<PartName, u16>,
+    /// The uplink's MTU.
+    pub mtu: u32,
+    /// Numeric user and group of the containers.
+    pub owner: (u32, u32),
+    /// What is bound at `/workspace`.
+    pub workspace: &'a Path,
+    /// A directory that sync copies into the workspace, one way.
+    pub mirror_source: Option<&'a Path>,
+    /// The agent's image.
+    pub agent_image: &'a ImageRef,
+    /// The sync service's image.
+    pub sync_image: &'a ImageRef,
+    /// The previews.
+    pub previews: &'a [PreviewInput],
+}
+
+const MIB: u64 = 1 << 20;
+
+/// How long a container has to end by itself. Compose's own default.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+impl PlanInput<'_> {
+    fn owner(&self, role: Role, part: Option<&PartName>) -> Owner {
+        Owner {
+            instance: self.settings.instance.clone(),
+            team: Some(self.team.clone()),
+            role,
+            part: part.cloned(),
+            generation: self.generation,
+            job: Some(self.job),
+            run: Some(self.run),
+        }
+    }
+
+    fn names(&self) -> Names<'_> {
+        Names::new(&self.settings.instance, self.team)
+    }
+
+    fn layout(&self) -> Layout<'_> {
+        Layout::new(self.settings, self.team)
+    }
+
+    /// The proxy as containers on the agent network reach it: the gateway is
+    /// the first address of the /27.
+    fn proxy_url(&self, space: ipnet::Ipv4Net) -> String {
+        let gateway = slot_subnet(space, self.slot).hosts().next();
+        let gateway = gateway.unwrap_or(space.network());
+        format!("http://{gateway}:{}", limits::PROXY_PORT)
+    }
+
+    fn proxy_env(&self, space: ipnet::Ipv4Net) -> BTreeMap<String, String> {
+        let url = self.proxy_url(space);
+        let mut env = BTreeMap::new();
+        for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
+            env.insert(name.to_owned(), url.clone());
+        }
+        for name in ["NO_PROXY", "no_proxy"] {
+            env.insert(name.to_owned(), "localhost,127.0.0.1,::1".to_owned());
+        }
+        env
+    }
+
+    /// The workspace as the container of a preview sees it.
+    fn preview_root(preview: &PreviewInput) -> String {
+        if preview.worktree {
+            format!("/worktrees/{}", preview.spec.name)
+        } else {
+            "/workspace".to_owned()
+        }
+    }
+}
+
+fn below(root: &str, relative: &str) -> String {
+    if relative == "." { root.to_owned() } else { format!("{root}/{relative}") }
+}
+
+fn bind(source: PathBuf, target: impl Into<String>, read_only: bool) -> Mount {
+    Mount { source: MountSource::Bind(source), target: target.into(), read_only }
+}
+
+fn volume(name: &VolumeName, target: impl Into<String>, read_only: bool) -> Mount {
+    Mount { source: MountSource::Volume(name.clone()), target: target.into(), read_only }
+}
+
+fn tmpfs(target: &str, mebibytes: u64, executable: bool) -> Tmpfs {
+    Tmpfs { target: target.to_owned(), bytes: mebibytes * MIB, executable }
+}
+
+/// Directories that a framework insists on writing into, below its app.
+#[must_use]
+pub fn framework_writables(framework: Framework) -> &'static [&'static str] {
+    match framework {
+        Framework::Nextjs => &[".next"],
+        Framework::Nuxt => &[".nuxt"],
+        Framework::Sveltekit => &[".svelte-kit"],
+        Framework::Astro => &[".astro"],
+        Framework::Angular => &[".angular"],
+        Framework::ReactRouter => &[".react-router"],
+        _ => &[],
+    }
+}
+
+/// Files that a framework insists on writing, below its app, and where in the
+/// cache they go: Django's default database.
+#[must_use]
+pub fn framework_links(framework: Framework) -> &'static [(&'static str, &'static str)] {
+    match framework {
+        Framework::Django => &[("db.sqlite3", "/app/.cache/db.sqlite3")],
+        _ => &[],
+    }
+}
+
+/// Resolves a team.
+#[must_use]
+pub fn build(input: &PlanInput<'_>) -> Plan {
+    let names = input.names();
+    let layout = input.layout();
+    let workspace = names.workspace_volume();
+    let mut volumes = vec![VolumePlan {
+        name: workspace.clone(),
+        owner: input.owner(Role::Sync, None),
+        source: VolumeSource::Bind(input.workspace.to_owned()),
+    }];
+    let networks = vec![
+        NetworkPlan {
+            name: names.agent_network(),
+            owner: input.owner(Role::Agent, None),
+            internal: true,
+            subnet: slot_subnet(AGENT_NETWORKS, input.slot),
+            bridge: format!("cvi-{}", input.slot),
+            mtu: input.mtu,
+        },
+        NetworkPlan {
+            name: names.preview_network(),
+            owner: input.owner(Role::Preview, None),
+            internal: false,
+            subnet: slot_subnet(PREVIEW_NETWORKS, input.slot),
+            bridge: format!("cvp-{}", input.slot),
+            mtu: input.mtu,
+        },
+    ];
+    let mut containers = vec![sync(input, &workspace)];
+    for spec in &input.spec.agents {
+        let name = names.agent_temp_volume(&spec.name);
+        volumes.push(VolumePlan {
+            name: name.clone(),
+            owner: input.owner(Role::Agent, Some(&spec.name)),
+            source: VolumeSource::Bind(layout.agent(&spec.name).join("temp")),
+        });
+        containers.push(agent(input, spec, &workspace, &name));
+    }
+    let mut installs = Vec::new();
+    let mut links = BTreeMap::new();
+    for preview in input.previews {
+        let name = &preview.spec.name;
+        let places = layout.preview(name);
+        for (volume, child) in [
+            (names.preview_cache_volume(name), "cache"),
+            (names.preview_modules_volume(name), "modules"),
+        ] {
+            volumes.push(VolumePlan {
+                name: volume,
+                owner: input.owner(Role::Preview, Some(name)),
+                source: VolumeSource::Bind(places.join(child)),
+            });
+        }
+        let install = install(input, preview, &workspace);
+        containers.push(self::preview(input, preview, &workspace, install.as_ref()));
+        installs.extend(install);
+        if let Some(port) = input.ports.get(name) {
+            let host = host_label(name, input.team);
+            links.insert(
+                name.clone(),
+                format!("http://{host}.{}:{port}", input.settings.preview_domain),
+            );
+        }
+    }
+    Plan {
+        instance: input.settings.instance.clone(),
+        team: input.team.clone(),
+        generation: input.generation,
+        networks,
+        volumes,
+        containers,
+        installs,
+        links,
+    }
+}
+
+fn sync(input: &PlanInput<'_>, workspace: &VolumeName) -> ContainerPlan {
+    let layout = input.layout();
+    let mut env = input.proxy_env(AGENT_NETWORKS);
+    env.extend([
+        ("HOME".to_owned(), "/home/sync".to_owned()),
+        ("COVIBES_TEAM".to_owned(), input.team.to_string()),
+        ("COVIBES_TOKEN_FILE".to_owned(), "/run/covibes/token".to_owned()),
+        (
+            "COVIBES_SYNC_INTERVAL_SECONDS".to_owned(),
+            input.spec.sync_interval.as_secs().max(1).to_string(),
+        ),
+    ]);
+    let mut mounts = vec![
+        volume(workspace, "/workspace", false),
+        bind(layout.worktrees(), "/worktrees", false),
+        bind(Layout::token_dir(&layout.sync()), "/run/covibes", true),
+    ];
+    if let WorkspaceSource::Git(git) = &input.spec.workspace {
+        env.insert("COVIBES_GIT_REMOTE".to_owned(), git.url.clone());
+        if let Some(reference) = &git.reference {
+            env.insert("COVIBES_GIT_REF".to_owned(), reference.clone());
+        }
+        if git.credentials.is_some() {
+            let key = format!("{GIT_CREDENTIALS}/key");
+            mounts.push(bind(layout.cache().join("git"), GIT_CREDENTIALS, true));
+            env.insert("COVIBES_GIT_KEY_FILE".to_owned(), key);
+            let known = format!("{GIT_CREDENTIALS}/known_hosts");
+            env.insert("COVIBES_KNOWN_HOSTS_FILE".to_owned(), known);
+        }
+    }
+    if let Some(source) = input.mirror_source {
+        mounts.push(bind(source.to_owned(), "/source", true));
+        env.insert("COVIBES_MIRROR_SOURCE".to_owned(), "/source".to_owned());
+    }
+    ContainerPlan {
+        name: input.names().container(Role::Sync, None),
+        owner: input.owner(Role::Sync, None),
+        image: input.sync_image.clone(),
+        user: input.owner,
+        command: vec!["/usr/local/bin/covibes-sync".to_owned()],
+        env,
+        working_dir: "/workspace".to_owned(),
+        hostname: "sync".to_owned(),
+        network: NetworkChoice::Team(input.names().agent_network()),
+        mounts,
+        tmpfs: vec![tmpfs("/tmp", 32, false), tmpfs("/run", 4, false), tmpfs("/home/sync", 8, false)],
+        limits: limits::SYNC,
+        publish: None,
+        probe: ProbeKind::Http { port: limits::SERVICE_PORT, path: "/health".to_owned() },
+        healthcheck: own_healthcheck("covibes-sync"),
+        restart: Restart::OnFailure,
+        stop_grace: STOP_GRACE,
+    }
+}
+
+/// Where a repository's key and known hosts are mounted.
+const GIT_CREDENTIALS: &str = "/run/covibes-git";
+
+fn own_healthcheck(binary: &str) -> Vec<String> {
+    vec![format!("/usr/local/bin/{binary}"), "--healthcheck".to_owned()]
+}
+
+fn agent(
+    input: &PlanInput<'_>,
+    spec: &AgentSpec,
+    workspace: &VolumeName,
+    temp: &VolumeName,
+) -> ContainerPlan {
+    let layout = input.layout();
+    let files = layout.agent(&spec.name);
+    let mut env = input.proxy_env(AGENT_NETWORKS);
+    env.extend(spec.env.clone());
+    env.extend([
+        ("HOME".to_owned(), "/home/claude".to_owned()),
+        ("COVIBES_TEAM".to_owned(), input.team.to_string()),
+        ("COVIBES_AGENT".to_owned(), spec.name.to_string()),
+        ("COVIBES_TOKEN_FILE".to_owned(), "/run/covibes/token".to_owned()),
+        ("COVIBES_SECRETS_DIR".to_owned(), "/run/secrets/covibes".to_owned()),
+    ]);
+    let mut mounts = vec![
+        volume(workspace, "/workspace", false),
+        bind(layout.worktrees(), "/worktrees", false),
+        volume(temp, "/tmp/agent", false),
+        bind(Layout::token_dir(&files), "/run/covibes", true),
+        bind(files.join("secrets"), "/run/secrets/covibes", true),
+    ];
+    if let WorkspaceSource::Git(git) = &input.spec.workspace
+        && git.credentials.is_some()
+    {
+        let key = layout.cache().join("git").join("key");
+        mounts.push(bind(key, "/home/claude/.ssh/id_rsa", true));
+    }
+    ContainerPlan {
+        name: input.names().container(Role::Agent, Some(&spec.name)),
+        owner: input.owner(Role::Agent, Some(&spec.name)),
+        image: input.agent_image.clone(),
+        user: input.owner,
+        command: vec!["/usr/local/bin/covibes-agent".to_owned()],
+        env,
+        working_dir: "/workspace".to_owned(),
+        hostname: spec.name.to_string(),
+        network: NetworkChoice::Team(input.names().agent_network()),
+        mounts,
+        // Agents build and run what they write, so /tmp and home are executable.
+        tmpfs: vec![
+            tmpfs("/tmp", 512, true),
+            tmpfs("/run", 16, false),
+            tmpfs("/home/claude", 512, true),
+        ],
+        limits: spec.limits.lower(limits::AGENT),
+        publish: None,
+        probe: ProbeKind::Http { port: limits::SERVICE_PORT, path: "/health".to_owned() },
+        healthcheck: own_healthcheck("covibes-agent"),
+        restart: Restart::OnFailure,
+        stop_grace: STOP_GRACE,
+    }
+}
+
+/// The port a preview's dev server gets when the project does not say.
+const PREVIEW_PORT_DEFAULT: u16 = 3000;
+
+/// Where a Python project's packages are: a virtual environment holds its own
+/// path, so it stands at the same one at install and at run time.
+const VENV: &str = "/app/venv";
+
+/// Where the installed modules stand for the app.
+fn modules_target(preview: &PreviewInput, app: &str) -> String {
+    match preview.findings.language {
+        Language::Python => VENV.to_owned(),
+        _ => format!("{app}/node_modules"),
+    }
+}
+
+fn runtime_env(preview: &PreviewInput) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::from(
+        [
+            ("HOME", "/home/preview"),
+            ("NODE_ENV", "development"),
+            ("BROWSER", "none"),
+            ("NEXT_TELEMETRY_DISABLED", "1"),
+            ("ASTRO_TELEMETRY_DISABLED", "1"),
+            ("NUXT_TELEMETRY_DISABLED", "1"),
+            ("NG_CLI_ANALYTICS", "false"),
+            ("PYTHONDONTWRITEBYTECODE", "1"),
+            ("PYTHONUNBUFFERED", "1"),
+            ("XDG_CACHE_HOME", "/app/.cache"),
+            ("NPM_CONFIG_CACHE", "/app/.cache/npm"),
+            ("PIP_CACHE_DIR", "/app/.cache/pip"),
+        ]
+        .map(|(k, v)| (k.to_owned(), v.to_owned())),
+    );
+    if preview.findings.language == Language::Python {
+        env.insert("VIRTUAL_ENV".to_owned(), VENV.to_owned());
+        let path = format!("{VENV}/bin:/usr/local/bin:/usr/bin:/bin");
+        env.insert("PATH".to_owned(), path);
+    }
+    env
+}
+
+fn preview(
+    input: &PlanInput<'_>,
+    preview: &PreviewInput,
+    workspace: &VolumeName,
+    install: Option<&InstallPlan>,
+) -> ContainerPlan {
+    let names = input.names();
+    let name = &preview.spec.name;
+    let findings = &preview.findings;
+    let root = PlanInput::preview_root(preview);
+    let app = below(&root, &findings.app_dir);
+    let port = findings.port.unwrap_or(PREVIEW_PORT_DEFAULT);
+    let domain = &input.settings.preview_domain;
+
+    let mut env = runtime_env(preview);
+    env.extend(findings.env.iter().map(|(k, v)| (k.clone(), v.render(Some(port)))));
+    env.extend([
+        ("PORT".to_owned(), port.to_string()),
+        ("HOST".to_owned(), "0.0.0.0".to_owned()),
+        ("COVIBES_TEAM".to_owned(), input.team.to_string()),
+        ("COVIBES_PREVIEW".to_owned(), name.to_string()),
+        ("COVIBES_COMMAND".to_owned(), command(preview, &app, port)),
+        // Hosts under which the page is asked for, for frameworks that check.
+        ("COVIBES_ALLOWED_HOSTS".to_owned(), format!(".{domain},localhost,127.0.0.1")),
+        ("__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS".to_owned(), format!(".{domain}")),
+    ]);
+    if let Some(install) = install {
+        // Other modules mean another container: the bind shows the tree that
+        // was there when it started.
+        env.insert("COVIBES_INSTALL_KEY".to_owned(), install.key.clone());
+    }
+    if input.settings.preview_egress == PreviewEgress::Proxy {
+        env.extend(input.proxy_env(PREVIEW_NETWORKS));
+    }
+
+    let modules = names.preview_modules_volume(name);
+    let places = input.layout().preview(name);
+    let mut mounts = vec![
+        volume(workspace, "/workspace", true),
+        bind(input.layout().worktrees(), "/worktrees", true),
+        volume(&names.preview_cache_volume(name), "/app/.cache", false),
+        volume(&modules, "/app/node_modules", false),
+    ];
+    if install.is_some() || findings.language == Language::Python {
+        let target = match &install {
+            Some(install) => modules_target(preview, &below(&root, &install.app_dir)),
+            None => modules_target(preview, &app),
+        };
+        mounts.push(volume(&modules, target, false));
+    }
+    for directory in framework_writables(findings.framework) {
+        mounts.push(bind(places.join(directory), format!("{app}/{directory}"), false));
+    }
+
+    let state_port = limits::PREVIEW_STATE_PORT.to_string();
+    ContainerPlan {
+        name: names.container(Role::Preview, Some(name)),
+        owner: input.owner(Role::Preview, Some(name)),
+        image: preview.image.clone(),
+        user: input.owner,
+        command: [
+            "/usr/local/bin/covibes-preview",
+            "run",
+            "--dir",
+            &app,
+            "--port",
+            &port.to_string(),
+            "--state-port",
+            &state_port,
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        env,
+        // The supervisor changes into the app itself: a missing directory is
+        // its error to tell, not the Engine's.
+        working_dir: "/app".to_owned(),
+        hostname: name.to_string(),
+        network: NetworkChoice::Team(names.preview_network()),
+        mounts,
+        tmpfs: vec![
+            tmpfs("/tmp", 256, true),
+            tmpfs("/run", 16, false),
+            tmpfs("/home/preview", 64, true),
+        ],
+        limits: preview.limits.lower(limits::PREVIEW),
+        publish: input.ports.get(name).map(|host_port| Publish {
+            container_port: port,
+            host_ip: input.settings.preview_ip,
+            host_port: *host_port,
+        }),
+        probe: match &findings.health {
+            Health::Http { path } => ProbeKind::Http { port, path: path.clone() },
+            Health::Tcp => ProbeKind::Tcp { port },
+        },
+        healthcheck: vec![
+            "/usr/local/bin/covibes-preview".to_owned(),
+            "--healthcheck".to_owned(),
+        ],
+        restart: Restart::OnFailure,
+        stop_grace: STOP_GRACE,
+    }
+}
+
+/// The dev server's command line, or the built-in file server's.
+fn command(preview: &PreviewInput, app: &str, port: u16) -> String {
+    let findings = &preview.findings;
+    match findings.dev.as_ref().map(|dev| dev.render(Some(port))) {
+        None => format!("exec /usr/local/bin/covibes-preview static --dir {app} --port {port}"),
+        // Its database is new and empty in a team's own cache.
+        Some(dev) if findings.framework == Framework::Django => {
+            format!("python manage.py migrate --noinput && exec {dev}")
+        }
+        Some(dev) => dev,
+    }
+}
+
+fn install(
+    input: &PlanInput<'_>,
+    preview: &PreviewInput,
+    workspace: &VolumeName,
+) -> Option<InstallPlan> {
+    let names = input.names();
+    let layout = input.layout();
+    let findings = &preview.findings;
+    let name = &preview.spec.name;
+    let wanted = findings.install.as_ref()?;
+    let run_short = input.run.short();
+    let app_dir = findings.install_dir.clone();
+    // The one-shot always sees its project at /workspace, through the overlay.
+    let app = below("/workspace", &app_dir);
+    let shell = match findings.language {
+        Language::Python => format!("set -e; python3 -m venv {VENV}; {wanted}"),
+        _ => format!("set -e; {wanted}"),
+    };
+    let mut env = runtime_env(preview);
+    env.extend(input.proxy_env(AGENT_NETWORKS));
+    let overlay = names.overlay_volume(name, &run_short);
+    let staging = layout.preview(name).join(format!("modules.new-{run_short}"));
+    let key = super::hash::digest(
+        format!(
+            "{wanted}\n{}\n{app_dir}\n{}\n{:?}",
+            preview.image, preview.inputs_digest, input.owner
+        )
+        .as_bytes(),
+    );
+    let lower = if preview.worktree {
+        layout.worktrees().join(name.as_str())
+    } else {
+        input.workspace.to_owned()
+    };
+    let _ = workspace;
+    let container = ContainerPlan {
+        name: names.oneshot("install", Some(name), &run_short),
+        owner: input.owner(Role::Oneshot, Some(name)),
+        image: preview.image.clone(),
+        user: input.owner,
+        command: vec!["/bin/sh".to_owned(), "-c".to_owned(), shell],
+        env,
+        working_dir: app.clone(),
+        hostname: "install".to_owned(),
+        network: NetworkChoice::Team(names.agent_network()),
+        mounts: vec![
+            volume(&overlay, "/workspace", false),
+            volume(&names.preview_cache_volume(name), "/app/.cache", false),
+            bind(staging, modules_target(preview, &app), false),
+        ],
+        tmpfs: vec![
+            tmpfs("/tmp", 256, true),
+            tmpfs("/run", 16, false),
+            tmpfs("/home/preview", 128, true),
+        ],
+        limits: Limits { ..limits::ONESHOT },
+        publish: None,
+        probe: ProbeKind::None,
+        healthcheck: Vec::new(),
+        restart: Restart::Never,
+        stop_grace: Duration::from_secs(1),
+    };
+    Some(InstallPlan {
+        preview: name.clone(),
+        lower,
+        app_dir,
+        container,
+        modules: layout.preview(name).join("modules"),
+        key,
+        overlay,
+    })
+}
