@@ -4,3 +4,4 @@ pub mod docker;
 pub mod host;
 pub mod probe;
 pub mod system;
+pub mod tree;

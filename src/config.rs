@@ -4,3 +4,4 @@ pub mod compose;
 pub mod hash;
 pub mod layout;
 pub mod plan;
+pub mod project;

@@ -12,6 +12,9 @@ mod vocabulary;
 
 pub use vocabulary::{Framework, Language, PackageManager, RuntimeName, Source};
 
+/// The file at the root of a workspace in which a project says how it is run.
+pub const PROJECT_FILE: &str = ".covibes.yml";
+
 /// The address a dev server must bind: loopback would be unreachable from outside the container.
 pub const HOST: &str = "0.0.0.0";
 
