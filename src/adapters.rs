@@ -3,5 +3,6 @@
 pub mod docker;
 pub mod host;
 pub mod probe;
+pub mod records;
 pub mod system;
 pub mod tree;

@@ -19,9 +19,8 @@ use crate::domain::step::StepId;
 
 const STEP_BUCKETS: &[f64] =
     &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
-const JOB_BUCKETS: &[f64] = &[
-    0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 900.0,
-];
+const JOB_BUCKETS: &[f64] =
+    &[0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 900.0];
 const QUEUE_BUCKETS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0];
 
 /// The outcomes of a job, as labels.
@@ -407,9 +406,7 @@ impl Metrics {
         self.job_duration.with_label_values(&[action]).observe(duration.as_secs_f64());
         match outcome {
             Outcome::Succeeded { .. } => {
-                self.last_job_success
-                    .with_label_values(&[action])
-                    .set(unix_millis as f64 / 1000.0);
+                self.last_job_success.with_label_values(&[action]).set(unix_millis as f64 / 1000.0);
             }
             Outcome::Failed(failure) => {
                 let step = failure.step.map_or("none", StepId::as_str);
@@ -523,9 +520,7 @@ impl Metrics {
 
     /// A Git operation ended.
     pub fn git_operation(&self, operation: &str, duration: Duration) {
-        self.git_operation_duration
-            .with_label_values(&[operation])
-            .observe(duration.as_secs_f64());
+        self.git_operation_duration.with_label_values(&[operation]).observe(duration.as_secs_f64());
     }
 
     /// A rule refused something.

@@ -1,5 +1,56 @@
 //! Floor 3: the runner, the six steps, undo and convergence.
 
+pub mod admission;
+pub mod containers;
+pub mod converge;
+pub mod image_catalog;
 pub mod interrupt;
 pub mod job_runner;
 pub mod lease;
+pub mod oneshot;
+pub mod preparation;
+pub mod reporter;
+pub mod run;
+pub mod runner;
+pub mod steps;
+pub mod undo;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::detect::tree::Tree;
+use crate::domain::failure::Failure;
+use crate::domain::settings::Settings;
+use crate::observe::Metrics;
+use crate::ports::clock::Clock;
+use crate::ports::engine::Engine;
+use crate::ports::host::Host;
+use crate::ports::messages::EventSink;
+use crate::ports::probe::Probe;
+use crate::ports::records::Records;
+
+/// Opens a directory of untrusted files for reading.
+pub type OpenTree = fn(&Path) -> Result<Box<dyn Tree + Send>, Failure>;
+
+/// Everything that the pipeline asks of the world.
+#[derive(Clone)]
+pub struct Ports {
+    /// Docker.
+    pub engine: Arc<dyn Engine>,
+    /// The host itself.
+    pub host: Arc<dyn Host>,
+    /// Probes of containers.
+    pub probe: Arc<dyn Probe>,
+    /// Time and identifiers.
+    pub clock: Arc<dyn Clock>,
+    /// Durable state.
+    pub records: Arc<dyn Records>,
+    /// Where events go.
+    pub events: Arc<dyn EventSink>,
+    /// Untrusted trees.
+    pub open_tree: OpenTree,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The operator's decisions.
+    pub settings: Arc<Settings>,
+}

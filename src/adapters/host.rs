@@ -133,6 +133,11 @@ impl Host for LinuxHost {
         blocking(move || files::ensure_workspace(&path, uid, gid)).await
     }
 
+    async fn is_own_workspace(&self, path: &Path) -> bool {
+        let path = path.to_owned();
+        blocking(move || Ok(files::is_own_workspace(&path))).await.unwrap_or(false)
+    }
+
     async fn chown_tree(&self, path: &Path, uid: u32, gid: u32) -> Result<(), Failure> {
         self.own(path)?;
         let owner = format!("{uid}:{gid}");

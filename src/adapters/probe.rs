@@ -19,8 +19,28 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HttpProbe;
 
+type Request = hyper::Request<Empty<Bytes>>;
+
 impl HttpProbe {
-    async fn get(address: SocketAddr, host: &str, path: &str) -> ProbeAnswer {
+    async fn send(
+        address: SocketAddr,
+        request: hyper::http::request::Builder,
+        time_max: Duration,
+    ) -> ProbeAnswer {
+        let request = request
+            .header("user-agent", "covibes-probe")
+            .header("accept", "*/*")
+            .header("connection", "close")
+            .body(Empty::new());
+        let Ok(request) = request else {
+            return ProbeAnswer::Broken("not a request target".to_owned());
+        };
+        tokio::time::timeout(time_max, Self::exchange(address, request))
+            .await
+            .unwrap_or(ProbeAnswer::TimedOut)
+    }
+
+    async fn exchange(address: SocketAddr, request: Request) -> ProbeAnswer {
         let stream = match TcpStream::connect(address).await {
             Ok(stream) => stream,
             Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
@@ -34,15 +54,6 @@ impl HttpProbe {
                 Ok(pair) => pair,
                 Err(e) => return broken(e),
             };
-        let request = hyper::Request::get(path)
-            .header("host", host)
-            .header("user-agent", "covibes-probe")
-            .header("accept", "*/*")
-            .header("connection", "close")
-            .body(Empty::<Bytes>::new());
-        let Ok(request) = request else {
-            return ProbeAnswer::Broken("the health path is not a request target".to_owned());
-        };
         // Polled here and not spawned: it ends with this probe.
         let exchange = async {
             let response = sender.send_request(request).await?;
@@ -75,9 +86,22 @@ impl Probe for HttpProbe {
         path: &str,
         time_max: Duration,
     ) -> ProbeAnswer {
-        tokio::time::timeout(time_max, Self::get(address, host, path))
-            .await
-            .unwrap_or(ProbeAnswer::TimedOut)
+        let request = hyper::Request::get(path).header("host", host);
+        Self::send(address, request, time_max).await
+    }
+
+    async fn post(
+        &self,
+        address: SocketAddr,
+        path: &str,
+        token: &str,
+        time_max: Duration,
+    ) -> ProbeAnswer {
+        let request = hyper::Request::post(path)
+            .header("host", "localhost")
+            .header("authorization", format!("Bearer {token}"))
+            .header("content-length", "0");
+        Self::send(address, request, time_max).await
     }
 
     async fn tcp(&self, address: SocketAddr, time_max: Duration) -> ProbeAnswer {

@@ -22,6 +22,11 @@ impl Clock for SystemClock {
         Uuid::now_v7()
     }
 
+    fn new_secret(&self) -> String {
+        // Each version 4 identifier holds 122 bits of the system's randomness.
+        format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+    }
+
     fn random(&self) -> f64 {
         // 32 random bits of a version 4 identifier: no crate of its own for jitter.
         let bytes = *Uuid::new_v4().as_bytes();

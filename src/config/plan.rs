@@ -222,7 +222,7 @@ pub fn build(input: &PlanInput<'_>) -> Plan {
                 source: VolumeSource::Bind(places.join(child)),
             });
         }
-        let install = install(input, preview, &workspace);
+        let install = install(input, preview);
         containers.push(self::preview(input, preview, &workspace, install.as_ref()));
         installs.extend(install);
         if let Some(port) = input.ports.get(name) {
@@ -290,7 +290,11 @@ fn sync(input: &PlanInput<'_>, workspace: &VolumeName) -> ContainerPlan {
         hostname: "sync".to_owned(),
         network: NetworkChoice::Team(input.names().agent_network()),
         mounts,
-        tmpfs: vec![tmpfs("/tmp", 32, false), tmpfs("/run", 4, false), tmpfs("/home/sync", 8, false)],
+        tmpfs: vec![
+            tmpfs("/tmp", 32, false),
+            tmpfs("/run", 4, false),
+            tmpfs("/home/sync", 8, false),
+        ],
         limits: limits::SYNC,
         publish: None,
         probe: ProbeKind::Http { port: limits::SERVICE_PORT, path: "/health".to_owned() },
@@ -498,10 +502,7 @@ fn preview(
             Health::Http { path } => ProbeKind::Http { port, path: path.clone() },
             Health::Tcp => ProbeKind::Tcp { port },
         },
-        healthcheck: vec![
-            "/usr/local/bin/covibes-preview".to_owned(),
-            "--healthcheck".to_owned(),
-        ],
+        healthcheck: vec!["/usr/local/bin/covibes-preview".to_owned(), "--healthcheck".to_owned()],
         restart: Restart::OnFailure,
         stop_grace: STOP_GRACE,
     }
@@ -520,11 +521,7 @@ fn command(preview: &PreviewInput, app: &str, port: u16) -> String {
     }
 }
 
-fn install(
-    input: &PlanInput<'_>,
-    preview: &PreviewInput,
-    workspace: &VolumeName,
-) -> Option<InstallPlan> {
+fn install(input: &PlanInput<'_>, preview: &PreviewInput) -> Option<InstallPlan> {
     let names = input.names();
     let layout = input.layout();
     let findings = &preview.findings;
@@ -554,7 +551,6 @@ fn install(
     } else {
         input.workspace.to_owned()
     };
-    let _ = workspace;
     let container = ContainerPlan {
         name: names.oneshot("install", Some(name), &run_short),
         owner: input.owner(Role::Oneshot, Some(name)),

@@ -54,6 +54,12 @@ macro_rules! codes {
                 match self { $(Self::$name => $text,)* }
             }
 
+            /// The code of that name.
+            #[must_use]
+            pub fn parse(raw: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.as_str() == raw)
+            }
+
             /// Whose fault it is.
             #[must_use]
             pub fn fault(self) -> Fault {

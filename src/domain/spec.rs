@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::environment::{self, EnvironmentError};
 use super::failure::{Code, Failure};
 use super::ids::PartName;
 use super::limits;
@@ -162,7 +163,7 @@ impl Spec {
                 check_env(name, value)?;
             }
             for name in agent.secrets.keys() {
-                check_env(name, "")?;
+                check_secret_name(name)?;
             }
         }
         for branch in self.previews.iter().filter_map(|p| p.branch.as_deref()) {
@@ -178,80 +179,35 @@ impl Spec {
     }
 }
 
-/// Variables that would change how the platform's own tools run.
-const ENV_DENIED: &[&str] = &[
-    "PATH",
-    "HOME",
-    "USER",
-    "SHELL",
-    "IFS",
-    "ENV",
-    "BASH_ENV",
-    "NODE_OPTIONS",
-    "NODE_EXTRA_CA_CERTS",
-    "PYTHONPATH",
-    "PYTHONHOME",
-    "PYTHONSTARTUP",
-    "PERL5LIB",
-    "PERL5OPT",
-    "RUBYOPT",
-    "RUBYLIB",
-    "JAVA_TOOL_OPTIONS",
-    "GIT_SSH",
-    "GIT_SSH_COMMAND",
-    "GIT_ASKPASS",
-    "GIT_EXEC_PATH",
-    "GIT_CONFIG_GLOBAL",
-    "GIT_CONFIG_SYSTEM",
-    "GIT_CONFIG_COUNT",
-    "SSH_ASKPASS",
-    "DOCKER_HOST",
-    "DOCKER_CONFIG",
-    "ANTHROPIC_BASE_URL",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "CURL_CA_BUNDLE",
-    "REQUESTS_CA_BUNDLE",
-];
-
-/// Prefixes that belong to the loader or to Covibes.
-const ENV_DENIED_PREFIXES: &[&str] =
-    &["LD_", "DYLD_", "COVIBES_", "NPM_CONFIG_", "PIP_", "GIT_CONFIG_"];
-
 /// Checks one environment variable that comes from outside.
 ///
 /// # Errors
 /// `env.denied_name` for names that steer the platform's own tools,
 /// `message.schema` for malformed ones and for control characters in values.
 pub fn check_env(name: &str, value: &str) -> Result<(), Failure> {
-    let well_formed = !name.is_empty()
-        && name.len() <= 100
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        && !name.as_bytes()[0].is_ascii_digit();
-    if !well_formed {
-        return Err(Failure::new(
-            Code::MessageSchema,
-            "an environment variable's name is malformed",
-        ));
-    }
-    let upper = name.to_ascii_uppercase();
-    if ENV_DENIED.contains(&upper.as_str())
-        || ENV_DENIED_PREFIXES.iter().any(|p| upper.starts_with(p))
-    {
-        return Err(Failure::new(Code::EnvDeniedName, format!("{name} may not be set")));
-    }
-    // The Engine itself accepts a newline, which splits into two variables later.
-    if value.chars().any(|c| c.is_control() && c != '\t') || value.len() > 32 * 1024 {
-        return Err(Failure::new(
+    environment::check(name, value).map_err(|error| match error {
+        EnvironmentError::DeniedName => {
+            Failure::new(Code::EnvDeniedName, format!("{name} may not be set"))
+        }
+        EnvironmentError::InvalidName => {
+            Failure::new(Code::MessageSchema, "an environment variable's name is malformed")
+        }
+        EnvironmentError::InvalidValue => Failure::new(
             Code::MessageSchema,
             format!("the value of {name} holds a control character or is too long"),
-        ));
-    }
-    Ok(())
+        ),
+    })
+}
+
+/// Variables of the CLI that may only come from a secret.
+const SECRET_NAMES: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"];
+
+/// Checks the name of a variable whose value is a secret.
+///
+/// # Errors
+/// As [`check_env`], but for the CLI's own keys.
+pub fn check_secret_name(name: &str) -> Result<(), Failure> {
+    if SECRET_NAMES.contains(&name) { Ok(()) } else { check_env(name, "") }
 }
 
 /// Checks a branch or tag by the rules of `git check-ref-format --branch`.

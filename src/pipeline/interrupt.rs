@@ -71,8 +71,9 @@ impl Interrupt {
     /// # Cancellation
     /// Safe.
     pub async fn wait(&mut self) -> Reason {
-        match self.0.wait_for(|reason| *reason != Reason::None).await {
-            Ok(reason) => *reason,
+        let reason = self.0.wait_for(|reason| *reason != Reason::None).await.map(|r| *r);
+        match reason {
+            Ok(reason) => reason,
             Err(_) => std::future::pending().await,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-/// Wall-clock time for people, and fresh identifiers.
+/// Wall-clock time for people, fresh identifiers, and chance.
 ///
 /// Budgets and deadlines run on tokio's clock, which tests can pause.
 #[async_trait]
@@ -15,6 +15,9 @@ pub trait Clock: Send + Sync {
 
     /// A new, time-ordered identifier.
     fn new_id(&self) -> Uuid;
+
+    /// A new secret of at least 200 random bits, as lower-case hexadecimal.
+    fn new_secret(&self) -> String;
 
     /// A number in 0..1, for jitter.
     fn random(&self) -> f64;

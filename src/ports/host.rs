@@ -77,6 +77,9 @@ pub trait Host: Send + Sync {
         gid: u32,
     ) -> Result<WorkspaceDir, Failure>;
 
+    /// Whether a workspace directory is there and Covibes made it.
+    async fn is_own_workspace(&self, path: &Path) -> bool;
+
     /// Gives every entry below a directory to `uid:gid`, following no link.
     async fn chown_tree(&self, path: &Path, uid: u32, gid: u32) -> Result<(), Failure>;
 

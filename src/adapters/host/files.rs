@@ -100,6 +100,11 @@ pub(super) fn ensure_workspace(path: &Path, uid: u32, gid: u32) -> Result<Worksp
     Ok(WorkspaceDir::Created)
 }
 
+pub(super) fn is_own_workspace(path: &Path) -> bool {
+    let is_dir = fs::symlink_metadata(path).is_ok_and(|m| m.is_dir());
+    is_dir && marker(path).is_some_and(|m| m.exists())
+}
+
 pub(super) fn forget(path: &Path) -> Result<(), Failure> {
     for companion in [marker(path), Some(image_of(path))].into_iter().flatten() {
         match fs::remove_file(&companion) {

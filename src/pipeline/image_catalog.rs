@@ -1,0 +1,245 @@
+//! The images of Covibes, named by their content.
+//!
+//! A tag is a digest over everything that goes into the image, its parent's
+//! tag included. So an image that exists under its tag is the right one, two
+//! versions of the worker never fight over a name, and nothing needs a
+//! registry.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use crate::config::hash;
+use crate::domain::failure::{Code, Failure};
+use crate::domain::findings::{Findings, Language, RuntimeName};
+use crate::domain::names::ImageRef;
+use crate::ports::engine::{ImageBuild, label};
+use crate::ports::host::Host;
+
+/// The Debian that set-up pulls or bootstraps.
+const DEBIAN: (&str, &str) = ("debian", "bookworm");
+
+/// The Node that agents and unpinned projects get.
+pub const NODE_DEFAULT: &str = "20.20.2";
+
+/// One image.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ImageKind {
+    /// What all others share.
+    Base,
+    /// The agent.
+    Agent,
+    /// The sync service; also clones.
+    Sync,
+    /// The egress proxy.
+    Egress,
+    /// Node projects, with a Node version.
+    PreviewNode(String),
+    /// Python projects.
+    PreviewPython,
+    /// Files without a server.
+    PreviewStatic,
+}
+
+impl ImageKind {
+    /// The image's name, also its folder under `ops/images`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Agent => "agent",
+            Self::Sync => "sync",
+            Self::Egress => "egress",
+            Self::PreviewNode(_) => "preview-node",
+            Self::PreviewPython => "preview-python",
+            Self::PreviewStatic => "preview-static",
+        }
+    }
+
+    fn dockerfile(&self) -> &'static str {
+        match self {
+            Self::Base => include_str!("../../ops/images/base/Dockerfile"),
+            Self::Agent => include_str!("../../ops/images/agent/Dockerfile"),
+            Self::Sync => include_str!("../../ops/images/sync/Dockerfile"),
+            Self::Egress => include_str!("../../ops/images/egress/Dockerfile"),
+            Self::PreviewNode(_) => include_str!("../../ops/images/preview-node/Dockerfile"),
+            Self::PreviewPython => include_str!("../../ops/images/preview-python/Dockerfile"),
+            Self::PreviewStatic => include_str!("../../ops/images/preview-static/Dockerfile"),
+        }
+    }
+
+    /// The service binary that goes in.
+    fn binary(&self) -> Option<&'static str> {
+        match self {
+            Self::Base | Self::Egress => None,
+            Self::Agent => Some("covibes-agent"),
+            Self::Sync => Some("covibes-sync"),
+            Self::PreviewNode(_) | Self::PreviewPython | Self::PreviewStatic => {
+                Some("covibes-preview")
+            }
+        }
+    }
+}
+
+/// What of the host goes into images.
+#[derive(Debug, Clone, Default)]
+pub struct ImageSources {
+    /// The host's CA bundle.
+    pub ca_bundle: Vec<u8>,
+    /// The registry lines of the host's npm configuration.
+    pub npmrc: Vec<u8>,
+    /// The index lines of the host's pip configuration.
+    pub pip_conf: Vec<u8>,
+    /// Where the service binaries lie.
+    pub binary_dir: PathBuf,
+}
+
+/// All images with their tags.
+#[derive(Debug)]
+pub struct ImageCatalog {
+    sources: ImageSources,
+    /// Binary name to digest. The bytes are read again for a build only: a
+    /// worker at rest should not hold them.
+    binaries: BTreeMap<&'static str, String>,
+}
+
+impl ImageCatalog {
+    /// Reads and digests what goes into the images.
+    ///
+    /// # Errors
+    /// A service binary is missing beside the worker's own.
+    pub async fn load(host: &dyn Host, sources: ImageSources) -> Result<Self, Failure> {
+        let mut binaries = BTreeMap::new();
+        for name in ["covibes-agent", "covibes-sync", "covibes-preview"] {
+            let path = sources.binary_dir.join(name);
+            let Some(bytes) = host.read_file(&path).await? else {
+                return Err(Failure::new(
+                    Code::ImageMissing,
+                    format!("{name} is not beside the covibes binary; build all binaries"),
+                ));
+            };
+            binaries.insert(name, hash::digest(&bytes));
+        }
+        Ok(Self { sources, binaries })
+    }
+
+    /// The Debian that everything is built from.
+    #[must_use]
+    pub fn debian() -> ImageRef {
+        ImageRef::local(DEBIAN.0, DEBIAN.1).expect("the literals are plain")
+    }
+
+    /// The image of a kind.
+    #[must_use]
+    pub fn image(&self, kind: &ImageKind) -> ImageRef {
+        let mut digest = Sha256::new();
+        for (name, mode, content) in self.small_files(kind) {
+            digest.update(format!("{name}\0{mode}\0{}\0", content.len()));
+            digest.update(content);
+        }
+        if let Some(binary) = kind.binary() {
+            digest.update(&self.binaries[binary]);
+        }
+        for (name, value) in self.args(kind) {
+            digest.update(format!("{name}={value}\0"));
+        }
+        let tag = hash::digest(&digest.finalize());
+        ImageRef::local(kind.name(), &tag).expect("a digest is plain")
+    }
+
+    /// Which image runs a project.
+    ///
+    /// # Errors
+    /// `build.unsupported` for languages without an image yet.
+    pub fn runtime(&self, findings: &Findings) -> Result<ImageKind, Failure> {
+        match findings.language {
+            Language::Node => {
+                let version = findings.runtime.as_ref().filter(|r| r.name == RuntimeName::Node);
+                let version = version.map_or(NODE_DEFAULT, |r| r.version.as_str());
+                Ok(ImageKind::PreviewNode(node_version(version)))
+            }
+            Language::Python => Ok(ImageKind::PreviewPython),
+            Language::Static => Ok(ImageKind::PreviewStatic),
+            other => Err(Failure::new(
+                Code::BuildUnsupported,
+                format!("there is no runtime image for {} yet", other.as_str()),
+            )),
+        }
+    }
+
+    fn small_files(&self, kind: &ImageKind) -> Vec<(String, u32, Vec<u8>)> {
+        let file = |name: &str, content: &[u8]| (name.to_owned(), 0o644, content.to_vec());
+        let mut files = vec![
+            file("Dockerfile", kind.dockerfile().as_bytes()),
+            file("ca-bundle.crt", &self.sources.ca_bundle),
+            file("npmrc", &self.sources.npmrc),
+            file("pip.conf", &self.sources.pip_conf),
+        ];
+        if *kind == ImageKind::Base {
+            files.push(file("gitconfig", include_bytes!("../../ops/images/base/gitconfig")));
+        }
+        files
+    }
+
+    fn args(&self, kind: &ImageKind) -> BTreeMap<String, String> {
+        let base = match kind {
+            ImageKind::Base => Self::debian(),
+            _ => self.image(&ImageKind::Base),
+        };
+        let mut args = BTreeMap::from([
+            ("BASE_IMAGE".to_owned(), base.to_string()),
+            ("VERSION".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ]);
+        match kind {
+            ImageKind::PreviewNode(version) => {
+                args.insert("NODE_VERSION".to_owned(), version.clone());
+            }
+            ImageKind::Agent => {
+                args.insert("NODE_VERSION".to_owned(), NODE_DEFAULT.to_owned());
+            }
+            ImageKind::Base
+            | ImageKind::Sync
+            | ImageKind::Egress
+            | ImageKind::PreviewPython
+            | ImageKind::PreviewStatic => {}
+        }
+        args
+    }
+
+    /// The request that builds a kind.
+    ///
+    /// # Errors
+    /// A binary can no longer be read, or is another one than at the start.
+    pub async fn build(&self, host: &dyn Host, kind: &ImageKind) -> Result<ImageBuild, Failure> {
+        let mut files = self.small_files(kind);
+        if let Some(binary) = kind.binary() {
+            let path = self.sources.binary_dir.join(binary);
+            let bytes = host.read_file(&path).await?.unwrap_or_default();
+            if hash::digest(&bytes) != self.binaries[binary] {
+                return Err(Failure::new(
+                    Code::ImageMissing,
+                    format!("{binary} changed since the worker started; restart the worker"),
+                ));
+            }
+            files.push((binary.to_owned(), 0o755, bytes));
+        }
+        Ok(ImageBuild {
+            image: self.image(kind),
+            files,
+            args: self.args(kind),
+            labels: BTreeMap::from([(label::INSTANCE.to_owned(), "host".to_owned())]),
+        })
+    }
+}
+
+/// A version as the npm registry knows it: what looks like anything else
+/// becomes the default.
+fn node_version(raw: &str) -> String {
+    let plain = raw.trim_start_matches('v');
+    let ok = !plain.is_empty()
+        && plain.len() <= 20
+        && plain.split('.').count() <= 3
+        && plain.split('.').all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
+    if !ok || plain == "20" { NODE_DEFAULT.to_owned() } else { plain.to_owned() }
+}

@@ -1,0 +1,383 @@
+//! Host preparation: what every run needs and all instances share. Images, the
+//! egress proxy, the host's firewall rules.
+//!
+//! Idempotent, remembered for a while, and removed by nobody: its things carry
+//! the instance `host`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::Ports;
+use super::image_catalog::{ImageCatalog, ImageKind};
+use super::oneshot;
+use crate::config::hash;
+use crate::domain::failure::{Code, Failure};
+use crate::domain::ids::InstanceName;
+use crate::domain::limits::{self, Limits, PROXY_PORT};
+use crate::domain::names::{ContainerName, ImageRef};
+use crate::domain::plan::{
+    ContainerPlan, Mount, MountSource, NetworkChoice, Owner, ProbeKind, Restart, Role, Tmpfs,
+};
+use crate::ports::engine::label;
+use crate::ports::host::{Finding, HostRules};
+use crate::ports::probe::ProbeAnswer;
+
+/// How long a preparation is believed. A start that changes nothing should not
+/// pay for it; a daemon that lost its rules gets them back within a minute.
+const BELIEVED: Duration = Duration::from_secs(60);
+
+/// Prepares the host.
+pub struct Preparation {
+    catalog: ImageCatalog,
+    /// When the host was last prepared, and what it lacks.
+    done: Mutex<Option<(Instant, Vec<Finding>)>>,
+    /// One build at a time: they share layers.
+    building: Mutex<()>,
+}
+
+impl Preparation {
+    /// Prepares with these images.
+    #[must_use]
+    pub fn new(catalog: ImageCatalog) -> Self {
+        Self { catalog, done: Mutex::new(None), building: Mutex::new(()) }
+    }
+
+    /// The images.
+    #[must_use]
+    pub fn catalog(&self) -> &ImageCatalog {
+        &self.catalog
+    }
+
+    /// Makes the host ready, or finds that it is; tells what the host lacks.
+    ///
+    /// # Errors
+    /// An image cannot be built, or the proxy does not come up.
+    pub async fn ensure(
+        &self,
+        ports: &Ports,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Vec<Finding>, Failure> {
+        let mut done = self.done.lock().await;
+        if let Some((at, findings)) = done.as_ref()
+            && at.elapsed() < BELIEVED
+        {
+            return Ok(findings.clone());
+        }
+        for kind in [ImageKind::Base, ImageKind::Sync, ImageKind::Agent, ImageKind::Egress] {
+            self.ensure_image(ports, &kind, say).await?;
+        }
+        say("setting the host's firewall rules".to_owned());
+        let rules = HostRules {
+            resolvers: ports.host.resolvers().await,
+            allow_private: ports.settings.egress.allow_private.clone(),
+        };
+        let findings = ports.host.ensure_rules(&rules).await?;
+        self.ensure_proxy(ports, say).await?;
+        for finding in &findings {
+            tracing::warn!(subject = finding.subject, "{}", finding.message);
+        }
+        *done = Some((Instant::now(), findings.clone()));
+        Ok(findings)
+    }
+
+    /// Builds an image if it is missing.
+    ///
+    /// # Errors
+    /// `image.missing` without a Debian to build from, `build.image_failed`
+    /// with the build's last lines.
+    pub async fn ensure_image(
+        &self,
+        ports: &Ports,
+        kind: &ImageKind,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<ImageRef, Failure> {
+        let image = self.catalog.image(kind);
+        if ports.engine.image_exists(&image).await? {
+            return Ok(image);
+        }
+        let _one = self.building.lock().await;
+        if ports.engine.image_exists(&image).await? {
+            return Ok(image);
+        }
+        let parent = match kind {
+            ImageKind::Base => ImageCatalog::debian(),
+            _ => self.catalog.image(&ImageKind::Base),
+        };
+        if !ports.engine.image_exists(&parent).await? {
+            return Err(Failure::new(
+                Code::ImageMissing,
+                format!("the image {parent} is missing on this host"),
+            ));
+        }
+        tracing::info!(image = %image, "building an image");
+        say(format!("building the image {}", kind.name()));
+        let build = self.catalog.build(&*ports.host, kind).await?;
+        let last = std::sync::Mutex::new(std::collections::VecDeque::new());
+        let started = Instant::now();
+        let result = ports
+            .engine
+            .build_image(&build, &|line| {
+                if let Ok(mut last) = last.lock() {
+                    if last.len() == 100 {
+                        last.pop_front();
+                    }
+                    last.push_back(line.to_owned());
+                }
+                if line.starts_with("Step ") {
+                    say(format!("building the image {}: {line}", kind.name()));
+                } else {
+                    say(format!("building the image {}", kind.name()));
+                }
+            })
+            .await;
+        ports.metrics.image_built(result.is_ok(), started.elapsed());
+        result.map_err(|error| {
+            let log = last.into_inner().unwrap_or_default().into();
+            Failure::from(error).with_log(log)
+        })?;
+        Ok(image)
+    }
+
+    async fn ensure_proxy(
+        &self,
+        ports: &Ports,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), Failure> {
+        say("starting the egress proxy".to_owned());
+        let groups = self.registry_hosts(ports).await?;
+        let directory = ports.settings.host_dir.join("egress");
+        let (hosts, private) = allow_lists(ports, &groups).await;
+        let mut changed = false;
+        for (name, content) in [
+            ("squid.conf", include_str!("../../ops/images/egress/squid.conf.template").to_owned()),
+            ("allowed-hosts.txt", hosts),
+            ("allow-private.txt", private),
+        ] {
+            let path = directory.join(name);
+            if ports.host.read_file(&path).await?.as_deref() != Some(content.as_bytes()) {
+                ports.host.write_file(&path, content.as_bytes(), 0o644, 0).await?;
+                changed = true;
+            }
+        }
+        let plan = proxy_plan(self.catalog.image(&ImageKind::Egress), &directory);
+        let wanted = hash::container(&plan);
+        let state = ports.engine.inspect_container(&plan.name).await?;
+        match state {
+            Some(state)
+                if state.labels.get(label::INSTANCE).map(String::as_str) != Some("host") =>
+            {
+                return Err(Failure::new(
+                    Code::DockerForeignResource,
+                    format!("a container named {} exists that Covibes did not make", plan.name),
+                ));
+            }
+            Some(state)
+                if state.running && state.labels.get(label::CONFIG_HASH) == Some(&wanted) =>
+            {
+                if changed {
+                    ports.engine.hangup_container(&plan.name).await?;
+                }
+            }
+            _ => {
+                ports.engine.remove_container(&plan.name).await?;
+                ports.engine.create_container(&plan, &wanted).await?;
+                ports.engine.start_container(&plan.name).await?;
+            }
+        }
+        self.wait_for_proxy(ports, &plan.name).await
+    }
+
+    async fn wait_for_proxy(&self, ports: &Ports, name: &ContainerName) -> Result<(), Failure> {
+        let address = (IpAddr::from([127, 0, 0, 1]), PROXY_PORT).into();
+        // Squid answers after a second; ten allow for a busy host.
+        let end = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < end {
+            if ports.probe.tcp(address, Duration::from_secs(1)).await == ProbeAnswer::Connected {
+                return Ok(());
+            }
+            ports.clock.sleep(Duration::from_millis(100)).await;
+        }
+        let log = ports.engine.log_tail(name, 30).await.unwrap_or_default();
+        Err(Failure::new(Code::ServiceUnhealthy, "the egress proxy does not answer").with_log(log))
+    }
+
+    /// The hosts of the registry groups, as the clients in the agent image
+    /// name them under this host's own client configuration.
+    async fn registry_hosts(
+        &self,
+        ports: &Ports,
+    ) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
+        let image = self.catalog.image(&ImageKind::Agent);
+        let cache = ports.settings.host_dir.join("registry-hosts.txt");
+        let known = ports.host.read_file(&cache).await?.unwrap_or_default();
+        let known = String::from_utf8_lossy(&known).into_owned();
+        let text = if known.lines().next() == Some(image.as_str()) {
+            known
+        } else {
+            let plan = ask_registries_plan(image.clone());
+            let ended = oneshot::run(ports, &plan, &|_| {}).await?;
+            let text = format!("{image}\n{}\n", ended.lines.join("\n"));
+            ports.host.write_file(&cache, text.as_bytes(), 0o644, 0).await?;
+            text
+        };
+        let mut groups: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (group, url) in text.lines().skip(1).filter_map(|l| l.split_once(' ')) {
+            if let Some(host) =
+                url::Url::parse(url.trim()).ok().and_then(|u| Some(u.host_str()?.to_owned()))
+            {
+                groups.entry(group.to_owned()).or_default().insert(host);
+            }
+        }
+        Ok(groups)
+    }
+}
+
+/// Asks the package managers themselves, so that no host is named here.
+const ASK_REGISTRIES: &str = r#"
+echo "npm $(npm config get registry)"
+python3 - <<'END'
+import configparser
+from pip._internal.models.index import PyPI
+config = configparser.ConfigParser()
+config.read("/etc/pip.conf")
+urls = [v for s in config.sections() for k, v in config.items(s) if k.endswith("index-url")]
+for url in urls or [PyPI.url, "https://" + PyPI.file_storage_domain]:
+    print("pypi", url)
+END
+"#;
+
+fn host_owner(role: Role) -> Owner {
+    Owner {
+        instance: InstanceName::parse("host").expect("the literal matches the pattern"),
+        team: None,
+        role,
+        part: None,
+        generation: 0,
+        job: None,
+        run: None,
+    }
+}
+
+fn tmpfs(target: &str) -> Tmpfs {
+    Tmpfs { target: target.to_owned(), bytes: 32 << 20, executable: false }
+}
+
+fn host_plan(name: &str, role: Role, image: ImageRef, command: &[&str]) -> ContainerPlan {
+    ContainerPlan {
+        name: ContainerName::from_engine(name).expect("the literal is a name"),
+        owner: host_owner(role),
+        image,
+        user: (limits::CONTAINER_UID, limits::CONTAINER_UID),
+        command: command.iter().map(|w| (*w).to_owned()).collect(),
+        env: BTreeMap::new(),
+        working_dir: "/".to_owned(),
+        hostname: role.as_str().to_owned(),
+        network: NetworkChoice::None,
+        mounts: Vec::new(),
+        tmpfs: vec![tmpfs("/tmp"), tmpfs("/run")],
+        limits: Limits { cpu_reserved_millis: 0, ..limits::ONESHOT },
+        publish: None,
+        probe: ProbeKind::None,
+        healthcheck: Vec::new(),
+        restart: Restart::Never,
+        stop_grace: Duration::from_secs(5),
+    }
+}
+
+fn ask_registries_plan(image: ImageRef) -> ContainerPlan {
+    let command = ["/bin/sh", "-c", ASK_REGISTRIES];
+    let mut plan = host_plan("covibes_ask_registries", Role::Oneshot, image, &command);
+    plan.env.insert("HOME".to_owned(), "/tmp".to_owned());
+    plan
+}
+
+fn proxy_plan(image: ImageRef, directory: &Path) -> ContainerPlan {
+    let command = ["squid", "-N", "-d", "1", "-f", "/etc/covibes/squid.conf"];
+    let mut plan = host_plan("covibes_egress", Role::Egress, image, &command);
+    // Debian's user `proxy`.
+    plan.user = (13, 13);
+    // The one exception to "no host network" (DESIGN 1).
+    plan.network = NetworkChoice::Host;
+    plan.restart = Restart::OnFailure;
+    plan.limits.memory_bytes = 256 << 20;
+    plan.tmpfs.extend([tmpfs("/var/log/squid"), tmpfs("/var/spool/squid")]);
+    plan.mounts.push(Mount {
+        source: MountSource::Bind(directory.to_owned()),
+        target: "/etc/covibes".to_owned(),
+        read_only: true,
+    });
+    plan
+}
+
+/// Whether an address is one that a hostile name could point at to reach the
+/// inside.
+#[must_use]
+pub fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, _] = ip.octets();
+            ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_broadcast()
+                || ip.is_documentation()
+                || ip.is_unspecified()
+                || ip.is_multicast()
+                || a == 0
+                || a >= 240
+                || (a == 100 && (64..128).contains(&b))
+                || (a == 198 && (18..20).contains(&b))
+                || (a == 192 && b == 0 && c == 0)
+        }
+        IpAddr::V6(ip) => {
+            if let Some(mapped) = ip.to_ipv4_mapped() {
+                return is_private(IpAddr::V4(mapped));
+            }
+            ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.is_multicast()
+                || ip.is_unique_local()
+                || ip.is_unicast_link_local()
+        }
+    }
+}
+
+/// The proxy's two lists: host names, and the private addresses they may have.
+async fn allow_lists(
+    ports: &Ports,
+    groups: &BTreeMap<String, BTreeSet<String>>,
+) -> (String, String) {
+    let egress = &ports.settings.egress;
+    let mut hosts: BTreeSet<String> = egress.allow.iter().cloned().collect();
+    hosts.extend(ports.settings.git.hosts.iter().cloned());
+    let mut private: BTreeSet<String> = egress
+        .allow_private
+        .iter()
+        .chain(&ports.settings.git.allow_private)
+        .map(IpNet::to_string)
+        .collect();
+    for (group, configured) in &egress.groups {
+        let found = groups.get(group).cloned().unwrap_or_default();
+        let wanted =
+            if configured.is_empty() { found } else { configured.iter().cloned().collect() };
+        for host in wanted {
+            // Operators chose these hosts by choosing the clients' registries,
+            // so the address they have is meant, private or not.
+            let addresses = ports.host.resolve(&host).await;
+            private.extend(addresses.into_iter().filter(|a| is_private(*a)).map(|a| a.to_string()));
+            hosts.insert(host);
+        }
+    }
+    let list = |items: BTreeSet<String>, never: &str| {
+        // Squid warns on an empty list; this entry matches nothing.
+        let items = if items.is_empty() { BTreeSet::from([never.to_owned()]) } else { items };
+        items.into_iter().map(|item| format!("{item}\n")).collect::<String>()
+    };
+    (list(hosts, "invalid.invalid"), list(private, "255.255.255.255"))
+}

@@ -1,0 +1,186 @@
+//! Tells what happens to one team, in order, and keeps its record.
+//!
+//! The next event waits for the confirm of the last, so order holds without
+//! numbers on the wire; the numbers are for those who missed something.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use super::Ports;
+use crate::domain::event::{EncodedEvent, Event, EventKind, Subject};
+use crate::domain::failure::Failure;
+use crate::domain::ids::{JobId, TeamId};
+use crate::domain::record::TeamRecord;
+use crate::ports::messages::SessionOver;
+use crate::wire::event::encode_event;
+
+/// Sequence numbers set aside on disk when a run begins: half an hour of
+/// microseconds, longer than the job deadline. After a crash the next run
+/// starts above them, whatever the clock says, and events within a run need
+/// no disk write of their own.
+const SEQUENCE_RESERVE: u64 = 30 * 60 * 1_000_000;
+
+/// One team's voice and memory, held by whoever holds its lease.
+pub struct Reporter {
+    ports: Ports,
+    team: TeamId,
+    job: Option<JobId>,
+    attempt: u32,
+    state: Mutex<State>,
+    /// Held from numbering to confirm, so that events leave in their order.
+    telling: Mutex<()>,
+}
+
+struct State {
+    record: TeamRecord,
+    /// How often each fact was told, so that ids stay distinct and repeatable.
+    told: HashMap<String, u32>,
+}
+
+impl Reporter {
+    /// Takes up a team's record.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub async fn open(
+        ports: &Ports,
+        team: &TeamId,
+        job: Option<JobId>,
+        attempt: u32,
+    ) -> Result<Self, Failure> {
+        let record =
+            ports.records.load(team).await?.unwrap_or_else(|| TeamRecord::new(team.clone()));
+        Ok(Self {
+            ports: ports.clone(),
+            team: team.clone(),
+            job,
+            attempt,
+            state: Mutex::new(State { record, told: HashMap::new() }),
+            telling: Mutex::new(()),
+        })
+    }
+
+    /// A copy of the record.
+    pub async fn record(&self) -> TeamRecord {
+        self.state.lock().await.record.clone()
+    }
+
+    /// Changes the record in memory.
+    pub async fn update<R>(&self, change: impl FnOnce(&mut TeamRecord) -> R) -> R {
+        change(&mut self.state.lock().await.record)
+    }
+
+    /// Writes the record to disk, with room for the events to come.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn save(&self) -> Result<(), Failure> {
+        let mut record = self.record().await;
+        record.sequence = record.sequence.max(self.now_sequence()) + SEQUENCE_RESERVE;
+        self.ports.records.save(&record).await
+    }
+
+    /// Writes the record to disk as it is, at the end of a job.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub async fn save_final(&self) -> Result<(), Failure> {
+        self.ports.records.save(&self.record().await).await
+    }
+
+    fn now_sequence(&self) -> u64 {
+        u64::try_from(self.ports.clock.unix_millis()).unwrap_or(0) * 1000
+    }
+
+    /// Makes an event outside the team's sequence, for what is told beside the
+    /// lane: it must not disturb the numbers of a run.
+    pub async fn encode_unnumbered(&self, kind: EventKind) -> EncodedEvent {
+        let mut state = self.state.lock().await;
+        let id = self.event_id(&mut state, &kind);
+        encode_event(&self.envelope(id, None, None, kind))
+    }
+
+    /// Makes an event and counts it, without publishing.
+    pub async fn encode(&self, kind: EventKind) -> EncodedEvent {
+        let mut state = self.state.lock().await;
+        let id = self.event_id(&mut state, &kind);
+        let previous = state.record.sequence;
+        let sequence = self.now_sequence().max(previous + 1);
+        state.record.sequence = sequence;
+        let event = self.envelope(id, Some(sequence), (previous > 0).then_some(previous), kind);
+        encode_event(&event)
+    }
+
+    /// An id that a repeat of the job's attempt gives again.
+    fn event_id(&self, state: &mut State, kind: &EventKind) -> String {
+        let fact = fact_of(kind);
+        let nth = state.told.entry(fact.clone()).or_insert(0);
+        *nth += 1;
+        let name = match self.job {
+            Some(job) => format!("{job}/{}/{fact}/{nth}", self.attempt),
+            // What belongs to no job happens once.
+            None => format!("{}/{fact}/{nth}", self.ports.clock.new_id()),
+        };
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).to_string()
+    }
+
+    fn envelope(
+        &self,
+        id: String,
+        sequence: Option<u64>,
+        sequence_previous: Option<u64>,
+        kind: EventKind,
+    ) -> Event {
+        Event {
+            id,
+            subject: Subject::Team(self.team.clone()),
+            host: self.ports.settings.host.clone(),
+            time_unix_ms: self.ports.clock.unix_millis(),
+            sequence,
+            sequence_previous,
+            job: self.job,
+            kind,
+        }
+    }
+
+    /// Publishes an event and waits for its confirm.
+    ///
+    /// # Errors
+    /// The broker's session is over.
+    pub async fn tell(&self, kind: EventKind) -> Result<(), SessionOver> {
+        let _telling = self.telling.lock().await;
+        let event = self.encode(kind).await;
+        self.publish(&event).await
+    }
+
+    /// Publishes an event that was made before.
+    ///
+    /// # Errors
+    /// The broker's session is over.
+    pub async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
+        let started = Instant::now();
+        let result = self.ports.events.publish(event).await;
+        self.ports.metrics.event_published(result.is_ok(), started.elapsed());
+        result
+    }
+}
+
+/// What tells one fact of a job from another.
+fn fact_of(kind: &EventKind) -> String {
+    let type_name = kind.type_name();
+    match kind {
+        EventKind::StepStarted { step }
+        | EventKind::StepProgress { step, .. }
+        | EventKind::StepFinished { step, .. }
+        | EventKind::StepFailed { step, .. } => format!("{type_name}/{}", step.as_str()),
+        EventKind::Container { role, part, .. } => {
+            let part = part.as_ref().map_or("", |p| p.as_str());
+            format!("{type_name}/{}/{part}", role.as_str())
+        }
+        EventKind::Preview { preview, .. } => format!("{type_name}/{preview}"),
+        _ => type_name,
+    }
+}

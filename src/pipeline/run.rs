@@ -1,0 +1,229 @@
+//! One execution of a job. `Run::step` alone journals, reports, times, bounds
+//! and checks cancellation; a step is only its work.
+
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Ports;
+use super::interrupt::{Interrupt, Reason};
+use super::reporter::Reporter;
+use crate::domain::event::EventKind;
+use crate::domain::failure::{Code, Failure};
+use crate::domain::ids::{RunId, TeamId};
+use crate::domain::job::Job;
+use crate::domain::step::StepId;
+use crate::ports::messages::SessionOver;
+
+/// A job may take this long from its delivery, waiting and retries included
+/// (DESIGN 3.7). It stays well under the broker's consumer timeout.
+pub const JOB_TIME_MAX: Duration = Duration::from_secs(20 * 60);
+
+/// Progress is told at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a run ended early.
+#[derive(Debug)]
+pub enum Stop {
+    /// It failed.
+    Failed(Failure),
+    /// A later job or the end of the session interrupted it.
+    Interrupted(Reason),
+    /// Events can no longer be told.
+    Session(SessionOver),
+}
+
+impl From<SessionOver> for Stop {
+    fn from(over: SessionOver) -> Self {
+        Self::Session(over)
+    }
+}
+
+/// One execution of a job.
+pub struct Run<'a> {
+    /// Everything outside.
+    pub ports: &'a Ports,
+    /// The job.
+    pub job: &'a Job,
+    /// This execution.
+    pub id: RunId,
+    /// The team's voice and memory.
+    pub reporter: Reporter,
+    interrupt: Interrupt,
+    deadline: Instant,
+    /// What the step is doing now.
+    progress: watch::Sender<String>,
+    /// When it last showed a sign of life.
+    touched: Mutex<Instant>,
+    /// Failures count their tries from 1.
+    pub attempt: u32,
+}
+
+impl<'a> Run<'a> {
+    /// A run that must end before `deadline`.
+    #[must_use]
+    pub fn new(
+        ports: &'a Ports,
+        job: &'a Job,
+        id: RunId,
+        reporter: Reporter,
+        interrupt: Interrupt,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            ports,
+            job,
+            id,
+            reporter,
+            interrupt,
+            deadline,
+            progress: watch::Sender::new(String::new()),
+            touched: Mutex::new(Instant::now()),
+            attempt: 1,
+        }
+    }
+
+    /// The team.
+    #[must_use]
+    pub fn team(&self) -> &TeamId {
+        &self.job.team
+    }
+
+    /// Says what is being done now. Never waits; what comes too fast is told
+    /// as its latest state only.
+    pub fn say(&self, message: impl Into<String>) {
+        *self.touched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.progress.send_replace(message.into());
+    }
+
+    /// The side of the run that is interrupted, to wait on.
+    #[must_use]
+    pub fn interrupt(&self) -> Interrupt {
+        self.interrupt.clone()
+    }
+
+    /// The reason for which the run should end, if there is one.
+    #[must_use]
+    pub fn interrupted(&self) -> Reason {
+        self.interrupt.reason()
+    }
+
+    /// Does the work of one step: tells its beginning, progress and end,
+    /// bounds it in total and without progress, and drops it when the run is
+    /// interrupted.
+    ///
+    /// # Errors
+    /// What the work failed with, a timeout, or the interruption.
+    ///
+    /// # Cancellation
+    /// The work is dropped at an await; what it began is found by label.
+    pub async fn step<T>(
+        &self,
+        step: StepId,
+        work: impl Future<Output = Result<(T, String), Failure>> + Send,
+    ) -> Result<T, Stop> {
+        self.reporter.tell(EventKind::StepStarted { step }).await?;
+        let started = Instant::now();
+        let result = self.bounded(step, started, work).await;
+        let duration = started.elapsed();
+        let outcome = match &result {
+            Ok(_) => "finished",
+            Err(Stop::Failed(_)) => "failed",
+            Err(Stop::Interrupted(_) | Stop::Session(_)) => "interrupted",
+        };
+        self.ports.metrics.step_ended(step, outcome, duration);
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let job = self.job.id;
+        self.reporter
+            .update(|record| {
+                if let Some(job) = record.jobs.iter_mut().find(|j| j.id == job) {
+                    job.step_millis.insert(step.as_str().to_owned(), millis);
+                }
+            })
+            .await;
+        match result {
+            Ok((value, message)) => {
+                tracing::info!(
+                    team.id = %self.team(), run.id = %self.id, step = step.as_str(), millis,
+                    "step finished: {message}"
+                );
+                self.reporter.tell(EventKind::StepFinished { step, duration, message }).await?;
+                Ok(value)
+            }
+            Err(Stop::Failed(mut failure)) => {
+                failure.step = Some(step);
+                failure.attempt = self.attempt;
+                tracing::warn!(
+                    team.id = %self.team(), run.id = %self.id, step = step.as_str(), millis,
+                    code = failure.code.as_str(), "step failed: {}", failure.message
+                );
+                self.reporter
+                    .tell(EventKind::StepFailed { step, duration, failure: failure.clone() })
+                    .await?;
+                Err(Stop::Failed(failure))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn bounded<T>(
+        &self,
+        step: StepId,
+        started: Instant,
+        work: impl Future<Output = Result<(T, String), Failure>> + Send,
+    ) -> Result<(T, String), Stop> {
+        self.say("");
+        let mut interrupt = self.interrupt.clone();
+        let mut progress = self.progress.subscribe();
+        let mut told_at: Option<Instant> = None;
+        let mut work = std::pin::pin!(work);
+        loop {
+            let touched = *self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+            let idle_end = touched + step.idle_max();
+            let total_end = (started + step.time_max()).min(self.deadline);
+            let next_telling = told_at.map_or(started, |at| at + PROGRESS_EVERY);
+            tokio::select! {
+                biased;
+                reason = interrupt.wait() => return Err(Stop::Interrupted(reason)),
+                result = &mut work => return result.map_err(Stop::Failed),
+                () = tokio::time::sleep_until(idle_end.min(total_end)) => {
+                    let touched = *self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+                    let now = Instant::now();
+                    if now >= self.deadline {
+                        return Err(Stop::Failed(Failure::new(
+                            Code::JobDeadline,
+                            "the job took longer than 20 minutes",
+                        )));
+                    }
+                    if now >= total_end || now >= touched + step.idle_max() {
+                        return Err(Stop::Failed(timeout(step)));
+                    }
+                }
+                changed = progress.changed(), if told_at.is_none_or(|_| Instant::now() >= next_telling) => {
+                    if changed.is_ok() {
+                        let message = progress.borrow_and_update().clone();
+                        if !message.is_empty() {
+                            told_at = Some(Instant::now());
+                            self.reporter.tell(EventKind::StepProgress { step, message }).await?;
+                        }
+                    }
+                }
+                () = tokio::time::sleep_until(next_telling), if told_at.is_some() && Instant::now() < next_telling => {}
+            }
+        }
+    }
+}
+
+fn timeout(step: StepId) -> Failure {
+    let (code, what) = match step {
+        StepId::Workspace => (Code::GitTimeout, "the workspace was not ready in time"),
+        StepId::Detect | StepId::Config => (Code::InternalBug, "reading the project took too long"),
+        StepId::Build => (Code::BuildTimeout, "the build made no progress, or took too long"),
+        StepId::Start => (Code::DockerUnreachable, "the containers did not start in time"),
+        StepId::Health => (Code::PreviewTimeout, "the team was not healthy in time"),
+    };
+    Failure::new(code, what)
+}

@@ -1,0 +1,134 @@
+//! Step 3, config: spec and findings in, the plan out.
+//!
+//! The merging is pure (`config::plan`); what this step adds is the choice of
+//! ports, which needs a look at who has which.
+
+use std::collections::BTreeSet;
+
+use crate::config::layout::Layout;
+use crate::config::plan::{self, PlanInput, PreviewInput};
+use crate::domain::failure::{Code, Failure};
+use crate::domain::ids::PartName;
+use crate::domain::names::ImageRef;
+use crate::domain::plan::Plan;
+use crate::domain::spec::Spec;
+use crate::pipeline::admission;
+use crate::pipeline::preparation::Preparation;
+use crate::pipeline::run::Run;
+use crate::pipeline::steps::detect::Found;
+use crate::ports::engine::{Filter, label};
+
+/// Previews with the images that run them.
+///
+/// # Errors
+/// `detect.unknown_project` without a command, `build.missing_lockfile`,
+/// `build.unsupported`.
+pub fn previews(preparation: &Preparation, found: &[Found]) -> Result<Vec<PreviewInput>, Failure> {
+    found
+        .iter()
+        .map(|found| {
+            let findings = &found.findings;
+            let is_static = findings.language == crate::domain::findings::Language::Static;
+            if findings.dev.is_none() && !is_static {
+                return Err(Failure::new(
+                    Code::DetectUnknownProject,
+                    format!("nothing says how to run preview {}", found.spec.name),
+                ));
+            }
+            if findings.install.is_some() && findings.lockfile.is_none() {
+                return Err(Failure::new(
+                    Code::BuildMissingLockfile,
+                    format!(
+                        "the project of preview {} has dependencies and no lockfile",
+                        found.spec.name
+                    ),
+                ));
+            }
+            let kind = preparation.catalog().runtime(findings)?;
+            let image: ImageRef = preparation.catalog().image(&kind);
+            Ok(PreviewInput {
+                spec: found.spec.clone(),
+                findings: findings.clone(),
+                image,
+                worktree: found.worktree,
+                inputs_digest: found.inputs_digest.clone(),
+                limits: found.limits,
+            })
+        })
+        .collect()
+}
+
+/// Chooses host ports and remembers them as a preference. `avoid` holds ports
+/// that turned out to be taken.
+///
+/// # Errors
+/// `port.exhausted`.
+pub async fn assign_ports(
+    run: &Run<'_>,
+    spec: &Spec,
+    avoid: &BTreeSet<u16>,
+) -> Result<(), Failure> {
+    let ports = run.ports;
+    let settings = &ports.settings;
+    let filter = Filter { instance: settings.instance.clone(), team: None };
+    let observed = ports.engine.list(&filter).await?;
+    let own = |labels: &std::collections::BTreeMap<String, String>| {
+        labels.get(label::TEAM).map(String::as_str) == Some(run.team().as_str())
+    };
+    let mut taken: BTreeSet<u16> = avoid.clone();
+    let mut held: BTreeSet<u16> = BTreeSet::new();
+    for container in &observed.containers {
+        if own(&container.labels) {
+            held.extend(&container.host_ports);
+        } else {
+            taken.extend(&container.host_ports);
+        }
+    }
+    let names: Vec<PartName> = spec.previews.iter().map(|p| p.name.clone()).collect();
+    let record = run.reporter.record().await;
+    let mut preferred = BTreeSet::new();
+    for team in ports.records.teams().await? {
+        if team != *run.team()
+            && let Some(other) = ports.records.load(&team).await?
+        {
+            preferred.extend(other.ports.values());
+        }
+    }
+    loop {
+        let chosen = admission::choose_ports(settings, &names, &record.ports, &taken, &preferred)?;
+        // What this team's own containers hold is not free and still right.
+        let mut all_free = true;
+        for port in chosen.values().filter(|p| !held.contains(p)) {
+            if !ports.host.port_is_free(settings.preview_ip, *port).await {
+                taken.insert(*port);
+                all_free = false;
+            }
+        }
+        if all_free {
+            run.reporter.update(|record| record.ports = chosen).await;
+            return Ok(());
+        }
+    }
+}
+
+/// Resolves the plan and writes the compose file that shows it.
+///
+/// # Errors
+/// The compose file cannot be written.
+pub async fn resolve(run: &Run<'_>, input: &PlanInput<'_>) -> Result<(Plan, String), Failure> {
+    let plan = plan::build(input);
+    let text = crate::config::compose::render(&plan);
+    let path = Layout::new(&run.ports.settings, run.team()).compose();
+    // Unchanged text is not written again: a start that changes nothing should
+    // cost no disk write.
+    if run.ports.host.read_file(&path).await?.as_deref() != Some(text.as_bytes()) {
+        run.ports.host.write_file(&path, text.as_bytes(), 0o600, 0).await?;
+    }
+    let message = format!(
+        "{} containers, {} volumes, generation {}",
+        plan.containers.len(),
+        plan.volumes.len(),
+        plan.generation
+    );
+    Ok((plan, message))
+}

@@ -1,0 +1,420 @@
+//! Step 1, workspace: spec in, a directory with the team's files out.
+//!
+//! Git never runs on the host: once agents may have written to a workspace,
+//! its `.git` runs code for whoever uses it. Clones happen in a one-shot
+//! hardened container, into a fresh directory that becomes the workspace in
+//! one rename.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::config::layout::Layout;
+use crate::domain::failure::{Code, Failure};
+use crate::domain::ids::PartName;
+use crate::domain::limits::{self, CLONE_FILES_MAX, CONTAINER_UID};
+use crate::domain::names::{ImageRef, Names};
+use crate::domain::plan::{
+    AGENT_NETWORKS, ContainerPlan, Mount, MountSource, NetworkChoice, Owner, ProbeKind, Restart,
+    Role, Tmpfs, slot_subnet,
+};
+use crate::domain::spec::{GitSource, Spec, WorkspaceSource, check_git_url};
+use crate::pipeline::oneshot::{self, Ended};
+use crate::pipeline::preparation::is_private;
+use crate::pipeline::run::Run;
+use crate::ports::host::WorkspaceDir;
+
+/// What the later steps need of the workspace.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    /// The directory bound at `/workspace`.
+    pub path: PathBuf,
+    /// Numeric user and group of the containers.
+    pub owner: (u32, u32),
+    /// A person's directory that sync copies one way, if it cannot be bound.
+    pub mirror_source: Option<PathBuf>,
+    /// Previews that show a worktree.
+    pub worktrees: Vec<PartName>,
+}
+
+/// What the step runs with.
+pub struct Needs<'a> {
+    /// What is asked for.
+    pub spec: &'a Spec,
+    /// Index of the team's subnets.
+    pub slot: u16,
+    /// The image with Git.
+    pub sync_image: ImageRef,
+}
+
+/// Makes the workspace.
+///
+/// # Errors
+/// `workspace.*` and `git.*`.
+pub async fn prepare(run: &Run<'_>, needs: &Needs<'_>) -> Result<(Workspace, String), Failure> {
+    let layout = Layout::new(&run.ports.settings, run.team());
+    let record = run.reporter.record().await;
+    let own = layout.workspace();
+    let user = (CONTAINER_UID, CONTAINER_UID);
+    let host = &run.ports.host;
+    if let Some(path) = record.workspace_path.map(PathBuf::from) {
+        return prepare_local_path(run, needs, path, own).await;
+    }
+    match &needs.spec.workspace {
+        WorkspaceSource::Local => {
+            let state = host.ensure_workspace(&own, user.0, user.1).await?;
+            if state == WorkspaceDir::Foreign && host.owner(&own).await? != user {
+                run.say("giving the workspace to the team's user");
+                host.chown_tree(&own, user.0, user.1).await?;
+            }
+            let message = match state {
+                WorkspaceDir::Created => "empty workspace created",
+                WorkspaceDir::Ours | WorkspaceDir::Foreign => "workspace is there",
+            };
+            let workspace =
+                Workspace { path: own, owner: user, mirror_source: None, worktrees: Vec::new() };
+            Ok((workspace, message.to_owned()))
+        }
+        WorkspaceSource::Git(git) => prepare_git(run, needs, git, own).await,
+    }
+}
+
+/// A person's own directory: bound as it is, under its owner; or, when root
+/// owns it, copied to a workspace of the team's user and kept in step one way.
+async fn prepare_local_path(
+    run: &Run<'_>,
+    needs: &Needs<'_>,
+    path: PathBuf,
+    own: PathBuf,
+) -> Result<(Workspace, String), Failure> {
+    let host = &run.ports.host;
+    let (uid, gid) = host.owner(&path).await?;
+    if uid != 0 {
+        let workspace =
+            Workspace { path, owner: (uid, gid), mirror_source: None, worktrees: Vec::new() };
+        return Ok((workspace, "your directory is the workspace".to_owned()));
+    }
+    let user = (CONTAINER_UID, CONTAINER_UID);
+    let state = host.ensure_workspace(&own, user.0, user.1).await?;
+    if state == WorkspaceDir::Foreign {
+        return Err(Failure::new(
+            Code::WorkspaceForeign,
+            "a workspace of that name exists and Covibes did not make it",
+        ));
+    }
+    let message = "root owns the directory, so a copy of it is the workspace; edits there are \
+                   carried over, one way";
+    if state == WorkspaceDir::Created {
+        run.say("copying the directory, because root owns it");
+        let started = Instant::now();
+        let mut plan = git_plan(run, needs, "copy", COPY);
+        plan.network = NetworkChoice::None;
+        plan.mounts = vec![bind(&path, "/source", true), bind(&own, "/workspace", false)];
+        let ended = oneshot::run(run.ports, &plan, &|line| run.say(line)).await?;
+        run.ports.metrics.git_operation("copy", started.elapsed());
+        if ended.exit_code != 0 {
+            host.remove_tree(&own).await?;
+            return Err(Failure::new(
+                Code::WorkspaceIo,
+                "the directory could not be copied: its files must be readable for others",
+            )
+            .with_log(ended.lines));
+        }
+    }
+    let workspace =
+        Workspace { path: own, owner: user, mirror_source: Some(path), worktrees: Vec::new() };
+    Ok((workspace, message.to_owned()))
+}
+
+/// Copies a tree as it is, without what is installed anew anyway.
+const COPY: &str = "set -eu
+cd /source
+tar --create --file - --exclude=./node_modules --exclude=./.next . | \
+tar --extract --file - --directory /workspace --no-same-owner --no-overwrite-dir
+";
+
+async fn prepare_git(
+    run: &Run<'_>,
+    needs: &Needs<'_>,
+    git: &GitSource,
+    own: PathBuf,
+) -> Result<(Workspace, String), Failure> {
+    let host = &run.ports.host;
+    let layout = Layout::new(&run.ports.settings, run.team());
+    let user = (CONTAINER_UID, CONTAINER_UID);
+    check_host_policy(run, &git.url).await?;
+    let mut message = "repository is there".to_owned();
+    let state = host.ensure_workspace(&own, user.0, user.1).await?;
+    if !host.exists(&own.join(".git")).await {
+        if state == WorkspaceDir::Foreign {
+            return Err(Failure::new(
+                Code::WorkspaceForeign,
+                "the workspace exists, holds no repository, and Covibes did not make it",
+            ));
+        }
+        run.say(format!("cloning {}", printable(&git.url)));
+        let staging = layout.clone_staging(run.id);
+        host.ensure_dir(&staging, user.0, user.1).await?;
+        let started = Instant::now();
+        let mut plan = git_plan(run, needs, "clone", CLONE);
+        plan.mounts.push(bind(&staging, "/workspace", false));
+        add_git_env(run, git, &mut plan);
+        let ended = oneshot::run(run.ports, &plan, &|line| run.say(line)).await;
+        run.ports.metrics.git_operation("clone", started.elapsed());
+        let ended = match ended {
+            Ok(ended) if ended.exit_code == 0 => ended,
+            Ok(ended) => {
+                host.remove_tree(&staging).await?;
+                return Err(git_failure(ended));
+            }
+            Err(error) => {
+                host.remove_tree(&staging).await?;
+                return Err(error);
+            }
+        };
+        host.swap_dir(&staging, &own).await?;
+        host.remove_tree(&staging).await?;
+        let head = ended.lines.iter().rev().find_map(|l| l.strip_prefix("covibes-head "));
+        message = format!("cloned at {}", head.unwrap_or("the default branch"));
+    }
+    let worktrees = prepare_worktrees(run, needs, git, &own).await?;
+    let workspace = Workspace { path: own, owner: user, mirror_source: None, worktrees };
+    Ok((workspace, message))
+}
+
+/// Makes a detached worktree for each preview whose branch is not the
+/// workspace's own.
+async fn prepare_worktrees(
+    run: &Run<'_>,
+    needs: &Needs<'_>,
+    git: &GitSource,
+    own: &Path,
+) -> Result<Vec<PartName>, Failure> {
+    let host = &run.ports.host;
+    let layout = Layout::new(&run.ports.settings, run.team());
+    let head = host.read_file(&own.join(".git/HEAD")).await?.unwrap_or_default();
+    let head = String::from_utf8_lossy(&head).trim().to_owned();
+    let current = match (&git.reference, head.strip_prefix("ref: refs/heads/")) {
+        (Some(reference), _) => Some(reference.clone()),
+        (None, branch) => branch.map(str::to_owned),
+    };
+    let mut worktrees = Vec::new();
+    for preview in &needs.spec.previews {
+        let Some(branch) = preview.branch.as_ref().filter(|b| Some(*b) != current.as_ref()) else {
+            continue;
+        };
+        worktrees.push(preview.name.clone());
+        let path = layout.worktrees().join(preview.name.as_str());
+        if host.exists(&path.join(".git")).await {
+            continue;
+        }
+        run.say(format!("checking out {branch} for preview {}", preview.name));
+        host.ensure_dir(&layout.worktrees(), CONTAINER_UID, CONTAINER_UID).await?;
+        let started = Instant::now();
+        let mut plan = git_plan(run, needs, "worktree", WORKTREE);
+        plan.mounts.push(bind(own, "/workspace", false));
+        plan.mounts.push(bind(&layout.worktrees(), "/worktrees", false));
+        add_git_env(run, git, &mut plan);
+        plan.env.insert("GIT_REF".to_owned(), branch.clone());
+        plan.env.insert("WORKTREE".to_owned(), preview.name.to_string());
+        let ended = oneshot::run(run.ports, &plan, &|line| run.say(line)).await?;
+        run.ports.metrics.git_operation("worktree", started.elapsed());
+        if ended.exit_code != 0 {
+            return Err(git_failure(ended));
+        }
+    }
+    Ok(worktrees)
+}
+
+/// Whether the operator lets this repository's host be reached, and whether
+/// its address is one that may be.
+async fn check_host_policy(run: &Run<'_>, url: &str) -> Result<(), Failure> {
+    let url = check_git_url(url)?;
+    let policy = &run.ports.settings.git;
+    let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+    if !policy.hosts.iter().any(|allowed| *allowed == host) {
+        run.ports.metrics.policy_denied("git.host_not_allowed");
+        return Err(Failure::new(
+            Code::GitHostNotAllowed,
+            "the repository's host is not on this host's list",
+        ));
+    }
+    let allowed = |ip: &std::net::IpAddr| {
+        !is_private(*ip) || policy.allow_private.iter().any(|net| net.contains(ip))
+    };
+    if !run.ports.host.resolve(&host).await.iter().all(allowed) {
+        run.ports.metrics.policy_denied("git.address_denied");
+        return Err(Failure::new(
+            Code::GitAddressDenied,
+            "the repository's host has a private address",
+        ));
+    }
+    Ok(())
+}
+
+/// The URL without anything that could be a secret.
+fn printable(url: &str) -> String {
+    check_git_url(url)
+        .ok()
+        .map(|u| format!("{}{}", u.host_str().unwrap_or_default(), u.path()))
+        .unwrap_or_default()
+}
+
+/// The hardened way to call Git (reference: security 2.5).
+const GIT: &str = r#"set -eu
+git() {
+  command git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c http.followRedirects=false \
+    -c transfer.fsckObjects=true -c transfer.bundleURI=false -c credential.helper= \
+    -c submodule.recurse=false -c protocol.allow=user -c http.lowSpeedLimit=1000 \
+    -c http.lowSpeedTime=30 -c gc.auto=0 -c core.symlinks=true "$@"
+}
+"#;
+
+/// Clone without checkout, count, then check out: a bomb of 240 KiB took a
+/// plain clone more than 15 s and 1.4 GB.
+const CLONE: &str = r#"
+cd /workspace
+git clone --progress --no-checkout --no-local --depth=50 --no-single-branch --no-recurse-submodules \
+  --template= ${GIT_REF:+--branch "$GIT_REF"} -- "$GIT_URL" . 2>&1
+if git rev-parse --verify --quiet HEAD >/dev/null; then
+  files=$(git ls-tree -r -z --name-only HEAD | tr -cd '\000' | head -c "$FILES_MAX" | wc -c)
+  if [ "$files" -ge "$FILES_MAX" ]; then echo "covibes-too-many-files"; exit 3; fi
+  git checkout --quiet 2>&1
+fi
+echo "covibes-head $(git rev-parse --abbrev-ref HEAD) $(git rev-parse --short HEAD)"
+"#;
+
+const WORKTREE: &str = r#"
+cd /workspace
+git rev-parse --verify --quiet "refs/remotes/origin/$GIT_REF" >/dev/null || \
+  git fetch --depth=50 origin "+refs/heads/$GIT_REF:refs/remotes/origin/$GIT_REF" 2>&1
+git worktree prune
+git worktree add --force --detach "/worktrees/$WORKTREE" "refs/remotes/origin/$GIT_REF" 2>&1
+"#;
+
+fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
+    Mount { source: MountSource::Bind(source.to_owned()), target: target.to_owned(), read_only }
+}
+
+fn git_plan(run: &Run<'_>, needs: &Needs<'_>, task: &str, script: &str) -> ContainerPlan {
+    let settings = &run.ports.settings;
+    let names = Names::new(&settings.instance, run.team());
+    let gateway = slot_subnet(AGENT_NETWORKS, needs.slot).hosts().next();
+    let gateway = gateway.map(|g| g.to_string()).unwrap_or_default();
+    let proxy = format!("http://{gateway}:{}", limits::PROXY_PORT);
+    let ssh = format!(
+        "ssh -F /dev/null -oBatchMode=yes -oStrictHostKeyChecking=yes \
+         -oUserKnownHostsFile=/run/covibes-git/known_hosts -oIdentitiesOnly=yes \
+         -oIdentityFile=/run/covibes-git/key -oForwardAgent=no -oConnectTimeout=10 \
+         -oProxyCommand='nc -X connect -x {gateway}:{} %h %p'",
+        limits::PROXY_PORT
+    );
+    let env = [
+        ("HOME", "/tmp"),
+        ("LC_ALL", "C"),
+        ("GIT_CONFIG_GLOBAL", "/dev/null"),
+        ("GIT_ALLOW_PROTOCOL", "https:ssh"),
+        ("GIT_TERMINAL_PROMPT", "0"),
+        ("GIT_ASKPASS", "/bin/false"),
+        ("GIT_LFS_SKIP_SMUDGE", "1"),
+        ("GIT_SSH_COMMAND", &ssh),
+        ("HTTPS_PROXY", &proxy),
+        ("https_proxy", &proxy),
+    ];
+    ContainerPlan {
+        name: names.oneshot(task, None, &run.id.short()),
+        owner: Owner {
+            instance: settings.instance.clone(),
+            team: Some(run.team().clone()),
+            role: Role::Oneshot,
+            part: None,
+            generation: 0,
+            job: Some(run.job.id),
+            run: Some(run.id),
+        },
+        image: needs.sync_image.clone(),
+        user: (CONTAINER_UID, CONTAINER_UID),
+        command: vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("{GIT}{script}")],
+        env: env.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect::<BTreeMap<_, _>>(),
+        working_dir: "/".to_owned(),
+        hostname: task.to_owned(),
+        network: NetworkChoice::Team(names.agent_network()),
+        mounts: Vec::new(),
+        tmpfs: vec![
+            Tmpfs { target: "/tmp".to_owned(), bytes: 64 << 20, executable: false },
+            Tmpfs { target: "/run".to_owned(), bytes: 4 << 20, executable: false },
+        ],
+        limits: limits::ONESHOT,
+        publish: None,
+        probe: ProbeKind::None,
+        healthcheck: Vec::new(),
+        restart: Restart::Never,
+        stop_grace: Duration::from_secs(1),
+    }
+}
+
+fn add_git_env(run: &Run<'_>, git: &GitSource, plan: &mut ContainerPlan) {
+    plan.env.insert("GIT_URL".to_owned(), git.url.clone());
+    plan.env.insert("FILES_MAX".to_owned(), (CLONE_FILES_MAX + 1).to_string());
+    if let Some(reference) = &git.reference {
+        plan.env.insert("GIT_REF".to_owned(), reference.clone());
+    }
+    if git.credentials.is_some() {
+        let directory = Layout::new(&run.ports.settings, run.team()).cache().join("git");
+        plan.mounts.push(bind(&directory, "/run/covibes-git", true));
+    }
+}
+
+/// What Git's words mean.
+fn git_failure(ended: Ended) -> Failure {
+    let text = ended.lines.join("\n").to_ascii_lowercase();
+    let has = |needle: &str| text.contains(needle);
+    let (code, message) = if has("covibes-too-many-files") {
+        (Code::GitTooManyFiles, "the repository holds too many files")
+    } else if ended.oom_killed {
+        (Code::GitTooManyFiles, "the clone needs more memory than it may use")
+    } else if has("authentication failed")
+        || has("permission denied")
+        || has("could not read username")
+        || has("terminal prompts disabled")
+    {
+        (Code::GitAuthFailed, "the Git server refused the credentials")
+    } else if has("remote branch") && has("not found") || has("couldn't find remote ref") {
+        (Code::GitInvalidRef, "the repository has no such branch or tag")
+    } else if has("repository not found") || has("returned error: 404") || has("not found") {
+        (Code::GitNotFound, "the Git server does not know the repository")
+    } else if has("returned error: 30") {
+        (Code::GitRedirectRefused, "the Git server redirects elsewhere")
+    } else if has("operation too slow") || has("timed out") {
+        (Code::GitTimeout, "the Git server was too slow")
+    } else if has("could not resolve") || has("failed to connect") || has("connection reset") {
+        (Code::GitUnreachable, "the Git server could not be reached")
+    } else if has("response 403") || has("returned error: 403") {
+        (Code::GitAuthFailed, "the Git server, or this host's proxy, refused access")
+    } else {
+        (Code::GitFailed, "Git failed")
+    };
+    Failure::new(code, message).with_log(ended.lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gits_words_become_one_code_each() {
+        let code = |line: &str| {
+            git_failure(Ended { exit_code: 128, oom_killed: false, lines: vec![line.to_owned()] })
+                .code
+        };
+        assert_eq!(code("fatal: Authentication failed for 'x'"), Code::GitAuthFailed);
+        assert_eq!(
+            code("warning: Could not find remote branch x; Remote branch x not found"),
+            Code::GitInvalidRef
+        );
+        assert_eq!(code("The requested URL returned error: 302"), Code::GitRedirectRefused);
+        assert_eq!(code("fatal: repository 'x' not found"), Code::GitNotFound);
+        assert_eq!(code("Failed to connect to 127.0.0.1 port 1"), Code::GitUnreachable);
+        assert_eq!(code("covibes-too-many-files"), Code::GitTooManyFiles);
+    }
+}
