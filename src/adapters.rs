@@ -6,3 +6,5 @@ pub mod probe;
 pub mod records;
 pub mod system;
 pub mod tree;
+pub mod memory_queue;
+pub mod rabbitmq;

@@ -33,14 +33,14 @@ pub struct RawMessage {
     pub traceparent: Option<String>,
 }
 
-/// A message that is not a job, with what can still be told about it.
+/// Why a message is not a job, and whatever it says about itself all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
-    /// Why it is refused.
+    /// What is wrong with it.
     pub failure: Failure,
-    /// The team it was for, if that much of it is valid.
+    /// The team, if the message names a valid one.
     pub team: Option<TeamId>,
-    /// The job's id, if that much of it is valid.
+    /// The job id, if the message has one.
     pub job_id: Option<String>,
 }
 

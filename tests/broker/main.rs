@@ -1,0 +1,1 @@
+//! The broker side against a live RabbitMQ.
