@@ -1,1 +1,50 @@
 //! Floor 6: configuration, wiring, CLI, HTTP and shutdown.
+
+pub mod cli;
+pub mod configuration;
+pub mod dry;
+pub mod http;
+pub mod local;
+pub mod submit;
+pub mod terminal;
+pub mod wiring;
+pub mod worker;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Exit codes, documented in the manual page.
+pub mod exit {
+    /// The work was not done.
+    pub const FAILED: u8 = 1;
+    /// The command line is wrong.
+    pub const USAGE: u8 = 2;
+    /// The configuration or the broker's topology must be changed by a person.
+    pub const CONFIGURATION: u8 = 78;
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("covibes: cannot start: {error}");
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    match runtime.block_on(cli::run(arguments)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("covibes: {error:#}");
+            let code = if error.is::<cli::BadConfiguration>() {
+                exit::CONFIGURATION
+            } else {
+                exit::FAILED
+            };
+            ExitCode::from(code)
+        }
+    }
+}

@@ -1,3 +1,5 @@
 //! Entry point of `covibes`; everything is in `covibes::app`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    covibes::app::main()
+}

@@ -9,13 +9,15 @@ mod map;
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, Docker, body_full};
 use futures::StreamExt;
 
+use crate::observe::Metrics;
 use crate::domain::names::{ContainerName, ImageRef, NetworkName, VolumeName};
 use crate::domain::plan::{ContainerPlan, NetworkPlan, VolumePlan};
 use crate::ports::engine::{
@@ -37,6 +39,7 @@ pub struct DockerEngine {
     docker: Docker,
     /// The block device of the host's data, for disk limits.
     disk_device: Option<String>,
+    metrics: Arc<Metrics>,
 }
 
 impl DockerEngine {
@@ -44,22 +47,31 @@ impl DockerEngine {
     ///
     /// # Errors
     /// The path cannot be a socket.
-    pub fn new(socket: &str, disk_device: Option<String>) -> Result<Self, EngineError> {
+    pub fn new(
+        socket: &str,
+        disk_device: Option<String>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, EngineError> {
         let docker = Docker::connect_with_unix(socket, 120, API_DEFAULT_VERSION)
             .map_err(|e| error(e, "the daemon"))?;
-        Ok(Self { docker, disk_device })
+        Ok(Self { docker, disk_device, metrics })
     }
 
     async fn call<T>(
         &self,
+        operation: &'static str,
         what: &str,
         time_max: Duration,
         future: impl Future<Output = Result<T, bollard::errors::Error>> + Send,
     ) -> Result<T, EngineError> {
-        match tokio::time::timeout(time_max, future).await {
+        let started = Instant::now();
+        let result = match tokio::time::timeout(time_max, future).await {
             Ok(result) => result.map_err(|e| error(e, what)),
             Err(elapsed) => Err(EngineError::Unreachable { source: Box::new(elapsed) }),
-        }
+        };
+        let reached = !matches!(result, Err(EngineError::Unreachable { .. }));
+        self.metrics.docker_request(operation, result.is_ok(), reached, started.elapsed());
+        result
     }
 
     async fn networks(
@@ -84,7 +96,7 @@ fn label_filters(filter: &Filter) -> HashMap<String, Vec<String>> {
 #[async_trait]
 impl Engine for DockerEngine {
     async fn version(&self) -> Result<EngineVersion, EngineError> {
-        let version = self.call("version", CALL_TIME_MAX, self.docker.version()).await?;
+        let version = self.call("version", "version", CALL_TIME_MAX, self.docker.version()).await?;
         Ok(EngineVersion {
             version: version.version.unwrap_or_default(),
             api: version.api_version.unwrap_or_default(),
@@ -102,11 +114,11 @@ impl Engine for DockerEngine {
         // One after the other: each takes a few milliseconds, and a daemon
         // that hangs is met once.
         let containers = self
-            .call("containers", CALL_TIME_MAX, self.docker.list_containers(Some(containers)))
+            .call("list", "containers", CALL_TIME_MAX, self.docker.list_containers(Some(containers)))
             .await?;
         let networks = self.networks(Some(filters)).await?;
         let volumes =
-            self.call("volumes", CALL_TIME_MAX, self.docker.list_volumes(Some(volumes))).await?;
+            self.call("list", "volumes", CALL_TIME_MAX, self.docker.list_volumes(Some(volumes))).await?;
         Ok(Observed {
             containers: containers.into_iter().filter_map(map::container).collect(),
             networks,
@@ -139,20 +151,20 @@ impl Engine for DockerEngine {
             };
         }
         let request = create::network_request(plan);
-        self.call(what, CALL_TIME_MAX, self.docker.create_network(request)).await?;
+        self.call("create_network", what, CALL_TIME_MAX, self.docker.create_network(request)).await?;
         Ok(())
     }
 
     async fn remove_network(&self, name: &NetworkName) -> Result<(), EngineError> {
         let result =
-            self.call(name.as_str(), CALL_TIME_MAX, self.docker.remove_network(name.as_str()));
+            self.call("remove_network", name.as_str(), CALL_TIME_MAX, self.docker.remove_network(name.as_str()));
         already(result.await, &[404])
     }
 
     async fn create_volume(&self, plan: &VolumePlan) -> Result<(), EngineError> {
         let what = plan.name.as_str();
         // Creating one that exists answers 201 and keeps the old options.
-        match self.call(what, CALL_TIME_MAX, self.docker.inspect_volume(what)).await {
+        match self.call("create_volume", what, CALL_TIME_MAX, self.docker.inspect_volume(what)).await {
             Ok(found) => {
                 let same = create::volume_options(&plan.source) == found.options
                     && map::owned(&found.labels.clone().into_iter().collect(), &plan.owner);
@@ -166,13 +178,14 @@ impl Engine for DockerEngine {
             Err(e) => return Err(e),
         }
         let request = create::volume_request(plan);
-        self.call(what, CALL_TIME_MAX, self.docker.create_volume(request)).await?;
+        self.call("create_volume", what, CALL_TIME_MAX, self.docker.create_volume(request)).await?;
         Ok(())
     }
 
     async fn remove_volume(&self, name: &VolumeName) -> Result<(), EngineError> {
         let options = None::<query::RemoveVolumeOptions>;
         let result = self.call(
+            "remove_volume", 
             name.as_str(),
             CALL_TIME_MAX,
             self.docker.remove_volume(name.as_str(), options),
@@ -191,6 +204,7 @@ impl Engine for DockerEngine {
         };
         let body = create::container_body(plan, config_hash, self.disk_device.as_deref());
         self.call(
+            "create_container", 
             plan.name.as_str(),
             CALL_TIME_MAX,
             self.docker.create_container(Some(options), body),
@@ -202,6 +216,7 @@ impl Engine for DockerEngine {
     async fn start_container(&self, name: &ContainerName) -> Result<(), EngineError> {
         let options = None::<query::StartContainerOptions>;
         let result = self.call(
+            "start_container", 
             name.as_str(),
             START_TIME_MAX,
             self.docker.start_container(name.as_str(), options),
@@ -219,6 +234,7 @@ impl Engine for DockerEngine {
             ..Default::default()
         };
         let result = self.call(
+            "stop_container", 
             name.as_str(),
             grace + CALL_TIME_MAX,
             self.docker.stop_container(name.as_str(), Some(options)),
@@ -236,6 +252,7 @@ impl Engine for DockerEngine {
             ..Default::default()
         };
         self.call(
+            "restart_container", 
             name.as_str(),
             grace + START_TIME_MAX,
             self.docker.restart_container(name.as_str(), Some(options)),
@@ -246,6 +263,7 @@ impl Engine for DockerEngine {
     async fn hangup_container(&self, name: &ContainerName) -> Result<(), EngineError> {
         let options = query::KillContainerOptions { signal: "SIGHUP".to_owned() };
         self.call(
+            "hangup_container", 
             name.as_str(),
             CALL_TIME_MAX,
             self.docker.kill_container(name.as_str(), Some(options)),
@@ -260,6 +278,7 @@ impl Engine for DockerEngine {
     ) -> Result<(), EngineError> {
         let options = query::RenameContainerOptions { name: to.as_str().to_owned() };
         self.call(
+            "rename_container", 
             name.as_str(),
             CALL_TIME_MAX,
             self.docker.rename_container(name.as_str(), options),
@@ -270,6 +289,7 @@ impl Engine for DockerEngine {
     async fn remove_container(&self, name: &ContainerName) -> Result<(), EngineError> {
         let options = query::RemoveContainerOptions { force: true, v: true, ..Default::default() };
         let result = self.call(
+            "remove_container", 
             name.as_str(),
             START_TIME_MAX,
             self.docker.remove_container(name.as_str(), Some(options)),
@@ -285,6 +305,7 @@ impl Engine for DockerEngine {
         let options = None::<query::InspectContainerOptions>;
         let result = self
             .call(
+                "inspect_container", 
                 name.as_str(),
                 CALL_TIME_MAX,
                 self.docker.inspect_container(name.as_str(), options),
@@ -350,12 +371,12 @@ impl Engine for DockerEngine {
             splitter.finish(&on_line);
             Ok(out.into_inner().unwrap_or_default())
         };
-        self.call(name.as_str(), CALL_TIME_MAX, collect).await
+        self.call("log_tail", name.as_str(), CALL_TIME_MAX, collect).await
     }
 
     async fn image_exists(&self, image: &ImageRef) -> Result<bool, EngineError> {
         match self
-            .call(image.as_str(), CALL_TIME_MAX, self.docker.inspect_image(image.as_str()))
+            .call("image_exists", image.as_str(), CALL_TIME_MAX, self.docker.inspect_image(image.as_str()))
             .await
         {
             Ok(_) => Ok(true),

@@ -1,0 +1,292 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::app::configuration::{self, Configuration};
+use crate::app::terminal::Style;
+use crate::app::{dry, local, submit, worker};
+use crate::domain::ids::TeamId;
+use crate::domain::job::Action;
+
+/// The configuration, or what the broker holds, must be changed by a person.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration is not fit to run with")]
+pub struct BadConfiguration;
+
+/// Team environments on Docker: coding agents, live previews, and a workspace
+/// in step with Git.
+#[derive(Debug, Parser)]
+#[command(name = "covibes", version, after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Read this configuration instead of /etc/covibes/covibes.toml.
+    #[arg(long, global = true, env = "COVIBES_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  covibes up examples/vite-react       bring a project up and print its link
+  covibes worker                       run jobs from RabbitMQ
+  covibes submit start --team team_alpha --git https://github.com/o/r --follow
+  covibes detect --json .              say what a project is
+
+Exit codes: 0 done, 1 not done, 2 wrong command line, 78 wrong configuration.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run jobs from RabbitMQ until told to stop.
+    Worker,
+    /// Bring a directory or repository up in this process, without a broker.
+    Up {
+        /// A directory or a repository URL.
+        #[arg(default_value = ".")]
+        source: String,
+        /// The team's name; made from the path if absent.
+        #[arg(long)]
+        team: Option<String>,
+        /// The branch or tag of a repository.
+        #[arg(long = "ref", value_name = "REF")]
+        reference: Option<String>,
+        /// How many agents.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=16))]
+        agents: u8,
+        /// Print events as JSON lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop a team of `up`; its workspace and volumes stay.
+    Down {
+        /// The team.
+        team: String,
+        /// Print events as JSON lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove all that Covibes made for a team of `up`.
+    Destroy {
+        /// The team.
+        team: String,
+        /// Print events as JSON lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Publish a job to RabbitMQ.
+    Submit(submit::Submit),
+    /// Follow the events of a team, or of all.
+    Follow {
+        /// The team.
+        #[arg(long)]
+        team: Option<String>,
+        /// Print events as JSON lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what a project is and how it would be run.
+    Detect {
+        /// The project.
+        #[arg(default_value = ".")]
+        directory: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the containers, networks and volumes a project would get.
+    Plan {
+        /// The project.
+        #[arg(default_value = ".")]
+        directory: PathBuf,
+        /// The team's name.
+        #[arg(long, default_value = "plan")]
+        team: String,
+    },
+    /// Print the plan as a compose file.
+    Compose {
+        /// The project.
+        #[arg(default_value = ".")]
+        directory: PathBuf,
+        /// The team's name.
+        #[arg(long, default_value = "plan")]
+        team: String,
+    },
+    /// Look at the teams of this host.
+    #[command(subcommand)]
+    Teams(worker::teams::Teams),
+    /// Look at dead letters, send them again, or drop them.
+    #[command(subcommand)]
+    Dlq(submit::dlq::Dlq),
+    /// Prepare this host: images, egress proxy, firewall rules.
+    #[command(subcommand)]
+    Host(worker::host::Host),
+    /// Say what this host lacks.
+    Doctor {
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check, print or describe the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a schema: job.v1.json, event.v1.json, covibes.yml.json or asyncapi.yaml.
+    Schema {
+        /// Which; all names if absent.
+        name: Option<String>,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Fail if the configuration is not valid.
+    Check,
+    /// Print the effective configuration.
+    Print,
+    /// Print the schema of the configuration.
+    Schema,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// What the command could not do, for a person.
+pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let load = || -> anyhow::Result<Configuration> {
+        configuration::load(arguments.config.as_deref(), std::env::vars())
+            .map_err(|error| error.context(BadConfiguration))
+    };
+    match arguments.command {
+        Command::Worker => worker::run(load()?).await,
+        Command::Up { source, team, reference, agents, json } => {
+            logs(false);
+            let request = local::UpRequest {
+                source: local::Source::parse(&source, reference.as_deref())?,
+                team,
+                agents: usize::from(agents),
+                style: Style::choose(json),
+            };
+            local::up(load()?, request).await
+        }
+        Command::Down { team, json } => one(load()?, &team, Action::Stop, json).await,
+        Command::Destroy { team, json } => one(load()?, &team, Action::Destroy, json).await,
+        Command::Submit(request) => submit::run(load()?, request).await,
+        Command::Follow { team, json } => submit::follow(load()?, team, json).await,
+        Command::Detect { directory, json } => detect(&directory, json),
+        Command::Plan { directory, team } => {
+            dry::print_plan(&dry::plan(load()?, &directory, &team)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Compose { directory, team } => {
+            let plan = dry::plan(load()?, &directory, &team)?;
+            print!("{}", crate::config::compose::render(&plan));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Teams(command) => worker::teams::run(load()?, command).await,
+        Command::Dlq(command) => submit::dlq::run(load()?, command).await,
+        Command::Host(command) => worker::host::run(load()?, command).await,
+        Command::Doctor { json } => worker::host::doctor(load()?, json).await,
+        Command::Config(command) => config(command, load),
+        Command::Schema { name } => schema(name.as_deref()),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "covibes", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => {
+            clap_mangen::Man::new(Arguments::command()).render(&mut std::io::stdout())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn one(
+    configuration: Configuration,
+    team: &str,
+    action: Action,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    logs(false);
+    local::run_one(configuration, TeamId::parse(team)?, action, None, Style::choose(json)).await
+}
+
+fn detect(directory: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
+    let directory = directory.canonicalize().context("cannot find the directory")?;
+    let findings = dry::findings(&directory)?;
+    if json {
+        let findings = crate::wire::findings::Findings::from(&findings);
+        println!("{}", serde_json::to_string(&findings)?);
+    } else {
+        dry::print_findings(&findings);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn config(
+    command: ConfigCommand,
+    load: impl Fn() -> anyhow::Result<Configuration>,
+) -> anyhow::Result<ExitCode> {
+    match command {
+        ConfigCommand::Check => {
+            load()?;
+            eprintln!("the configuration is valid");
+        }
+        ConfigCommand::Print => {
+            let mut file = load()?.file;
+            // The address may hold a password.
+            if let Ok(mut url) = url::Url::parse(&file.amqp.url)
+                && url.password().is_some_and(|p| p != "guest")
+            {
+                let _ = url.set_password(Some("redacted"));
+                file.amqp.url = url.to_string();
+            }
+            print!("{}", toml::to_string(&file)?);
+        }
+        ConfigCommand::Schema => {
+            let schema = schemars::schema_for!(configuration::File);
+            println!("{}", serde_json::to_string_pretty(&schema)?);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn schema(name: Option<&str>) -> anyhow::Result<ExitCode> {
+    let all = crate::wire::schema::all();
+    match name {
+        None => all.iter().for_each(|(name, _)| println!("{name}")),
+        Some(name) => {
+            let (_, text) = all
+                .iter()
+                .find(|(known, _)| *known == name || known.ends_with(&format!("/{name}")))
+                .context("there is no schema of that name; `covibes schema` lists them")?;
+            print!("{text}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends log lines to stderr: JSON off a terminal, readable on one. A
+/// command's own progress is enough for a person, so it logs warnings only.
+pub fn logs(is_worker: bool) {
+    use std::io::IsTerminal;
+    use tracing_subscriber::EnvFilter;
+    let default = if is_worker { "info" } else { "error" };
+    let filter =
+        EnvFilter::try_from_env("COVIBES_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call, in tests, keeps the first.
+    let _ = if std::io::stderr().is_terminal() {
+        builder.with_target(false).try_init()
+    } else {
+        builder.json().flatten_event(true).try_init()
+    };
+}

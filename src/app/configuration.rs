@@ -1,0 +1,447 @@
+//! Reads the operator's configuration: flags > `COVIBES_*` > `covibes.toml` >
+//! defaults. Unknown keys fail; secrets only come from files.
+//!
+//! A variable `COVIBES_<SECTION>_<KEY>` sets `[section] key`; its value is read
+//! as TOML if it is TOML, and as text otherwise.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::ids::{HostId, InstanceName};
+use crate::domain::settings::{Capacity, Egress, GitPolicy, PreviewEgress, Settings};
+
+/// Where the file is looked for when nothing names one.
+const DEFAULT_FILE: &str = "/etc/covibes/covibes.toml";
+
+/// The sections of the file; variables of other names belong to others.
+const SECTIONS: &[&str] =
+    &["host", "paths", "docker", "amqp", "http", "preview", "egress", "git", "capacity", "images"];
+
+/// The file, every value optional.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct File {
+    /// This host.
+    pub host: HostSection,
+    /// Directories.
+    pub paths: PathsSection,
+    /// The Docker daemon.
+    pub docker: DockerSection,
+    /// The broker.
+    pub amqp: AmqpSection,
+    /// The worker's own HTTP.
+    pub http: HttpSection,
+    /// Previews.
+    pub preview: PreviewSection,
+    /// What agents, sync and installs may reach.
+    pub egress: EgressSection,
+    /// Which repositories may be cloned.
+    pub git: GitSection,
+    /// How much the host takes on.
+    pub capacity: CapacitySection,
+    /// What goes into images.
+    pub images: ImagesSection,
+}
+
+/// This host.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HostSection {
+    /// Its name in the placement table; the host name if absent.
+    pub id: Option<String>,
+    /// The worker's share of the host; `main` if absent.
+    pub instance: Option<String>,
+}
+
+/// Directories.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PathsSection {
+    /// Workspaces, worktrees and caches.
+    pub data: PathBuf,
+    /// Records, evidence and logs.
+    pub state: PathBuf,
+    /// Secret files.
+    pub secrets: PathBuf,
+}
+
+impl Default for PathsSection {
+    fn default() -> Self {
+        let settings = Settings::default();
+        Self { data: settings.data_dir, state: settings.state_dir, secrets: settings.secret_dir }
+    }
+}
+
+/// The Docker daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DockerSection {
+    /// Path of its unix socket.
+    pub socket: String,
+}
+
+impl Default for DockerSection {
+    fn default() -> Self {
+        Self { socket: "/var/run/docker.sock".to_owned() }
+    }
+}
+
+/// The broker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AmqpSection {
+    /// Its address without a password, or with the broker's own guest account.
+    pub url: String,
+    /// A file with the whole address, for one with a password.
+    pub url_file: Option<PathBuf>,
+    /// The first part of every queue's and exchange's name.
+    pub prefix: String,
+}
+
+impl Default for AmqpSection {
+    fn default() -> Self {
+        Self {
+            url: "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned(),
+            url_file: None,
+            prefix: "covibes".to_owned(),
+        }
+    }
+}
+
+/// The worker's own HTTP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSection {
+    /// Where it listens.
+    pub listen: String,
+}
+
+impl Default for HttpSection {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:9464".to_owned() }
+    }
+}
+
+/// Previews.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PreviewSection {
+    /// First and last port.
+    pub ports: [u16; 2],
+    /// Ports in that range that belong to others.
+    pub ports_excluded: Vec<u16>,
+    /// The address on which previews are published.
+    pub ip: String,
+    /// The domain of preview links.
+    pub domain: String,
+    /// `open` lets a project's code talk to anyone; `proxy` does not.
+    pub egress: EgressWord,
+    /// Whether a cache gets a file system of its own size.
+    pub cache_sized: bool,
+}
+
+/// Where previews may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EgressWord {
+    /// To public addresses.
+    Open,
+    /// Through the egress proxy.
+    Proxy,
+}
+
+impl Default for PreviewSection {
+    fn default() -> Self {
+        let settings = Settings::default();
+        Self {
+            ports: [settings.preview_ports.0, settings.preview_ports.1],
+            ports_excluded: Vec::new(),
+            ip: settings.preview_ip.to_string(),
+            domain: settings.preview_domain,
+            egress: EgressWord::Open,
+            cache_sized: settings.cache_sized,
+        }
+    }
+}
+
+/// What agents, sync and installs may reach.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EgressSection {
+    /// Host names; a leading dot also allows everything below.
+    pub allow: Vec<String>,
+    /// Package registries by group; an empty list asks the group's own client.
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// Private networks that may be reached all the same.
+    pub allow_private: Vec<String>,
+}
+
+impl Default for EgressSection {
+    fn default() -> Self {
+        let egress = Settings::default().egress;
+        Self { allow: egress.allow, groups: egress.groups, allow_private: Vec::new() }
+    }
+}
+
+/// Which repositories may be cloned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GitSection {
+    /// Allowed hosts.
+    pub hosts: Vec<String>,
+    /// Private networks that these hosts may be in.
+    pub allow_private: Vec<String>,
+}
+
+impl Default for GitSection {
+    fn default() -> Self {
+        Self { hosts: Settings::default().git.hosts, allow_private: Vec::new() }
+    }
+}
+
+/// How much the host takes on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CapacitySection {
+    /// Teams.
+    pub teams_max: u32,
+    /// Reserved memory may be this many times the host's.
+    pub memory_overcommit: f64,
+    /// Reserved CPUs may be this many times the host's.
+    pub cpu_overcommit: f64,
+    /// Starts are refused above this share of the disk.
+    pub disk_used_max: f64,
+    /// Containers started at once.
+    pub starts_at_once: usize,
+    /// Builds and installs at once.
+    pub builds_at_once: usize,
+}
+
+impl Default for CapacitySection {
+    fn default() -> Self {
+        let capacity = Settings::default().capacity;
+        Self {
+            teams_max: capacity.teams_max,
+            memory_overcommit: capacity.memory_overcommit,
+            cpu_overcommit: capacity.cpu_overcommit,
+            disk_used_max: capacity.disk_used_max,
+            starts_at_once: capacity.starts_at_once,
+            builds_at_once: capacity.builds_at_once,
+        }
+    }
+}
+
+/// What goes into images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImagesSection {
+    /// The host's CA bundle, so that package managers inside trust what the
+    /// host trusts.
+    pub ca_bundle: PathBuf,
+    /// Where the service binaries lie; beside `covibes` if absent.
+    pub binaries: Option<PathBuf>,
+}
+
+impl Default for ImagesSection {
+    fn default() -> Self {
+        Self { ca_bundle: PathBuf::from("/etc/ssl/certs/ca-certificates.crt"), binaries: None }
+    }
+}
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// As it was written, merged.
+    pub file: File,
+    /// What the lower floors see.
+    pub settings: Settings,
+    /// The broker's address, with its password.
+    pub amqp_url: String,
+    /// Where the worker's HTTP listens.
+    pub http: SocketAddr,
+}
+
+/// Reads file and environment.
+///
+/// # Errors
+/// Names the file or variable and the key that is wrong.
+pub fn load(
+    path: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> anyhow::Result<Configuration> {
+    let mut table = match path {
+        Some(path) => read(path)?,
+        None if Path::new(DEFAULT_FILE).exists() => read(Path::new(DEFAULT_FILE))?,
+        None => toml::Table::new(),
+    };
+    for (name, value) in environment {
+        merge_variable(&mut table, &name, &value)?;
+    }
+    let file: File = toml::Value::Table(table)
+        .try_into()
+        .context("the configuration is not valid; `covibes config schema` lists what it may hold")?;
+    check(file)
+}
+
+fn read(path: &Path) -> anyhow::Result<toml::Table> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    text.parse().with_context(|| format!("{} is not valid TOML", path.display()))
+}
+
+fn merge_variable(table: &mut toml::Table, name: &str, value: &str) -> anyhow::Result<()> {
+    let Some(rest) = name.strip_prefix("COVIBES_") else { return Ok(()) };
+    let lower = rest.to_ascii_lowercase();
+    let Some((section, key)) = lower.split_once('_').filter(|(s, _)| SECTIONS.contains(s)) else {
+        return Ok(());
+    };
+    let parsed = format!("value = {value}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut t| t.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let section = table
+        .entry(section.to_owned())
+        .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+        .as_table_mut()
+        .with_context(|| format!("[{section}] in the configuration is not a section"))?;
+    section.insert(key.to_owned(), parsed);
+    Ok(())
+}
+
+fn networks(list: &[String], key: &str) -> anyhow::Result<Vec<IpNet>> {
+    list.iter()
+        .map(|text| {
+            text.parse::<IpNet>()
+                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+                .with_context(|| format!("`{key}`: {text} is not a network such as 10.0.0.0/8"))
+        })
+        .collect()
+}
+
+fn check(file: File) -> anyhow::Result<Configuration> {
+    let host = match &file.host.id {
+        Some(id) => HostId::parse(id).context("`host.id`")?,
+        None => host_name(),
+    };
+    let instance = match &file.host.instance {
+        Some(name) => InstanceName::parse(name).context("`host.instance`")?,
+        None => InstanceName::default_worker(),
+    };
+    let [first, last] = file.preview.ports;
+    if first < 1025 || first > last {
+        bail!("`preview.ports` must be two ports from 1025 up, the first not after the last");
+    }
+    if !(0.0..=1.0).contains(&file.capacity.disk_used_max) {
+        bail!("`capacity.disk_used_max` is a share between 0 and 1");
+    }
+    for path in [&file.paths.data, &file.paths.state, &file.paths.secrets] {
+        if !path.is_absolute() {
+            bail!("`paths`: {} is not absolute", path.display());
+        }
+    }
+    let amqp_url = match &file.amqp.url_file {
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read `amqp.url_file` {}", path.display()))?
+            .trim()
+            .to_owned(),
+        None => file.amqp.url.clone(),
+    };
+    let settings = Settings {
+        instance: InstanceName::default_worker(),
+        host,
+        host_dir: file.paths.data.join("host"),
+        data_dir: file.paths.data.clone(),
+        state_dir: file.paths.state.clone(),
+        secret_dir: file.paths.secrets.clone(),
+        preview_ports: (first, last),
+        preview_ports_excluded: file.preview.ports_excluded.clone(),
+        preview_ip: file.preview.ip.parse().context("`preview.ip` is not an address")?,
+        preview_domain: file.preview.domain.clone(),
+        preview_egress: match file.preview.egress {
+            EgressWord::Open => PreviewEgress::Open,
+            EgressWord::Proxy => PreviewEgress::Proxy,
+        },
+        egress: Egress {
+            allow: file.egress.allow.clone(),
+            groups: file.egress.groups.clone(),
+            allow_private: networks(&file.egress.allow_private, "egress.allow_private")?,
+        },
+        git: GitPolicy {
+            hosts: file.git.hosts.iter().map(|h| h.to_ascii_lowercase()).collect(),
+            allow_private: networks(&file.git.allow_private, "git.allow_private")?,
+        },
+        capacity: Capacity {
+            teams_max: file.capacity.teams_max,
+            memory_overcommit: file.capacity.memory_overcommit,
+            cpu_overcommit: file.capacity.cpu_overcommit,
+            disk_used_max: file.capacity.disk_used_max,
+            starts_at_once: file.capacity.starts_at_once,
+            builds_at_once: file.capacity.builds_at_once,
+        },
+        cache_sized: file.preview.cache_sized,
+    };
+    let http = file.http.listen.parse().context("`http.listen` is not an address with a port")?;
+    Ok(Configuration { settings: settings.for_instance(instance), amqp_url, http, file })
+}
+
+/// The machine's name as a host id: what does not fit becomes `-`.
+fn host_name() -> HostId {
+    let raw = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+    let mapped: String =
+        raw.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
+    let mapped = mapped.trim_matches('-').chars().take(40).collect::<String>();
+    HostId::parse(mapped.trim_matches('-'))
+        .unwrap_or_else(|_| HostId::parse("localhost").expect("the literal matches the pattern"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(variables: &[(&str, &str)]) -> anyhow::Result<Configuration> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        load(Some(file.path()), variables)
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        let configuration = with(&[]).unwrap();
+        assert!(configuration.settings.instance.is_default());
+        assert_eq!(configuration.http.port(), 9464);
+    }
+
+    #[test]
+    fn variables_override_the_file_and_are_read_as_toml_or_text() {
+        let configuration = with(&[
+            ("COVIBES_HOST_ID", "h1"),
+            ("COVIBES_GIT_ALLOW_PRIVATE", "[\"127.0.0.1\"]"),
+            ("COVIBES_CAPACITY_TEAMS_MAX", "3"),
+            ("OTHER", "x"),
+        ])
+        .unwrap();
+        assert_eq!(configuration.settings.host.as_str(), "h1");
+        assert_eq!(configuration.settings.capacity.teams_max, 3);
+        assert_eq!(configuration.settings.git.allow_private.len(), 1);
+    }
+
+    #[test]
+    fn unknown_keys_fail_and_are_named() {
+        let error = with(&[("COVIBES_GIT_HOST", "x")]).unwrap_err();
+        assert!(format!("{error:#}").contains("host"), "{error:#}");
+    }
+
+    #[test]
+    fn another_instance_has_directories_of_its_own() {
+        let configuration = with(&[("COVIBES_HOST_INSTANCE", "local")]).unwrap();
+        assert!(configuration.settings.data_dir.ends_with("instances/local"));
+        assert!(!configuration.settings.host_dir.ends_with("instances/local"));
+    }
+}

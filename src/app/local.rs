@@ -1,0 +1,292 @@
+//! `covibes up`, `down` and `destroy`: the pipeline in one process, with the
+//! queue in memory and no broker.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::adapters::memory_queue::{MemoryEvents, queue};
+use crate::adapters::system::SystemClock;
+use crate::app::configuration::Configuration;
+use crate::app::exit;
+use crate::app::terminal::{End, Screen, Style};
+use crate::app::wiring::{Wired, wire};
+use crate::domain::ids::{InstanceName, JobId, PartName, TeamId};
+use crate::domain::job::{Action, Job};
+use crate::domain::record::TeamRecord;
+use crate::domain::spec::{
+    AgentSpec, GitSource, LimitsWish, PreviewSpec, SYNC_INTERVAL_DEFAULT, Spec, WorkspaceSource,
+    check_git_url,
+};
+use crate::pipeline::lease::TeamLeases;
+use crate::pipeline::runner::Runner;
+use crate::ports::clock::Clock;
+use crate::ports::messages::RawMessage;
+use crate::wire::job::{encode_job, parse_job, routing_key};
+use crate::worker::intake;
+use crate::worker::lanes::{LaneLoad, Lanes, LanesConfig};
+
+/// The instance of `covibes up`, apart from any worker on the host.
+pub const LOCAL_INSTANCE: &str = "local";
+
+/// How long an interrupted run has to take itself back.
+const INTERRUPT_GRACE: Duration = Duration::from_secs(60);
+
+/// What `up` brings up.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A directory of the user's.
+    Path(PathBuf),
+    /// A repository.
+    Git(GitSource),
+}
+
+impl Source {
+    /// Reads the argument of `up`: a URL or a directory.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn parse(raw: &str, reference: Option<&str>) -> anyhow::Result<Self> {
+        let path = Path::new(raw);
+        if !path.exists() && (raw.contains("://") || raw.contains('@')) {
+            check_git_url(raw).map_err(|f| anyhow::anyhow!("{}. {}", f.message, f.code.hint()))?;
+            return Ok(Self::Git(GitSource {
+                url: raw.to_owned(),
+                reference: reference.map(str::to_owned),
+                credentials: None,
+            }));
+        }
+        let path = path
+            .canonicalize()
+            .with_context(|| format!("{raw} is neither a directory nor a repository URL"))?;
+        if !path.is_dir() {
+            bail!("{} is not a directory", path.display());
+        }
+        // The Engine's mount options separate with these.
+        if path.to_string_lossy().contains([',', ':', '\\', '\n']) {
+            bail!("{} holds a character that Docker cannot mount (, : \\)", path.display());
+        }
+        Ok(Self::Path(path))
+    }
+
+    /// A team name from the last part of the path or URL.
+    fn team(&self) -> anyhow::Result<TeamId> {
+        let raw = match self {
+            Self::Path(path) => path.file_name().map(|n| n.to_string_lossy().into_owned()),
+            Self::Git(git) => git.url.rsplit(['/', ':']).next().map(|n| n.replace(".git", "")),
+        };
+        let mut name = String::new();
+        for c in raw.unwrap_or_default().to_ascii_lowercase().chars() {
+            let c = if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
+            if c != '-' || !name.ends_with('-') {
+                name.push(c);
+            }
+        }
+        let name: String = name.trim_matches('-').chars().take(40).collect();
+        TeamId::parse(name.trim_matches('-'))
+            .context("no team name can be made of that; give one with --team")
+    }
+}
+
+/// What the user asked for.
+#[derive(Debug, Clone)]
+pub struct UpRequest {
+    /// What to bring up.
+    pub source: Source,
+    /// The team's name, if given.
+    pub team: Option<String>,
+    /// How many agents.
+    pub agents: usize,
+    /// How to show it.
+    pub style: Style,
+}
+
+/// Brings a directory or repository up and returns when its page is served.
+///
+/// # Errors
+/// The command line, the configuration or the host is not fit for it.
+pub async fn up(configuration: Configuration, request: UpRequest) -> anyhow::Result<ExitCode> {
+    let team = match &request.team {
+        Some(raw) => TeamId::parse(raw)?,
+        None => request.source.team()?,
+    };
+    let spec = Spec {
+        workspace: match &request.source {
+            Source::Path(_) => WorkspaceSource::Local,
+            Source::Git(git) => WorkspaceSource::Git(git.clone()),
+        },
+        agents: (1..=request.agents).map(agent).collect::<anyhow::Result<_>>()?,
+        previews: vec![PreviewSpec { name: PartName::parse("main")?, branch: None, ttl: None }],
+        sync_interval: SYNC_INTERVAL_DEFAULT,
+        ttl: None,
+        idle_stop: None,
+    };
+    let path = match request.source {
+        Source::Path(path) => Some(path),
+        Source::Git(_) => None,
+    };
+    let action = Action::Start(Box::new(spec));
+    run_one(configuration, team, action, path, request.style).await
+}
+
+fn agent(number: usize) -> anyhow::Result<AgentSpec> {
+    Ok(AgentSpec {
+        name: PartName::parse(&format!("agent-{number}"))?,
+        secrets: Default::default(),
+        env: Default::default(),
+        limits: LimitsWish::default(),
+        prompt: None,
+    })
+}
+
+/// Runs one job for a team in this process and shows it.
+///
+/// # Errors
+/// The configuration or the host is not fit for it.
+pub async fn run_one(
+    configuration: Configuration,
+    team: TeamId,
+    action: Action,
+    path: Option<PathBuf>,
+    style: Style,
+) -> anyhow::Result<ExitCode> {
+    let configuration = as_local(configuration)?;
+    let events = MemoryEvents::new(4096);
+    let mut listener = events.subscribe();
+    let wired = wire_when_free(&configuration, Arc::new(events)).await?;
+    if let Some(path) = path {
+        remember_path(&wired, &team, &path).await?;
+    }
+    let clock = SystemClock;
+    let job = Job {
+        id: JobId(clock.new_id()),
+        team,
+        action,
+        issued_at: crate::wire::job::timestamp_text(clock.unix_millis()),
+        deadline_unix_ms: None,
+        attempt: 1,
+        traceparent: None,
+    };
+    let runner = Arc::new(Runner::new(wired.ports.clone(), Arc::clone(&wired.preparation)));
+    let lanes = Lanes::new(
+        runner,
+        Arc::new(TeamLeases::default()),
+        LanesConfig::default(),
+        Arc::new(LaneLoad::default()),
+    );
+    let (jobs, mut source) = queue(4);
+    let _receipt = jobs.send(message_of(&job)).await?;
+    let mut taking_in = std::pin::pin!(intake::run(&mut source, parse_job, &lanes));
+
+    let mut screen = Screen::new(style, Some(job.id.to_string()));
+    let mut interrupted = false;
+    loop {
+        tokio::select! {
+            event = listener.recv() => match event {
+                Ok(event) => {
+                    if let Some(end) = screen.show(&event.body) {
+                        lanes.drain(INTERRUPT_GRACE).await;
+                        return Ok(exit_code(&end));
+                    }
+                }
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => bail!("the run ended without a final event"),
+            },
+            () = &mut taking_in => bail!("the queue in memory ended"),
+            reason = lanes.failed() => bail!("the run was given up: {reason}"),
+            _ = tokio::signal::ctrl_c() => {
+                if interrupted {
+                    return Ok(ExitCode::from(130));
+                }
+                interrupted = true;
+                eprintln!("interrupted: taking back what was begun; once more to leave it");
+                // The way a stop behind a running start goes everywhere else.
+                let stop = Job { id: JobId(clock.new_id()), action: Action::Stop, ..job.clone() };
+                let _receipt = jobs.send(message_of(&stop)).await?;
+            }
+        }
+    }
+}
+
+fn message_of(job: &Job) -> RawMessage {
+    RawMessage {
+        body: encode_job(job).into_bytes(),
+        content_type: Some("application/json".to_owned()),
+        routing_key: routing_key(job),
+        message_id: Some(job.id.to_string()),
+        attempt: 1,
+        redelivered: false,
+        traceparent: None,
+    }
+}
+
+fn exit_code(end: &End) -> ExitCode {
+    match end {
+        End::Succeeded(_) => ExitCode::SUCCESS,
+        End::Failed | End::Overtaken => ExitCode::from(exit::FAILED),
+    }
+}
+
+/// The configuration of the instance `local`, unless another was asked for.
+///
+/// # Errors
+/// Never for the literal name.
+pub fn as_local(mut configuration: Configuration) -> anyhow::Result<Configuration> {
+    if configuration.settings.instance.is_default() {
+        let instance = InstanceName::parse(LOCAL_INSTANCE)?;
+        configuration.settings = configuration.settings.for_instance(instance);
+    }
+    Ok(configuration)
+}
+
+/// Waits for another `covibes up` of this instance to end: they share records.
+async fn wire_when_free(
+    configuration: &Configuration,
+    events: Arc<MemoryEvents>,
+) -> anyhow::Result<Wired> {
+    // The other may build images; longer than a job can take is a fault.
+    let end = tokio::time::Instant::now() + Duration::from_secs(20 * 60);
+    let mut told = false;
+    loop {
+        let error = match wire(configuration, Arc::<MemoryEvents>::clone(&events)).await {
+            Ok(wired) => return Ok(wired),
+            Err(error) => error,
+        };
+        let held = error.chain().any(|e| {
+            matches!(
+                e.downcast_ref::<crate::adapters::records::OpenError>(),
+                Some(crate::adapters::records::OpenError::Held { .. })
+            )
+        });
+        if !held || tokio::time::Instant::now() >= end {
+            return Err(error);
+        }
+        if !told {
+            told = true;
+            eprintln!("waiting for another covibes command of this instance to end");
+        }
+        SystemClock.sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Notes whose directory the team shows, before anything is started.
+async fn remember_path(wired: &Wired, team: &TeamId, path: &Path) -> anyhow::Result<()> {
+    let records = &wired.ports.records;
+    let mut record = records.load(team).await?.unwrap_or_else(|| TeamRecord::new(team.clone()));
+    let path = path.display().to_string();
+    if let Some(other) = record.workspace_path.as_ref().filter(|p| **p != path) {
+        bail!(
+            "team {team} already shows {other}; destroy it first (`covibes destroy {team}`) or \
+             give another name with --team"
+        );
+    }
+    if record.workspace_path.is_none() {
+        record.workspace_path = Some(path);
+        records.save(&record).await?;
+    }
+    Ok(())
+}
