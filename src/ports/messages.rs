@@ -3,6 +3,8 @@
 use async_trait::async_trait;
 
 use crate::domain::event::EncodedEvent;
+use crate::domain::failure::Failure;
+use crate::domain::ids::TeamId;
 
 /// The broker did not do what was asked; the session is over.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,17 @@ pub struct RawMessage {
     pub redelivered: bool,
     /// The header `traceparent`.
     pub traceparent: Option<String>,
+}
+
+/// A message that is not a job, with what can still be told about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// Why it is refused.
+    pub failure: Failure,
+    /// The team it was for, if that much of it is valid.
+    pub team: Option<TeamId>,
+    /// The job's id, if that much of it is valid.
+    pub job_id: Option<String>,
 }
 
 /// Why a message is put aside, for its headers.
