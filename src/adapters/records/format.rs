@@ -1,0 +1,279 @@
+//! The JSON of a record, version 1.
+//!
+//! Read strictly: an unknown field means that another version wrote the file,
+//! and a field that this version drops on its next save would be lost. So every
+//! new field is a new version. The spec stands in the form of the job message,
+//! whose rules may become wider under the same version, never narrower.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::domain::event::{EncodedEvent, TeamState};
+use crate::domain::failure::{Code, Failure};
+use crate::domain::ids::{JobId, PartName, RunId, TeamId};
+use crate::domain::job::ActionKind;
+use crate::domain::record::{JobRecord, TeamRecord};
+use crate::wire::spec::{spec_from_json, spec_to_json};
+
+const VERSION: u32 = 1;
+
+/// Why a file is not taken for a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Untrusted {
+    /// Cut off, empty, or of another kind. Says where, never what.
+    #[error("not a whole record: {0}")]
+    NotARecord(String),
+    /// Written by another version.
+    #[error("of version {0}, and this worker reads version {VERSION}")]
+    Version(u64),
+    /// Of another team.
+    #[error("a record of another team")]
+    OtherTeam,
+    /// A value outside its type.
+    #[error("the field {0} holds no valid value")]
+    Field(&'static str),
+}
+
+/// The text of a record.
+pub(super) fn write(record: &TeamRecord) -> Result<String, Failure> {
+    let spec = record.spec.as_ref().map(spec_to_json);
+    // A spec that cannot be read again would cost the whole record after a restart.
+    if let (Some(kept), Some(json)) = (&record.spec, &spec)
+        && spec_from_json(json.clone()).as_ref() != Ok(kept)
+    {
+        return Err(Failure::new(Code::InternalBug, "the spec has no form that can be kept"));
+    }
+    let file = RecordFile {
+        version: VERSION,
+        team: record.team.to_string(),
+        generation: record.generation,
+        sequence: record.sequence,
+        state: record.state.as_str().to_owned(),
+        spec,
+        slot: record.slot,
+        ports: record.ports.iter().map(|(part, port)| (part.to_string(), *port)).collect(),
+        workspace_path: record.workspace_path.clone(),
+        mount_points: record.mount_points.clone(),
+        jobs: record.jobs.iter().map(JobFile::of).collect(),
+    };
+    let mut text = serde_json::to_string_pretty(&file)
+        .expect("a record holds strings, numbers and string keys only");
+    text.push('\n');
+    Ok(text)
+}
+
+/// Reads the record of `team`.
+pub(super) fn read(bytes: &[u8], team: &TeamId) -> Result<TeamRecord, Untrusted> {
+    let torn = |error: serde_json::Error| {
+        // The text of a data error may quote the file.
+        Untrusted::NotARecord(format!("line {}, column {}", error.line(), error.column()))
+    };
+    // The version decides first: a newer file has fields that this one does not know.
+    let head: Head = serde_json::from_slice(bytes).map_err(torn)?;
+    if head.version != u64::from(VERSION) {
+        return Err(Untrusted::Version(head.version));
+    }
+    let file: RecordFile = serde_json::from_slice(bytes).map_err(torn)?;
+    if file.team != team.as_str() {
+        return Err(Untrusted::OtherTeam);
+    }
+    Ok(TeamRecord {
+        team: team.clone(),
+        generation: file.generation,
+        sequence: file.sequence,
+        state: TeamState::parse(&file.state).ok_or(Untrusted::Field("state"))?,
+        spec: file.spec.map(spec_from_json).transpose().map_err(|_| Untrusted::Field("spec"))?,
+        slot: file.slot,
+        ports: file
+            .ports
+            .into_iter()
+            .map(|(part, port)| Ok((PartName::parse(&part)?, port)))
+            .collect::<Result<_, crate::domain::ids::IdError>>()
+            .map_err(|_| Untrusted::Field("ports"))?,
+        workspace_path: file.workspace_path,
+        mount_points: file.mount_points,
+        jobs: file.jobs.into_iter().map(JobFile::into_domain).collect::<Result<_, _>>()?,
+    })
+}
+
+#[derive(Deserialize)]
+struct Head {
+    version: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordFile {
+    version: u32,
+    team: String,
+    generation: u64,
+    sequence: u64,
+    state: String,
+    spec: Option<Value>,
+    slot: Option<u16>,
+    ports: BTreeMap<String, u16>,
+    workspace_path: Option<String>,
+    mount_points: Vec<String>,
+    jobs: Vec<JobFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobFile {
+    id: String,
+    attempt: u32,
+    action: String,
+    run: String,
+    outcome: Option<String>,
+    final_event: Option<EventFile>,
+    step_millis: BTreeMap<String, u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventFile {
+    id: String,
+    routing_key: String,
+    /// The body as it left, byte for byte: a repeat is the same event.
+    body: String,
+}
+
+impl JobFile {
+    fn of(job: &JobRecord) -> Self {
+        Self {
+            id: job.id.to_string(),
+            attempt: job.attempt,
+            action: job.action.as_str().to_owned(),
+            run: job.run.to_string(),
+            outcome: job.outcome.clone(),
+            final_event: job.final_event.as_ref().map(|event| EventFile {
+                id: event.id.clone(),
+                routing_key: event.routing_key.clone(),
+                body: event.body.clone(),
+            }),
+            step_millis: job.step_millis.clone(),
+        }
+    }
+
+    fn into_domain(self) -> Result<JobRecord, Untrusted> {
+        Ok(JobRecord {
+            id: JobId::parse(&self.id).map_err(|_| Untrusted::Field("jobs.id"))?,
+            attempt: self.attempt,
+            action: ActionKind::parse(&self.action).ok_or(Untrusted::Field("jobs.action"))?,
+            run: Uuid::try_parse(&self.run).map(RunId).map_err(|_| Untrusted::Field("jobs.run"))?,
+            outcome: self.outcome,
+            final_event: self.final_event.map(|event| EncodedEvent {
+                id: event.id,
+                routing_key: event.routing_key,
+                body: event.body,
+            }),
+            step_millis: self.step_millis,
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod arbitrary {
+    //! Records for tests.
+
+    use std::time::Duration;
+
+    use proptest::collection::{btree_map, vec};
+    use proptest::option;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::domain::spec::{PreviewSpec, Spec, WorkspaceSource};
+    use crate::wire::arbitrary;
+
+    fn job() -> impl Strategy<Value = JobRecord> {
+        let event = ("\\PC{0,20}", "[a-z.]{0,20}", any::<String>())
+            .prop_map(|(id, routing_key, body)| EncodedEvent { id, routing_key, body });
+        (
+            any::<u128>(),
+            any::<u32>(),
+            select(ActionKind::ALL.to_vec()),
+            any::<u128>(),
+            option::of("[a-z:._]{0,30}"),
+            option::of(event),
+            btree_map("[a-z]{1,9}", any::<u64>(), 0..4),
+        )
+            .prop_map(|(id, attempt, action, run, outcome, final_event, step_millis)| {
+                JobRecord {
+                    id: JobId(Uuid::from_u128(id)),
+                    attempt,
+                    action,
+                    run: RunId(Uuid::from_u128(run)),
+                    outcome,
+                    final_event,
+                    step_millis,
+                }
+            })
+    }
+
+    pub(in super::super) fn record() -> impl Strategy<Value = TeamRecord> {
+        (
+            (arbitrary::team(), any::<u64>(), any::<u64>(), select(TeamState::ALL.to_vec())),
+            option::of(arbitrary::spec()),
+            option::of(any::<u16>()),
+            btree_map(arbitrary::part(), any::<u16>(), 0..4),
+            (option::of(any::<String>()), vec(any::<String>(), 0..3)),
+            vec(job(), 0..4),
+        )
+            .prop_map(|(head, spec, slot, ports, (workspace_path, mount_points), jobs)| {
+                let (team, generation, sequence, state) = head;
+                TeamRecord {
+                    team,
+                    generation,
+                    sequence,
+                    state,
+                    spec,
+                    slot,
+                    ports,
+                    workspace_path,
+                    mount_points,
+                    jobs,
+                }
+            })
+    }
+
+    /// Something in every field.
+    pub(in super::super) fn full() -> TeamRecord {
+        let part = PartName::parse("main").unwrap();
+        TeamRecord {
+            team: TeamId::parse("team_alpha").unwrap(),
+            generation: 3,
+            sequence: u64::MAX,
+            state: TeamState::Degraded,
+            spec: Some(Spec {
+                workspace: WorkspaceSource::Local,
+                agents: Vec::new(),
+                previews: vec![PreviewSpec { name: part.clone(), branch: None, ttl: None }],
+                sync_interval: Duration::from_secs(30),
+                ttl: Some(Duration::from_secs(3_600)),
+                idle_stop: None,
+            }),
+            slot: Some(7),
+            ports: [(part, 5_000)].into(),
+            workspace_path: Some("/srv/shop".to_owned()),
+            mount_points: vec!["node_modules".to_owned()],
+            jobs: vec![JobRecord {
+                id: JobId(Uuid::from_u128(1)),
+                attempt: 1,
+                action: ActionKind::Start,
+                run: RunId(Uuid::from_u128(2)),
+                outcome: Some("succeeded".to_owned()),
+                final_event: Some(EncodedEvent {
+                    id: "x".to_owned(),
+                    routing_key: "team.team_alpha.job.succeeded".to_owned(),
+                    body: "{\"a\":\"\\n\"}".to_owned(),
+                }),
+                step_millis: [("build".to_owned(), 5)].into(),
+            }],
+        }
+    }
+}
