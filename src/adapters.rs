@@ -2,9 +2,9 @@
 
 pub mod docker;
 pub mod host;
+pub mod memory_queue;
 pub mod probe;
+pub mod rabbitmq;
 pub mod records;
 pub mod system;
 pub mod tree;
-pub mod memory_queue;
-pub mod rabbitmq;

@@ -17,9 +17,9 @@ use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, Docker, body_full};
 use futures::StreamExt;
 
-use crate::observe::Metrics;
 use crate::domain::names::{ContainerName, ImageRef, NetworkName, VolumeName};
 use crate::domain::plan::{ContainerPlan, NetworkPlan, VolumePlan};
+use crate::observe::Metrics;
 use crate::ports::engine::{
     ContainerState, Engine, EngineError, EngineVersion, Filter, ImageBuild, Observed,
     ObservedNetwork, OnLine, label,
@@ -79,8 +79,14 @@ impl DockerEngine {
         filters: Option<HashMap<String, Vec<String>>>,
     ) -> Result<Vec<ObservedNetwork>, EngineError> {
         let options = query::ListNetworksOptions { filters };
-        let list =
-            self.call("networks", CALL_TIME_MAX, self.docker.list_networks(Some(options))).await?;
+        let list = self
+            .call(
+                "list_networks",
+                "networks",
+                CALL_TIME_MAX,
+                self.docker.list_networks(Some(options)),
+            )
+            .await?;
         Ok(list.into_iter().filter_map(map::network).collect())
     }
 }
@@ -114,11 +120,17 @@ impl Engine for DockerEngine {
         // One after the other: each takes a few milliseconds, and a daemon
         // that hangs is met once.
         let containers = self
-            .call("list", "containers", CALL_TIME_MAX, self.docker.list_containers(Some(containers)))
+            .call(
+                "list",
+                "containers",
+                CALL_TIME_MAX,
+                self.docker.list_containers(Some(containers)),
+            )
             .await?;
         let networks = self.networks(Some(filters)).await?;
-        let volumes =
-            self.call("list", "volumes", CALL_TIME_MAX, self.docker.list_volumes(Some(volumes))).await?;
+        let volumes = self
+            .call("list", "volumes", CALL_TIME_MAX, self.docker.list_volumes(Some(volumes)))
+            .await?;
         Ok(Observed {
             containers: containers.into_iter().filter_map(map::container).collect(),
             networks,
@@ -151,20 +163,28 @@ impl Engine for DockerEngine {
             };
         }
         let request = create::network_request(plan);
-        self.call("create_network", what, CALL_TIME_MAX, self.docker.create_network(request)).await?;
+        self.call("create_network", what, CALL_TIME_MAX, self.docker.create_network(request))
+            .await?;
         Ok(())
     }
 
     async fn remove_network(&self, name: &NetworkName) -> Result<(), EngineError> {
-        let result =
-            self.call("remove_network", name.as_str(), CALL_TIME_MAX, self.docker.remove_network(name.as_str()));
+        let result = self.call(
+            "remove_network",
+            name.as_str(),
+            CALL_TIME_MAX,
+            self.docker.remove_network(name.as_str()),
+        );
         already(result.await, &[404])
     }
 
     async fn create_volume(&self, plan: &VolumePlan) -> Result<(), EngineError> {
         let what = plan.name.as_str();
         // Creating one that exists answers 201 and keeps the old options.
-        match self.call("create_volume", what, CALL_TIME_MAX, self.docker.inspect_volume(what)).await {
+        match self
+            .call("create_volume", what, CALL_TIME_MAX, self.docker.inspect_volume(what))
+            .await
+        {
             Ok(found) => {
                 let same = create::volume_options(&plan.source) == found.options
                     && map::owned(&found.labels.clone().into_iter().collect(), &plan.owner);
@@ -185,7 +205,7 @@ impl Engine for DockerEngine {
     async fn remove_volume(&self, name: &VolumeName) -> Result<(), EngineError> {
         let options = None::<query::RemoveVolumeOptions>;
         let result = self.call(
-            "remove_volume", 
+            "remove_volume",
             name.as_str(),
             CALL_TIME_MAX,
             self.docker.remove_volume(name.as_str(), options),
@@ -204,7 +224,7 @@ impl Engine for DockerEngine {
         };
         let body = create::container_body(plan, config_hash, self.disk_device.as_deref());
         self.call(
-            "create_container", 
+            "create_container",
             plan.name.as_str(),
             CALL_TIME_MAX,
             self.docker.create_container(Some(options), body),
@@ -216,7 +236,7 @@ impl Engine for DockerEngine {
     async fn start_container(&self, name: &ContainerName) -> Result<(), EngineError> {
         let options = None::<query::StartContainerOptions>;
         let result = self.call(
-            "start_container", 
+            "start_container",
             name.as_str(),
             START_TIME_MAX,
             self.docker.start_container(name.as_str(), options),
@@ -234,7 +254,7 @@ impl Engine for DockerEngine {
             ..Default::default()
         };
         let result = self.call(
-            "stop_container", 
+            "stop_container",
             name.as_str(),
             grace + CALL_TIME_MAX,
             self.docker.stop_container(name.as_str(), Some(options)),
@@ -252,7 +272,7 @@ impl Engine for DockerEngine {
             ..Default::default()
         };
         self.call(
-            "restart_container", 
+            "restart_container",
             name.as_str(),
             grace + START_TIME_MAX,
             self.docker.restart_container(name.as_str(), Some(options)),
@@ -263,7 +283,7 @@ impl Engine for DockerEngine {
     async fn hangup_container(&self, name: &ContainerName) -> Result<(), EngineError> {
         let options = query::KillContainerOptions { signal: "SIGHUP".to_owned() };
         self.call(
-            "hangup_container", 
+            "hangup_container",
             name.as_str(),
             CALL_TIME_MAX,
             self.docker.kill_container(name.as_str(), Some(options)),
@@ -278,7 +298,7 @@ impl Engine for DockerEngine {
     ) -> Result<(), EngineError> {
         let options = query::RenameContainerOptions { name: to.as_str().to_owned() };
         self.call(
-            "rename_container", 
+            "rename_container",
             name.as_str(),
             CALL_TIME_MAX,
             self.docker.rename_container(name.as_str(), options),
@@ -289,7 +309,7 @@ impl Engine for DockerEngine {
     async fn remove_container(&self, name: &ContainerName) -> Result<(), EngineError> {
         let options = query::RemoveContainerOptions { force: true, v: true, ..Default::default() };
         let result = self.call(
-            "remove_container", 
+            "remove_container",
             name.as_str(),
             START_TIME_MAX,
             self.docker.remove_container(name.as_str(), Some(options)),
@@ -305,7 +325,7 @@ impl Engine for DockerEngine {
         let options = None::<query::InspectContainerOptions>;
         let result = self
             .call(
-                "inspect_container", 
+                "inspect_container",
                 name.as_str(),
                 CALL_TIME_MAX,
                 self.docker.inspect_container(name.as_str(), options),
@@ -376,7 +396,12 @@ impl Engine for DockerEngine {
 
     async fn image_exists(&self, image: &ImageRef) -> Result<bool, EngineError> {
         match self
-            .call("image_exists", image.as_str(), CALL_TIME_MAX, self.docker.inspect_image(image.as_str()))
+            .call(
+                "image_exists",
+                image.as_str(),
+                CALL_TIME_MAX,
+                self.docker.inspect_image(image.as_str()),
+            )
             .await
         {
             Ok(_) => Ok(true),

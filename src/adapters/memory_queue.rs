@@ -137,12 +137,8 @@ mod tests {
         source.next().await.unwrap().settle.ack().await.unwrap();
         let delivery = source.next().await.unwrap();
         assert_eq!(delivery.message.routing_key, "team.a.stop");
-        let why = DeadLetter {
-            reason: "x".to_owned(),
-            message: "y".to_owned(),
-            attempts: 1,
-            step: None,
-        };
+        let why =
+            DeadLetter { reason: "x".to_owned(), message: "y".to_owned(), attempts: 1, step: None };
         delivery.settle.dead_letter(why.clone()).await.unwrap();
         drop(source.next().await.unwrap());
 

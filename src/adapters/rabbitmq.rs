@@ -148,8 +148,7 @@ impl RabbitBroker {
     }
 
     async fn declare(&self, connection: &Connection) -> Result<(), OpenError> {
-        let channel =
-            within(CALL_MAX, connection.create_channel()).await.map_err(unreachable)?;
+        let channel = within(CALL_MAX, connection.create_channel()).await.map_err(unreachable)?;
         Topology::new(&self.names, Some(&self.host)).declare(&channel).await
     }
 }

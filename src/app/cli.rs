@@ -279,10 +279,8 @@ pub fn logs(is_worker: bool) {
     use std::io::IsTerminal;
     use tracing_subscriber::EnvFilter;
     let default = if is_worker { "info" } else { "error" };
-    let filter =
-        EnvFilter::try_from_env("COVIBES_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_from_env("COVIBES_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call, in tests, keeps the first.
     let _ = if std::io::stderr().is_terminal() {
         builder.with_target(false).try_init()

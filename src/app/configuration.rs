@@ -283,9 +283,9 @@ pub fn load(
     for (name, value) in environment {
         merge_variable(&mut table, &name, &value)?;
     }
-    let file: File = toml::Value::Table(table)
-        .try_into()
-        .context("the configuration is not valid; `covibes config schema` lists what it may hold")?;
+    let file: File = toml::Value::Table(table).try_into().context(
+        "the configuration is not valid; `covibes config schema` lists what it may hold",
+    )?;
     check(file)
 }
 
@@ -394,8 +394,10 @@ fn check(file: File) -> anyhow::Result<Configuration> {
 /// The machine's name as a host id: what does not fit becomes `-`.
 fn host_name() -> HostId {
     let raw = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
-    let mapped: String =
-        raw.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
+    let mapped: String = raw
+        .chars()
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
+        .collect();
     let mapped = mapped.trim_matches('-').chars().take(40).collect::<String>();
     HostId::parse(mapped.trim_matches('-'))
         .unwrap_or_else(|_| HostId::parse("localhost").expect("the literal matches the pattern"))

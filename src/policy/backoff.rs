@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
+use ::backoff::SystemClock;
 use ::backoff::backoff::Backoff as _;
 use ::backoff::exponential::{ExponentialBackoff, ExponentialBackoffBuilder};
-use ::backoff::SystemClock;
 
 /// The delays of one series of attempts.
 #[derive(Debug)]

@@ -102,6 +102,11 @@ const CUTS: [Cuts; 4] = [
     Cuts { text_chars: 100, line_chars: 100, lines: 10, items: 32 },
 ];
 
+/// Secrets are looked for this far beyond what is kept, so that a cut never
+/// leaves the first half of one. The longest known kind, a private key, is
+/// shorter.
+const SECRET_CHARS_MAX: usize = 4_096;
+
 struct Scrubber<'a> {
     redactor: &'a Redactor,
     cuts: &'a Cuts,
@@ -109,9 +114,8 @@ struct Scrubber<'a> {
 
 impl Scrubber<'_> {
     fn text(&self, raw: &str) -> String {
-        // Cut generously first: hiding secrets in megabytes would take longer than it is worth.
-        let plain = plain_prose(&cut(raw, self.cuts.text_chars * 8));
-        cut(&self.redactor.text(&plain), self.cuts.text_chars)
+        let seen = cut(&plain_prose(raw), self.cuts.text_chars + SECRET_CHARS_MAX);
+        cut(&self.redactor.text(&seen), self.cuts.text_chars)
     }
 
     fn option(&self, raw: Option<&String>) -> Option<String> {
@@ -119,8 +123,9 @@ impl Scrubber<'_> {
     }
 
     fn lines(&self, raw: &[String]) -> Vec<String> {
+        let seen_chars = self.cuts.line_chars + SECRET_CHARS_MAX;
         let plain: Vec<String> =
-            raw.iter().map(|line| plain_line(&cut(line, self.cuts.line_chars * 8))).collect();
+            raw.iter().map(|line| cut(&plain_line(line), seen_chars)).collect();
         // All lines are looked at, so that a key which began before the cut is known.
         let hidden = self.redactor.lines(&plain);
         let from = hidden.len().saturating_sub(self.cuts.lines);

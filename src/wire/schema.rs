@@ -22,7 +22,7 @@ const EVENT_FILE: &str = "event.v1.json";
 /// File name below `schemas/` to generator. A new schema is one line here.
 const GENERATED: &[(&str, Generate)] = &[
     ("asyncapi.yaml", asyncapi::document),
-    // `covibes.yml.json` goes here: `|| publish("covibes.yml.json", crate::config::project::schema())`
+    ("covibes.yml.json", || publish("covibes.yml.json", crate::config::project::schema())),
     (EVENT_FILE, || publish(EVENT_FILE, event())),
     ("job.v1.json", || publish("job.v1.json", job())),
 ];

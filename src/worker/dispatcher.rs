@@ -134,9 +134,7 @@ impl Dispatcher<'_> {
         match (self.parse)(message) {
             // What is wrong with the message is the better answer.
             Err(rejected) => rejected,
-            Ok(job) => {
-                Rejected { failure, team: Some(team), job_id: Some(job.id.to_string()) }
-            }
+            Ok(job) => Rejected { failure, team: Some(team), job_id: Some(job.id.to_string()) },
         }
     }
 
@@ -169,7 +167,8 @@ mod tests {
         assert_eq!(team_of("team.team_alpha.start").unwrap().as_str(), "team_alpha");
         // The action is the host's affair: an unknown one is refused there.
         assert!(team_of("team.a.fly").is_some());
-        for bad in ["", "team", "team.a", "team.A.start", "team..start", "teams.a.start", "team.a.b.c"]
+        for bad in
+            ["", "team", "team.a", "team.A.start", "team..start", "teams.a.start", "team.a.b.c"]
         {
             assert!(team_of(bad).is_none(), "{bad}");
         }

@@ -384,7 +384,9 @@ impl Shared {
         self.spawn(async move {
             let job_id = Some(job.id.to_string());
             let rejected = Rejected { failure, team: Some(job.team), job_id };
-            shared.end_all(settles, |first| Self::refuse(Arc::clone(&shared), first, rejected)).await;
+            shared
+                .end_all(settles, |first| Self::refuse(Arc::clone(&shared), first, rejected))
+                .await;
         });
     }
 

@@ -115,11 +115,7 @@ impl Supervisor {
     }
 
     /// Works in one session; `None` when it ended because of `shutdown`.
-    async fn serve(
-        &self,
-        session: BrokerSession,
-        shutdown: &CancellationToken,
-    ) -> Option<String> {
+    async fn serve(&self, session: BrokerSession, shutdown: &CancellationToken) -> Option<String> {
         let BrokerSession { mut dispatch, mailbox, mut link } = session;
         let (runner, leases) = (Arc::clone(&self.runner), Arc::clone(&self.leases));
         let lanes = Lanes::new(runner, leases, self.lanes.clone(), Arc::clone(&self.load));

@@ -12,8 +12,8 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, ExchangeKind};
 
 use super::link::{
-    CALL_MAX, complete_address, confirm_channel, is_access_refused, is_not_found, properties, short,
-    within,
+    CALL_MAX, complete_address, confirm_channel, is_access_refused, is_not_found, properties,
+    short, within,
 };
 use super::message;
 use super::names::Names;
@@ -203,7 +203,10 @@ impl RabbitClient {
     ) -> Result<(), ClientError> {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let confirmed = async {
-            channel.basic_publish(short(exchange), short(key), options, body, properties).await?.await
+            channel
+                .basic_publish(short(exchange), short(key), options, body, properties)
+                .await?
+                .await
         };
         match within(CALL_MAX, confirmed).await {
             Ok(Confirmation::Ack(None)) => Ok(()),
@@ -251,10 +254,9 @@ async fn look_at_queue(channel: &Channel, name: &str) -> Result<Found, ClientErr
     let options = QueueDeclareOptions { passive: true, ..Default::default() };
     let declare = channel.queue_declare(name.into(), options, FieldTable::default());
     match within(CALL_MAX, declare).await {
-        Ok(queue) => Ok(Found::Queue {
-            messages: queue.message_count(),
-            consumers: queue.consumer_count(),
-        }),
+        Ok(queue) => {
+            Ok(Found::Queue { messages: queue.message_count(), consumers: queue.consumer_count() })
+        }
         Err(error) => wrong(name, &error),
     }
 }

@@ -55,8 +55,7 @@ pub struct DeadFilter {
 impl DeadFilter {
     fn matches(&self, dead: &DeadMessage) -> bool {
         let same_id = self.message_id.is_none() || self.message_id == dead.message_id;
-        let same_team =
-            self.team.as_ref().is_none_or(|team| dead.team() == Some(team.as_str()));
+        let same_team = self.team.as_ref().is_none_or(|team| dead.team() == Some(team.as_str()));
         let same_reason = self.reason.as_ref().is_none_or(|reason| *reason == dead.reason);
         same_id && same_team && same_reason
     }

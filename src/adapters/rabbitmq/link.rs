@@ -80,8 +80,7 @@ pub(super) fn complete_address(raw: &str) -> Result<String, OpenError> {
     if !matches!(url.scheme(), "amqp" | "amqps") {
         return Err(address("it must begin with amqp:// or amqps://".to_owned()));
     }
-    for (name, value) in
-        [("heartbeat", HEARTBEAT_SECONDS), ("connection_timeout", CONNECT_MILLIS)]
+    for (name, value) in [("heartbeat", HEARTBEAT_SECONDS), ("connection_timeout", CONNECT_MILLIS)]
     {
         if !url.query_pairs().any(|(given, _)| given == name) {
             url.query_pairs_mut().append_pair(name, value);
@@ -194,11 +193,7 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(
-        channel: Channel,
-        blocked: watch::Receiver<bool>,
-        end: SessionEnd,
-    ) -> Self {
+    pub(super) fn new(channel: Channel, blocked: watch::Receiver<bool>, end: SessionEnd) -> Self {
         Self { channel, blocked, end }
     }
 

@@ -16,9 +16,7 @@ use crate::domain::ids::HostId;
 use crate::policy::backoff::Backoff;
 use crate::ports::broker::{BrokerFact, BrokerObserver};
 use crate::ports::clock::Clock;
-use crate::ports::messages::{
-    Acknowledge, DeadLetter, Delivery, JobSource, SessionOver, Settle,
-};
+use crate::ports::messages::{Acknowledge, DeadLetter, Delivery, JobSource, SessionOver, Settle};
 
 /// First and longest wait for room among the dead letters, and how long to wait
 /// in all: a full queue there needs a person.

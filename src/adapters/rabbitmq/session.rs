@@ -89,10 +89,8 @@ impl Link {
     fn look(&self) {
         self.events.harvest();
         for held in &self.held {
-            let channel_is_open = held
-                .consuming
-                .as_ref()
-                .is_none_or(|(channel, _)| channel.status().connected());
+            let channel_is_open =
+                held.consuming.as_ref().is_none_or(|(channel, _)| channel.status().connected());
             if !held.connection.status().connected() || !channel_is_open {
                 self.end.end("a connection to the broker is gone");
             }

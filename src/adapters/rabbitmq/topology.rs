@@ -144,11 +144,8 @@ impl Topology {
         }
         for queue in &self.queues {
             let options = QueueDeclareOptions { durable: true, ..Default::default() };
-            let declare = channel.queue_declare(
-                queue.name.as_str().into(),
-                options,
-                table(&queue.arguments),
-            );
+            let declare =
+                channel.queue_declare(queue.name.as_str().into(), options, table(&queue.arguments));
             of_declare(&queue.name, "queue", within(CALL_MAX, declare).await)?;
         }
         for binding in &self.bindings {
@@ -223,7 +220,11 @@ fn table(arguments: &[(&'static str, Argument)]) -> FieldTable {
     table
 }
 
-fn of_declare<T>(name: &str, what: &str, declared: Result<T, lapin::Error>) -> Result<T, OpenError> {
+fn of_declare<T>(
+    name: &str,
+    what: &str,
+    declared: Result<T, lapin::Error>,
+) -> Result<T, OpenError> {
     declared.map_err(|error| {
         let reason = error.to_string();
         if is_precondition_failed(&error) {

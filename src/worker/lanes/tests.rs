@@ -59,8 +59,7 @@ async fn a_stop_cancels_the_running_start_and_runs_after_it() {
         bench.submit(n, "a", action);
         bench.until(&format!("ack {n}")).await;
         let cancelled = format!("1 cancelled by {n}");
-        let expected =
-            ["run 1", &cancelled, "ack 1", &format!("run {n}"), &format!("ack {n}")];
+        let expected = ["run 1", &cancelled, "ack 1", &format!("run {n}"), &format!("ack {n}")];
         assert_eq!(bench.end().await, expected);
     }
 }

@@ -190,11 +190,7 @@ impl Bench {
 }
 
 pub(super) fn start_of(part: &str) -> Action {
-    let preview = PreviewSpec {
-        name: PartName::parse(part).unwrap(),
-        branch: None,
-        ttl: None,
-    };
+    let preview = PreviewSpec { name: PartName::parse(part).unwrap(), branch: None, ttl: None };
     Action::Start(Box::new(Spec {
         workspace: WorkspaceSource::Local,
         agents: Vec::new(),

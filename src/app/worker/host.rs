@@ -1,0 +1,125 @@
+//! `covibes host` and `doctor`: what this host has and lacks.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::adapters::memory_queue::MemoryEvents;
+use crate::app::configuration::Configuration;
+use crate::app::exit;
+use crate::app::wiring::wire;
+use crate::domain::ids::InstanceName;
+use crate::pipeline::image_catalog::{ImageCatalog, ImageKind, NODE_DEFAULT};
+use crate::ports::engine::Engine;
+
+/// Looks after the host.
+#[derive(Debug, clap::Subcommand)]
+pub enum Host {
+    /// Build the images, start the egress proxy, set the firewall rules.
+    Prepare,
+}
+
+/// The instance under which preparation and doctor keep their (empty) state,
+/// apart from any worker's lock.
+fn apart(mut configuration: Configuration, name: &str) -> anyhow::Result<Configuration> {
+    let instance = InstanceName::parse(name)?;
+    configuration.settings = configuration.settings.for_instance(instance);
+    Ok(configuration)
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// An image cannot be built, or the host refuses.
+pub async fn run(configuration: Configuration, command: Host) -> anyhow::Result<ExitCode> {
+    crate::app::cli::logs(false);
+    let Host::Prepare = command;
+    let configuration = apart(configuration, "prepare")?;
+    let wired = wire(&configuration, Arc::new(MemoryEvents::new(1))).await?;
+    let said = std::sync::Mutex::new(String::new());
+    let say = |line: String| {
+        if let Ok(mut last) = said.lock()
+            && *last != line
+        {
+            eprintln!("  {line}");
+            *last = line;
+        }
+    };
+    let preview = [
+        ImageKind::Base,
+        ImageKind::PreviewPython,
+        ImageKind::PreviewNode(NODE_DEFAULT.to_owned()),
+        ImageKind::PreviewStatic,
+    ];
+    for kind in preview {
+        if let Err(failure) = wired.preparation.ensure_image(&wired.ports, &kind, &say).await {
+            return Ok(report(&failure));
+        }
+    }
+    match wired.preparation.ensure(&wired.ports, &say).await {
+        Err(failure) => Ok(report(&failure)),
+        Ok(findings) => {
+            for finding in findings {
+                eprintln!("  {}: {}", finding.subject, finding.message);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn report(failure: &crate::domain::failure::Failure) -> ExitCode {
+    for line in &failure.log {
+        eprintln!("  | {line}");
+    }
+    eprintln!("covibes: {} ({}). {}", failure.message, failure.code, failure.code.hint());
+    ExitCode::from(exit::FAILED)
+}
+
+/// Says what this host lacks: exit 0 for nothing, 1 otherwise.
+///
+/// # Errors
+/// The configuration is not fit to look with.
+pub async fn doctor(configuration: Configuration, as_json: bool) -> anyhow::Result<ExitCode> {
+    crate::app::cli::logs(false);
+    let mut checks: Vec<(&str, bool, String)> = Vec::new();
+    let engine = super::teams::engine(&configuration)?;
+    match engine.version().await {
+        Ok(version) => {
+            checks.push(("docker", true, format!("{} (API {})", version.version, version.api)));
+            let debian = engine.image_exists(&ImageCatalog::debian()).await.unwrap_or(false);
+            let hint = if debian { "is there" } else { "is missing: run ops/setup.sh" };
+            checks.push(("base image", debian, hint.to_owned()));
+        }
+        Err(error) => checks.push(("docker", false, error.to_string())),
+    }
+    let address = url::Url::parse(&configuration.amqp_url)
+        .ok()
+        .and_then(|url| Some((url.host_str()?.to_owned(), url.port().unwrap_or(5672))));
+    let broker = match address {
+        Some((host, port)) => tokio::net::TcpStream::connect((host, port)).await.is_ok(),
+        None => false,
+    };
+    let hint = if broker { "answers" } else { "does not answer at `amqp.url`" };
+    checks.push(("rabbitmq", broker, hint.to_owned()));
+    for program in ["iptables-restore", "tc", "nsenter", "mkfs.ext4", "mount", "umount"] {
+        let found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+            .iter()
+            .any(|d| std::path::Path::new(d).join(program).exists());
+        let hint = if found { "is there" } else { "is missing: its limits are not enforced" };
+        checks.push((program, found, hint.to_owned()));
+    }
+    let ok = checks.iter().all(|(_, ok, _)| *ok);
+    if as_json {
+        let list: Vec<_> = checks
+            .iter()
+            .map(|(name, ok, detail)| json!({"check": name, "ok": ok, "detail": detail}))
+            .collect();
+        println!("{}", json!({"ok": ok, "checks": list}));
+    } else {
+        for (name, ok, detail) in &checks {
+            println!("{} {name:<18} {detail}", if *ok { "ok  " } else { "FAIL" });
+        }
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}

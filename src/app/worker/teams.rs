@@ -1,0 +1,151 @@
+//! `covibes teams`: what runs on this host, asked of Docker itself, so that it
+//! also answers when no worker runs.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+
+use crate::adapters::docker::DockerEngine;
+use crate::app::configuration::Configuration;
+use crate::app::local::LOCAL_INSTANCE;
+use crate::domain::ids::{InstanceName, PartName, TeamId};
+use crate::domain::names::host_label;
+use crate::observe::Metrics;
+use crate::pipeline::converge::is_side_name;
+use crate::ports::engine::{Engine, Filter, ObservedContainer, label};
+
+/// Looks at teams.
+#[derive(Debug, clap::Subcommand)]
+pub enum Teams {
+    /// List the teams of this host.
+    Ls {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one team's containers and links.
+    Show {
+        /// The team.
+        team: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the last lines of a part: `sync`, or an agent's or preview's name.
+    Logs {
+        /// The team.
+        team: String,
+        /// The part.
+        part: String,
+        /// How many lines.
+        #[arg(long, default_value_t = 100)]
+        lines: usize,
+    },
+}
+
+/// An engine for looking only.
+///
+/// # Errors
+/// The socket cannot be used.
+pub fn engine(configuration: &Configuration) -> anyhow::Result<DockerEngine> {
+    DockerEngine::new(&configuration.file.docker.socket, None, Arc::new(Metrics::new()))
+        .context("cannot use the Docker socket")
+}
+
+/// Containers of the worker's instance and of `up`, by instance and team.
+async fn containers(
+    configuration: &Configuration,
+) -> anyhow::Result<BTreeMap<(String, String), Vec<ObservedContainer>>> {
+    let engine = engine(configuration)?;
+    let mut teams: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let instances = [configuration.settings.instance.clone(), InstanceName::parse(LOCAL_INSTANCE)?];
+    for instance in instances {
+        let observed = engine
+            .list(&Filter { instance, team: None })
+            .await
+            .context("cannot list containers; is the Docker daemon running?")?;
+        for container in observed.containers {
+            let label = |key: &str| container.labels.get(key).cloned().unwrap_or_default();
+            let key = (label(label::TEAM), label(label::INSTANCE));
+            let list: &mut Vec<ObservedContainer> = teams.entry(key).or_default();
+            if !is_side_name(&container.name) && !list.contains(&container) {
+                list.push(container);
+            }
+        }
+    }
+    Ok(teams)
+}
+
+fn link(configuration: &Configuration, container: &ObservedContainer) -> Option<String> {
+    let team = TeamId::parse(container.labels.get(label::TEAM)?).ok()?;
+    let preview = PartName::parse(container.labels.get(label::NAME)?).ok()?;
+    let port = container.host_ports.first()?;
+    let domain = &configuration.settings.preview_domain;
+    Some(format!("http://{}.{domain}:{port}", host_label(&preview, &team)))
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Docker does not answer, or there is no such team.
+pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result<ExitCode> {
+    let teams = containers(&configuration).await?;
+    match command {
+        Teams::Ls { json } => {
+            if !json {
+                println!("{:<32} {:<12} {:>7}  LINKS", "TEAM", "INSTANCE", "RUNNING");
+            }
+            for ((team, instance), list) in &teams {
+                let running = list.iter().filter(|c| c.state == "running").count();
+                let links: Vec<_> = list.iter().filter_map(|c| link(&configuration, c)).collect();
+                if json {
+                    let line = json!({"team": team, "instance": instance, "running": running,
+                        "containers": list.len(), "links": links});
+                    println!("{line}");
+                } else {
+                    let count = format!("{running}/{}", list.len());
+                    println!("{team:<32} {instance:<12} {count:>7}  {}", links.join(" "));
+                }
+            }
+        }
+        Teams::Show { team, json } => {
+            let mut found = false;
+            for ((_, instance), list) in teams.iter().filter(|((t, _), _)| *t == team) {
+                found = true;
+                for container in list {
+                    let role = container.labels.get(label::ROLE).cloned().unwrap_or_default();
+                    let link = link(&configuration, container);
+                    if json {
+                        let line = json!({"container": container.name.as_str(), "role": role,
+                            "instance": instance, "state": container.state, "link": link});
+                        println!("{line}");
+                    } else {
+                        let (name, state) = (container.name.as_str(), &container.state);
+                        println!("{role:<8} {state:<10} {name}  {}", link.unwrap_or_default());
+                    }
+                }
+            }
+            if !found {
+                bail!("no team {team} runs here; `covibes teams ls` lists those that do");
+            }
+        }
+        Teams::Logs { team, part, lines } => {
+            let container = teams
+                .iter()
+                .filter(|((t, _), _)| *t == team)
+                .flat_map(|(_, list)| list)
+                .find(|c| {
+                    let is = |key| c.labels.get(key).map(String::as_str) == Some(part.as_str());
+                    is(label::NAME) || is(label::ROLE)
+                })
+                .with_context(|| format!("team {team} has no part {part} that runs here"))?;
+            for line in engine(&configuration)?.log_tail(&container.name, lines).await? {
+                println!("{line}");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
