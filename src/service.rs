@@ -13,6 +13,8 @@ pub mod logs;
 pub mod process;
 pub mod scope;
 pub mod system;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod watch;
 
 pub use scope::Scope;

@@ -14,18 +14,54 @@ pub struct Line {
     pub dropped: u64,
 }
 
-/// Splits a stream into capped lines.
+/// Cuts a stream of bytes into capped lines.
+#[derive(Debug)]
+pub struct Cutter {
+    partial: Line,
+    line_bytes_max: usize,
+}
+
+impl Cutter {
+    /// Cuts into lines of at most `line_bytes_max` bytes.
+    pub fn new(line_bytes_max: usize) -> Self {
+        Self { partial: Line { bytes: Vec::new(), dropped: 0 }, line_bytes_max }
+    }
+
+    /// Takes bytes up to the first newline; tells how many, and the line if it is whole.
+    pub fn push(&mut self, chunk: &[u8]) -> (usize, Option<Line>) {
+        let end = chunk.iter().position(|byte| *byte == b'\n');
+        let body = &chunk[..end.unwrap_or(chunk.len())];
+        let kept = body.len().min(self.line_bytes_max - self.partial.bytes.len());
+        self.partial.bytes.extend_from_slice(&body[..kept]);
+        self.partial.dropped += (body.len() - kept) as u64;
+        match end {
+            Some(end) => (end + 1, Some(self.take())),
+            None => (chunk.len(), None),
+        }
+    }
+
+    /// Returns a last line that has no newline.
+    pub fn finish(&mut self) -> Option<Line> {
+        let last = self.take();
+        (!last.bytes.is_empty()).then_some(last)
+    }
+
+    fn take(&mut self) -> Line {
+        std::mem::replace(&mut self.partial, Line { bytes: Vec::new(), dropped: 0 })
+    }
+}
+
+/// Reads capped lines.
 #[derive(Debug)]
 pub struct Lines<R> {
     reader: R,
-    partial: Line,
-    line_bytes_max: usize,
+    cutter: Cutter,
 }
 
 impl<R: AsyncBufRead + Unpin> Lines<R> {
     /// Reads `reader` in lines of at most `line_bytes_max` bytes.
     pub fn new(reader: R, line_bytes_max: usize) -> Self {
-        Self { reader, partial: Line { bytes: Vec::new(), dropped: 0 }, line_bytes_max }
+        Self { reader, cutter: Cutter::new(line_bytes_max) }
     }
 
     /// Returns the next line, the last one with or without a newline, or nothing at the end.
@@ -36,24 +72,14 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
         loop {
             let chunk = self.reader.fill_buf().await?;
             if chunk.is_empty() {
-                let last = self.take();
-                return Ok((!last.bytes.is_empty()).then_some(last));
+                return Ok(self.cutter.finish());
             }
-            let end = chunk.iter().position(|byte| *byte == b'\n');
-            let body = &chunk[..end.unwrap_or(chunk.len())];
-            let kept = body.len().min(self.line_bytes_max - self.partial.bytes.len());
-            self.partial.bytes.extend_from_slice(&body[..kept]);
-            self.partial.dropped += (body.len() - kept) as u64;
-            let used = end.map_or(chunk.len(), |end| end + 1);
+            let (used, line) = self.cutter.push(chunk);
             self.reader.consume(used);
-            if end.is_some() {
-                return Ok(Some(self.take()));
+            if line.is_some() {
+                return Ok(line);
             }
         }
-    }
-
-    fn take(&mut self) -> Line {
-        std::mem::replace(&mut self.partial, Line { bytes: Vec::new(), dropped: 0 })
     }
 }
 
