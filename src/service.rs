@@ -11,6 +11,7 @@ pub mod http;
 pub mod lines;
 pub mod logs;
 pub mod process;
+pub mod proxy;
 pub mod scope;
 pub mod system;
 #[cfg(test)]

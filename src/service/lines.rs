@@ -51,6 +51,18 @@ impl Cutter {
     }
 }
 
+/// A reader that knows whether it holds bytes already.
+pub trait Buffered {
+    /// Tells whether nothing is held.
+    fn is_drained(&self) -> bool;
+}
+
+impl<R: tokio::io::AsyncRead> Buffered for tokio::io::BufReader<R> {
+    fn is_drained(&self) -> bool {
+        self.buffer().is_empty()
+    }
+}
+
 /// Reads capped lines.
 #[derive(Debug)]
 pub struct Lines<R> {
@@ -62,6 +74,14 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
     /// Reads `reader` in lines of at most `line_bytes_max` bytes.
     pub fn new(reader: R, line_bytes_max: usize) -> Self {
         Self { reader, cutter: Cutter::new(line_bytes_max) }
+    }
+
+    /// Tells whether the next line must be waited for.
+    pub fn is_drained(&self) -> bool
+    where
+        R: Buffered,
+    {
+        self.reader.is_drained()
     }
 
     /// Returns the next line, the last one with or without a newline, or nothing at the end.

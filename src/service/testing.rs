@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -53,6 +53,7 @@ pub(crate) async fn is_gone(pid_file: &Path) {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     pub(crate) text: String,
 }
 
@@ -74,6 +75,14 @@ impl Client {
         self.send("GET", path, &[], "").await
     }
 
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send("POST", path, &[], &body.to_string()).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.send("DELETE", path, &[], "").await
+    }
+
     pub(crate) async fn send(
         &self,
         method: &str,
@@ -84,7 +93,7 @@ impl Client {
         let response = self.open(method, path, headers, body).await;
         let (parts, body) = response.into_parts();
         let text = String::from_utf8(body.collect().await.unwrap().to_bytes().into()).unwrap();
-        Answer { status: parts.status, text }
+        Answer { status: parts.status, headers: parts.headers, text }
     }
 
     /// Sends a request and leaves the body of the answer to be read.
@@ -112,5 +121,22 @@ impl Client {
         }
         let body = Full::new(Bytes::from(body.to_owned()));
         sender.send_request(request.body(body).unwrap()).await.unwrap()
+    }
+
+    /// Reads a stream of events until `enough` says so.
+    pub(crate) async fn events(&self, path: &str, enough: impl Fn(&str) -> bool) -> String {
+        let mut body = self.open("GET", path, &[], "").await.into_body();
+        let mut text = String::new();
+        let read = async {
+            while !enough(&text) {
+                let Some(frame) = body.frame().await else { break };
+                if let Ok(data) = frame.unwrap().into_data() {
+                    text.push_str(std::str::from_utf8(&data).unwrap());
+                }
+            }
+        };
+        let read = tokio::time::timeout(PATIENCE, read).await;
+        assert!(read.is_ok(), "not enough events: {text}");
+        text
     }
 }
