@@ -21,11 +21,29 @@ pub mod watch;
 pub use scope::Scope;
 pub use system::Environment;
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The exit status for a configuration that can never work (`EX_CONFIG`).
 pub const EXIT_CONFIG: u8 = 78;
+
+/// Blocking file work that is still under way at the end gets this long.
+const BLOCKING_GRACE: Duration = Duration::from_millis(50);
+
+/// Runs a service's whole life on a small runtime.
+///
+/// # Errors
+/// Fails when the threads cannot be started.
+pub fn run_to_end<T>(life: impl Future<Output = T>) -> std::io::Result<T> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(life);
+    // Dropping it instead would wait for a look at a large tree, however long it takes.
+    runtime.shutdown_timeout(BLOCKING_GRACE);
+    Ok(result)
+}
 
 /// A setting that is missing or makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +99,7 @@ pub enum ServiceError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The program that the service exists to run cannot be started.
+    /// SIGTERM could not be answered, so the service does not begin.
     #[error("cannot watch for signals")]
     Signals(#[source] std::io::Error),
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use covibes::agent::{self, settings::AgentSettings};
-use covibes::service::{Environment, ServiceError, http, logs};
+use covibes::service::{Environment, ServiceError, http, logs, run_to_end};
 
 /// Serves the claude CLI of one agent over HTTP; settings come from the environment.
 #[derive(Debug, Parser)]
@@ -15,8 +15,11 @@ struct CommandLine {
     healthcheck: bool,
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> anyhow::Result<ExitCode> {
+fn main() -> anyhow::Result<ExitCode> {
+    run_to_end(serve())?
+}
+
+async fn serve() -> anyhow::Result<ExitCode> {
     let asked = CommandLine::parse();
     let environment = Environment::from_process();
     if asked.healthcheck {

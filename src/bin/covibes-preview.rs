@@ -6,10 +6,13 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use covibes::preview;
 use covibes::preview::settings::{CommandLine, PreviewCommand};
-use covibes::service::{Environment, http, logs};
+use covibes::service::{Environment, http, logs, run_to_end};
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> anyhow::Result<ExitCode> {
+fn main() -> anyhow::Result<ExitCode> {
+    run_to_end(serve())?
+}
+
+async fn serve() -> anyhow::Result<ExitCode> {
     let asked = CommandLine::parse();
     if asked.healthcheck {
         let healthy = http::is_healthy(asked.state_port).await;
