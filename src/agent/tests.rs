@@ -61,7 +61,7 @@ impl World {
         let named = |name, value: &str| (name, dir.path().join(value).into_os_string());
         let settings = AgentSettings::from_environment(&Environment::from_pairs([
             ("COVIBES_LISTEN", "127.0.0.1:0".into()),
-            ("PATH", std::env::var_os("PATH").unwrap()),
+            ("PATH", Environment::from_process().path("PATH", "").into()),
             named("COVIBES_TOKEN_FILE", "token"),
             named("COVIBES_SECRETS_DIR", "secrets"),
             named("COVIBES_WORKSPACE", "workspace"),

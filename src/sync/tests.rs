@@ -68,7 +68,7 @@ impl Place {
         let mut settings = SyncSettings::from_environment(&Environment::from_pairs([
             ("COVIBES_LISTEN", "127.0.0.1:0".into()),
             ("COVIBES_SYNC_INTERVAL_SECONDS", "86400".into()),
-            ("PATH", std::env::var_os("PATH").unwrap()),
+            ("PATH", Environment::from_process().path("PATH", "").into()),
             ("COVIBES_TOKEN_FILE", self.path("token").into_os_string()),
             ("COVIBES_WORKSPACE", self.path("workspace").into_os_string()),
         ]))

@@ -251,8 +251,10 @@ async fn a_git_that_hangs_ends_with_the_service() {
     let executable = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(place.path("bin/git"), executable).unwrap();
     let mut settings = place.settings(Source::Nothing);
-    let path = std::env::var("PATH").unwrap();
-    settings.git.path = format!("{}:{path}", place.path("bin").display()).into();
+    let mut path = place.path("bin").into_os_string();
+    path.push(":");
+    path.push(&settings.git.path);
+    settings.git.path = path;
     let service = Service::start(settings).await;
     eventually("git runs", || async {
         std::fs::read(&pid_file).is_ok_and(|pid| !pid.is_empty()).then_some(())
