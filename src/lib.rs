@@ -46,6 +46,8 @@ pub mod app;
 
 pub mod observe;
 
+pub mod service;
+
 pub mod agent;
 pub mod preview;
 pub mod sync;

@@ -1,0 +1,107 @@
+//! A task: what was asked, and how it went.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::output::Written;
+use super::stream::Progress;
+
+/// A task's id; it sorts by time.
+pub(super) type TaskId = Uuid;
+
+/// What was asked, checked.
+#[derive(Debug, Clone)]
+pub(super) struct TaskRequest {
+    pub(super) prompt: String,
+    pub(super) model: Option<String>,
+    pub(super) allowed_tools: Vec<String>,
+    pub(super) max_turns: Option<u32>,
+    pub(super) timeout: Duration,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The CLI did it.
+    Succeeded,
+    /// It did not.
+    Failed(Failure),
+    /// Somebody asked for the end.
+    Cancelled,
+    /// The service ended first.
+    Interrupted,
+}
+
+/// Why a task failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It took longer than allowed.
+    Timeout,
+    /// The CLI could not be started.
+    CliMissing,
+    /// The CLI ended with a failing status.
+    CliFailed,
+    /// The CLI ended well and said that the task failed.
+    CliError,
+    /// The CLI ended without a result.
+    NoResult,
+    /// A secret file could not be read.
+    Secrets,
+    /// The output could not be kept.
+    Output,
+}
+
+impl Failure {
+    /// Returns the code, from a closed list, and a text for people.
+    pub(super) fn explain(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Timeout => ("task.timeout", "The task took longer than its timeout"),
+            Self::CliMissing => ("task.cli_missing", "The claude CLI could not be started"),
+            Self::CliFailed => ("task.cli_failed", "The claude CLI exited with an error"),
+            Self::CliError => ("task.cli_error", "The claude CLI reported an error"),
+            Self::NoResult => ("task.no_result", "The claude CLI ended without a result"),
+            Self::Secrets => ("task.secrets", "A secret of this agent could not be read"),
+            Self::Output => ("task.output", "The output directory of this agent is unusable"),
+        }
+    }
+}
+
+/// Where a task is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TaskState {
+    Queued,
+    Running { started: Timestamp },
+    Over { started: Option<Timestamp>, finished: Timestamp, outcome: Outcome },
+}
+
+/// How the CLI's process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CliExit {
+    Code(i32),
+    Signal(i32),
+}
+
+/// A task and all that is known of it.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) id: TaskId,
+    pub(super) request: TaskRequest,
+    pub(super) created: Timestamp,
+    pub(super) state: TaskState,
+    pub(super) progress: Progress,
+    pub(super) exit: Option<CliExit>,
+    pub(super) stderr: Vec<String>,
+    pub(super) cancel: CancellationToken,
+    pub(super) written: watch::Sender<Written>,
+}
+
+impl Task {
+    /// Tells whether nothing more will happen to it.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, TaskState::Over { .. })
+    }
+}

@@ -1,0 +1,93 @@
+//! The sync service's health: its tree, Git's view of it, and the last cycle.
+
+use super::board::{Cycle, Outcome};
+use super::mirror::{MirrorFacts, MirrorState};
+use super::{Shared, system};
+use crate::service::health::{Check, Health, Status};
+
+/// A cycle that is this many intervals old has got stuck; fetches may be slow.
+const INTERVALS_MAX: u32 = 3;
+
+/// And this many seconds more, for one slow fetch and one slow checkout.
+const SLACK_SECONDS: f64 = 300.0;
+
+/// Sums up; touches no network and starts no program.
+pub(super) fn health(shared: &Shared) -> Health {
+    let cycle = shared.board.cycle();
+    let mut checks = vec![workspace(shared), git(cycle.as_ref()), sync(shared, cycle.as_ref())];
+    checks.extend(shared.board.mirror().as_ref().map(mirror));
+    Health::of("covibes-sync", checks)
+}
+
+fn workspace(shared: &Shared) -> Check {
+    let dir = shared.settings.workspace.display();
+    match system::check_writable(&shared.settings.workspace) {
+        Ok(()) => Check::fresh("workspace", Status::Ok, format!("{dir} is writable")),
+        Err(error) => Check::fresh("workspace", Status::Failed, format!("{dir}: {}", error.kind())),
+    }
+}
+
+/// Git can read the workspace, or there is nothing to read.
+fn git(cycle: Option<&Cycle>) -> Check {
+    let Some(cycle) = cycle else { return pending("git") };
+    let (status, detail) = match (&cycle.outcome, &cycle.checkout) {
+        (Outcome::NoRepository, _) => (Status::Ok, "no repository".to_owned()),
+        (_, Some(checkout)) => {
+            let branch = checkout.branch.as_deref().unwrap_or("detached");
+            let detail =
+                format!("{branch}, {} changed, {} untracked", checkout.changed, checkout.untracked);
+            (Status::Ok, detail)
+        }
+        (
+            Outcome::Failed(_)
+            | Outcome::LocalOnly
+            | Outcome::UpToDate
+            | Outcome::FastForwarded
+            | Outcome::Conflict(_)
+            | Outcome::Skipped(_),
+            None,
+        ) => (Status::Failed, "git status does not work".to_owned()),
+    };
+    aged("git", cycle, status, detail)
+}
+
+fn sync(shared: &Shared, cycle: Option<&Cycle>) -> Check {
+    let Some(cycle) = cycle else { return pending("sync") };
+    let late = shared.settings.interval.as_secs_f64() * f64::from(INTERVALS_MAX) + SLACK_SECONDS;
+    let (status, detail) = match &cycle.outcome {
+        Outcome::Conflict(_) => (Status::Degraded, "conflict".to_owned()),
+        // A remote that is away makes the pauses longer; that is said already.
+        Outcome::Failed(reason) => (Status::Degraded, format!("failed: {reason}")),
+        outcome @ (Outcome::NoRepository
+        | Outcome::LocalOnly
+        | Outcome::UpToDate
+        | Outcome::FastForwarded
+        | Outcome::Skipped(_)) => {
+            let late = cycle.finished.elapsed().as_secs_f64() > late;
+            let status = if late { Status::Degraded } else { Status::Ok };
+            (status, outcome.name().to_owned())
+        }
+    };
+    aged("sync", cycle, status, detail)
+}
+
+fn mirror(facts: &MirrorFacts) -> Check {
+    let (status, detail) = match &facts.state {
+        MirrorState::Starting => (Status::Degraded, "the first copy is not finished".to_owned()),
+        MirrorState::Failed(reason) => (Status::Degraded, reason.clone()),
+        MirrorState::InStep if facts.warnings_total > 0 => {
+            // A link that leads out, or one private file, is no reason to alarm a team.
+            (Status::Ok, format!("in step, {} warnings in /status", facts.warnings_total))
+        }
+        MirrorState::InStep => (Status::Ok, format!("in step, {} entries", facts.entries)),
+    };
+    Check::fresh("mirror", status, detail)
+}
+
+fn pending(name: &'static str) -> Check {
+    Check::fresh(name, Status::Degraded, "not looked at yet")
+}
+
+fn aged(name: &'static str, cycle: &Cycle, status: Status, detail: String) -> Check {
+    Check { name, status, age_seconds: cycle.finished.elapsed().as_secs_f64(), detail }
+}
