@@ -40,7 +40,13 @@ pub struct DockerEngine {
     /// The block device of the host's data, for disk limits.
     disk_device: Option<String>,
     metrics: Arc<Metrics>,
+    /// Open files per process: a limit above the daemon's own hard one makes
+    /// every start fail where root lacks CAP_SYS_RESOURCE.
+    open_files: i64,
 }
+
+/// Enough for watchers of a large project, far below what could hurt a host.
+const OPEN_FILES: u64 = 65_536;
 
 impl DockerEngine {
     /// Uses the daemon behind `socket`, a path. Connects on first use.
@@ -54,7 +60,9 @@ impl DockerEngine {
     ) -> Result<Self, EngineError> {
         let docker = Docker::connect_with_unix(socket, 120, API_DEFAULT_VERSION)
             .map_err(|e| error(e, "the daemon"))?;
-        Ok(Self { docker, disk_device, metrics })
+        let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+        let open_files = i64::try_from(hard.unwrap_or(OPEN_FILES).min(OPEN_FILES)).unwrap_or(1024);
+        Ok(Self { docker, disk_device, metrics, open_files })
     }
 
     async fn call<T>(
@@ -222,7 +230,8 @@ impl Engine for DockerEngine {
             name: Some(plan.name.as_str().to_owned()),
             ..Default::default()
         };
-        let body = create::container_body(plan, config_hash, self.disk_device.as_deref());
+        let body =
+            create::container_body(plan, config_hash, self.disk_device.as_deref(), self.open_files);
         self.call(
             "create_container",
             plan.name.as_str(),

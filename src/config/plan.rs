@@ -430,6 +430,7 @@ fn preview(
         ("COVIBES_TEAM".to_owned(), input.team.to_string()),
         ("COVIBES_PREVIEW".to_owned(), name.to_string()),
         ("COVIBES_COMMAND".to_owned(), command(preview, &app, port)),
+        ("COVIBES_STATE_PORT".to_owned(), limits::PREVIEW_STATE_PORT.to_string()),
         // Hosts under which the page is asked for, for frameworks that check.
         ("COVIBES_ALLOWED_HOSTS".to_owned(), format!(".{domain},localhost,127.0.0.1")),
         ("__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS".to_owned(), format!(".{domain}")),

@@ -116,6 +116,8 @@ impl Preparation {
             ));
         }
         tracing::info!(image = %image, "building an image");
+        // Every line of a build is a sign of life, but only its steps are news.
+        let news = std::sync::Mutex::new(format!("building the image {}", kind.name()));
         say(format!("building the image {}", kind.name()));
         let build = self.catalog.build(&*ports.host, kind).await?;
         let last = std::sync::Mutex::new(std::collections::VecDeque::new());
@@ -129,10 +131,13 @@ impl Preparation {
                     }
                     last.push_back(line.to_owned());
                 }
-                if line.starts_with("Step ") {
-                    say(format!("building the image {}: {line}", kind.name()));
-                } else {
-                    say(format!("building the image {}", kind.name()));
+                // `Step 3/12 : RUN ...`: the counter is enough for people.
+                let step = line.strip_prefix("Step ").and_then(|l| l.split(' ').next());
+                if let Ok(mut news) = news.lock() {
+                    if let Some(step) = step {
+                        *news = format!("building the image {}, step {step}", kind.name());
+                    }
+                    say(news.clone());
                 }
             })
             .await;

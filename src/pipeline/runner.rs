@@ -652,7 +652,6 @@ fn spec_changed(record: &TeamRecord, spec: &Spec) -> bool {
 }
 
 fn stop_failed(error: crate::ports::engine::EngineError) -> Stop {
-    tracing::warn!(error = %crate::observe::Chain(&error), "docker");
     Stop::Failed(error.into())
 }
 

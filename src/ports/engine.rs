@@ -74,6 +74,8 @@ impl EngineError {
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
+        // The daemon's own words are for the operator's log, never for a tenant.
+        tracing::warn!(error = %crate::observe::Chain(&error), "docker");
         let message = match &error {
             EngineError::Unreachable { .. } => "the Docker daemon does not answer".to_owned(),
             EngineError::NotFound { what } => format!("{what} disappeared"),

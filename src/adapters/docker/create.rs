@@ -89,6 +89,7 @@ pub(super) fn container_body(
     plan: &ContainerPlan,
     config_hash: &str,
     disk_device: Option<&str>,
+    open_files: i64,
 ) -> models::ContainerCreateBody {
     let mut labels = labels(&plan.owner);
     labels.insert(label::CONFIG_HASH.to_owned(), config_hash.to_owned());
@@ -109,7 +110,7 @@ pub(super) fn container_body(
         stop_timeout: i64::try_from(plan.stop_grace.as_secs()).ok(),
         exposed_ports: plan.publish.as_ref().map(|p| vec![port_key(p.container_port)]),
         healthcheck: Some(healthcheck(&plan.healthcheck)),
-        host_config: Some(host_config(plan, disk_device)),
+        host_config: Some(host_config(plan, disk_device, open_files)),
         ..Default::default()
     }
 }
@@ -131,7 +132,11 @@ fn healthcheck(command: &[String]) -> models::HealthConfig {
     }
 }
 
-fn host_config(plan: &ContainerPlan, disk_device: Option<&str>) -> models::HostConfig {
+fn host_config(
+    plan: &ContainerPlan,
+    disk_device: Option<&str>,
+    open_files: i64,
+) -> models::HostConfig {
     let Limits { memory_bytes, memory_reserved_bytes, cpu_millis, pids, .. } = plan.limits;
     let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let throttle = plan.limits.disk_bytes_per_second.zip(disk_device).map(|(rate, device)| {
@@ -147,7 +152,7 @@ fn host_config(plan: &ContainerPlan, disk_device: Option<&str>) -> models::HostC
         blkio_device_read_bps: throttle.clone(),
         blkio_device_write_bps: throttle,
         ulimits: Some(vec![
-            ulimit("nofile", 65_536),
+            ulimit("nofile", open_files),
             // No core dumps: they would hold a team's secrets.
             ulimit("core", 0),
         ]),
