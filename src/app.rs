@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod configuration;
 pub mod dry;
+pub mod http;
 
 pub mod local;
 pub mod submit;

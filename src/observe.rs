@@ -375,11 +375,13 @@ impl Metrics {
     }
 
     /// A job was taken on.
-    pub fn job_received(&self, action: ActionKind, redelivered: bool) {
+    pub fn job_received(&self, action: ActionKind) {
         self.jobs_received.with_label_values(&[action.as_str()]).inc();
-        if redelivered {
-            self.messages_redelivered.inc();
-        }
+    }
+
+    /// The broker handed out a message that it had handed out before.
+    pub fn message_redelivered(&self) {
+        self.messages_redelivered.inc();
     }
 
     /// A job began, after waiting.
@@ -440,11 +442,15 @@ impl Metrics {
         self.dead_lettered.with_label_values(&[code.as_str()]).inc();
     }
 
-    /// An event was published, or not.
-    pub fn event_published(&self, confirmed: bool, duration: Duration) {
-        let outcome = if confirmed { "confirmed" } else { "failed" };
-        self.events_published.with_label_values(&[outcome]).inc();
+    /// The durable log confirmed an event.
+    pub fn event_confirmed(&self, duration: Duration) {
+        self.events_published.with_label_values(&["confirmed"]).inc();
         self.event_publish_duration.observe(duration.as_secs_f64());
+    }
+
+    /// An event was not confirmed.
+    pub fn event_failed(&self) {
+        self.events_published.with_label_values(&["failed"]).inc();
     }
 
     /// A request to Docker ended.

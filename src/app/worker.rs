@@ -1,16 +1,175 @@
 //! `covibes worker`, and the commands that look at a host.
+//!
+//! The worker outlives every trouble outside: while Docker or the broker does
+//! not answer it waits, says so in `/readyz` and metrics, and loses nothing.
 
+pub mod gauges;
 pub mod host;
+pub mod observer;
 pub mod teams;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::adapters::rabbitmq::RabbitBroker;
+use crate::adapters::rabbitmq::names::Names;
+use crate::adapters::system::SystemClock;
+use crate::app::cli::{self, BadConfiguration};
 use crate::app::configuration::Configuration;
+use crate::app::http;
+use crate::app::wiring::wire;
+use crate::domain::event::{Event, EventKind, Subject};
+use crate::observe::Chain;
+use crate::pipeline::lease::TeamLeases;
+use crate::pipeline::runner::Runner;
+use crate::ports::clock::Clock;
+use crate::ports::messages::EventSink;
+use crate::wire::event::encode_event;
+use crate::wire::job::parse_job;
+use crate::worker::lanes::{LaneLoad, LanesConfig};
+use crate::worker::supervisor::Supervisor;
+
+/// How long running jobs may take to end after SIGTERM: most do within it, and
+/// service managers commonly wait a minute and a half.
+const DRAIN_GRACE: Duration = Duration::from_secs(60);
 
 /// Runs the worker until it is told to stop.
 ///
 /// # Errors
-/// The configuration or the host is not fit for it.
-pub async fn run(_configuration: Configuration) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not merged yet")
+/// The configuration, the state directory or the broker's topology is not fit
+/// for it; everything else is waited for.
+pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
+    cli::logs(true);
+    let names = Names::new(&configuration.file.amqp.prefix)
+        .context("`amqp.prefix` is not a name")
+        .context(BadConfiguration)?;
+    let settings = &configuration.settings;
+    let clock = Arc::new(SystemClock);
+    let observer = Arc::new(observer::MetricsObserver::default());
+    let addresses = vec![configuration.amqp_url.clone()];
+    let broker = RabbitBroker::new(
+        &addresses,
+        names,
+        settings.host.clone(),
+        clock.clone(),
+        observer.clone(),
+    )
+    .context(BadConfiguration)?;
+    let broker = Arc::new(broker);
+    let events = broker.events();
+    let wired = wire(&configuration, events.clone()).await?;
+    observer.use_metrics(Arc::clone(&wired.ports.metrics));
+    let version = env!("CARGO_PKG_VERSION");
+    info!(host = %settings.host, instance = %settings.instance, version, "worker begins");
+    wait_for_docker_note(&wired.ports).await;
+
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    tasks.spawn(signals(shutdown.clone()));
+    let runner = Arc::new(Runner::new(wired.ports.clone(), Arc::clone(&wired.preparation)));
+    let load = Arc::new(LaneLoad::default());
+    let state = Supervisor::state();
+    let ready = http::Readiness {
+        broker: state.subscribe(),
+        metrics: Arc::clone(&wired.ports.metrics),
+        engine: Arc::clone(&wired.ports.engine),
+        shutdown: shutdown.clone(),
+        load: Arc::clone(&load),
+    };
+    let listener = tokio::net::TcpListener::bind(configuration.http)
+        .await
+        .with_context(|| format!("cannot listen on {} (`http.listen`)", configuration.http))?;
+    let served = CancellationToken::new();
+    tasks.spawn(http::serve(listener, ready, served.clone()));
+    tasks.spawn(gauges::keep(wired.ports.clone(), served.clone()));
+    let mut connected = state.subscribe();
+    let told = {
+        let (events, host) = (events.clone(), settings.host.clone());
+        let clock = clock.clone();
+        async move {
+            // Told once, by the first session.
+            let up = crate::ports::broker::Phase::Connected;
+            if connected.wait_for(|s| s.phase == up).await.is_ok() {
+                let kind = EventKind::HostUp { host: host.clone(), version: version.to_owned() };
+                tell_host(&*events, &*clock, &host, kind).await;
+            }
+        }
+    };
+    tasks.spawn(told);
+    let supervisor = Supervisor {
+        broker,
+        host: settings.host.clone(),
+        parse: parse_job,
+        runner,
+        leases: Arc::new(TeamLeases::default()),
+        lanes: LanesConfig::default(),
+        load,
+        drain_grace: DRAIN_GRACE,
+        clock,
+        observer,
+        state,
+    };
+    let result = supervisor.run(shutdown.clone()).await;
+    shutdown.cancel();
+    served.cancel();
+    tasks.close();
+    if tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.is_err() {
+        warn!("something did not end within five seconds of the drain");
+    }
+    info!("worker ends");
+    result.context(BadConfiguration)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says in the log whether Docker answers; a worker that waits for it is alive.
+async fn wait_for_docker_note(ports: &crate::pipeline::Ports) {
+    match ports.engine.version().await {
+        Ok(version) => info!(version = version.version, api = version.api, "Docker answers"),
+        Err(error) => warn!(error = %Chain(&error), "Docker does not answer yet; jobs will wait"),
+    }
+}
+
+/// Publishes an event about this host; what cannot be told is logged.
+async fn tell_host(
+    events: &dyn EventSink,
+    clock: &dyn Clock,
+    host: &crate::domain::ids::HostId,
+    kind: EventKind,
+) {
+    let event = Event {
+        id: clock.new_id().to_string(),
+        subject: Subject::Host(host.clone()),
+        host: host.clone(),
+        time_unix_ms: clock.unix_millis(),
+        sequence: None,
+        sequence_previous: None,
+        job: None,
+        kind,
+    };
+    if let Err(over) = events.publish(&encode_event(&event)).await {
+        warn!(reason = over.reason, "an event about this host was not told");
+    }
+}
+
+/// Cancels on SIGTERM or SIGINT.
+async fn signals(shutdown: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be listened to; the worker will not drain");
+        return;
+    };
+    tokio::select! {
+        _ = term.recv() => info!("SIGTERM: draining"),
+        _ = int.recv() => info!("SIGINT: draining"),
+        () = shutdown.cancelled() => {}
+    }
+    shutdown.cancel();
 }

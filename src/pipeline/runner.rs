@@ -24,14 +24,15 @@ use super::run::{JOB_TIME_MAX, Run, Stop};
 use super::steps;
 use super::undo::{self, Left};
 use super::{Ports, admission};
-use crate::config::plan::PlanInput;
+use crate::config::plan::{PlanInput, PreviewInput};
 use crate::domain::event::{EventKind, PreviewFact, Snapshot, SnapshotPart, TeamState};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{PartName, RunId, TeamId};
 use crate::domain::job::{Action, Job, Outcome};
-use crate::domain::names::ContainerName;
+use crate::domain::names::{ContainerName, ImageRef};
 use crate::domain::plan::{NetworkPlan, Owner, Plan, Role};
 use crate::domain::record::{JobRecord, TeamRecord};
+use crate::domain::settings::Settings;
 use crate::domain::spec::{Spec, WorkspaceSource};
 use crate::domain::step::StepId;
 use crate::policy::backoff::Backoff;
@@ -65,6 +66,50 @@ struct Worked {
     links: BTreeMap<PartName, String>,
     message: String,
     state: Option<(TeamState, String)>,
+}
+
+/// What step 3 adds to what the steps before it gave.
+struct Resolved {
+    previews: Vec<PreviewInput>,
+    ports: BTreeMap<PartName, u16>,
+    generation: u64,
+}
+
+/// What a start knows before step 3.
+struct PlanContext<'a> {
+    spec: &'a Spec,
+    slot: u16,
+    mtu: u32,
+    workspace: &'a steps::workspace::Workspace,
+    agent_image: &'a ImageRef,
+    sync_image: &'a ImageRef,
+}
+
+impl<'a> PlanContext<'a> {
+    fn input(
+        &self,
+        run: &'a Run<'_>,
+        settings: &'a Settings,
+        resolved: &'a Resolved,
+    ) -> PlanInput<'a> {
+        PlanInput {
+            settings,
+            team: run.team(),
+            spec: self.spec,
+            generation: resolved.generation,
+            job: run.job.id,
+            run: run.id,
+            slot: self.slot,
+            ports: &resolved.ports,
+            mtu: self.mtu,
+            owner: self.workspace.owner,
+            workspace: &self.workspace.path,
+            mirror_source: self.workspace.mirror_source.as_deref(),
+            agent_image: self.agent_image,
+            sync_image: self.sync_image,
+            previews: &resolved.previews,
+        }
+    }
 }
 
 impl Runner {
@@ -137,41 +182,22 @@ impl Runner {
         let mut tries = 0;
         loop {
             tries += 1;
-            let previews = Box::pin(run.step(StepId::Config, async {
-                let previews = steps::config::previews(&self.preparation, &found)?;
-                let _one = self.choosing.lock().await;
-                steps::config::assign_ports(run, spec, &avoid).await?;
-                // Chosen ports are kept on disk before anything uses them.
-                run.reporter.save().await?;
-                Ok((previews, String::new()))
-            }));
-            // The plan needs the record's ports, so both halves are one step
-            // told once: the second half follows without an await of its own.
-            let previews = previews.await?;
-            let record = run.reporter.record().await;
-            let input = PlanInput {
-                settings: &self.ports.settings,
-                team: run.team(),
+            let context = PlanContext {
                 spec,
-                generation: record.generation,
-                job: run.job.id,
-                run: run.id,
                 slot,
-                ports: &record.ports,
                 mtu,
-                owner: workspace.owner,
-                workspace: &workspace.path,
-                mirror_source: workspace.mirror_source.as_deref(),
+                workspace: &workspace,
                 agent_image: &agent_image,
                 sync_image: &sync_image,
-                previews: &previews,
             };
-            let (plan, _) = steps::config::resolve(run, &input).await.map_err(Stop::Failed)?;
+            let (plan, resolved) =
+                run.step(StepId::Config, self.resolve(run, &context, &found, &avoid)).await?;
+            let input = context.input(run, &self.ports.settings, &resolved);
             match self.bring_up(run, spec, &plan, &input).await {
                 Err(Stop::Failed(failure))
                     if super::containers::is_port_conflict(&failure) && tries < PORT_TRIES =>
                 {
-                    avoid.extend(record.ports.values());
+                    avoid.extend(resolved.ports.values());
                 }
                 Err(stop) => return Err(stop),
                 Ok(changes) => {
@@ -191,6 +217,31 @@ impl Runner {
                 }
             }
         }
+    }
+
+    /// The work of step 3: previews with their images, ports, the plan.
+    async fn resolve(
+        &self,
+        run: &Run<'_>,
+        context: &PlanContext<'_>,
+        found: &[steps::detect::Found],
+        avoid: &BTreeSet<u16>,
+    ) -> Result<((Plan, Resolved), String), Failure> {
+        let previews = steps::config::previews(&self.preparation, found)?;
+        let before = run.reporter.record().await.ports;
+        {
+            let _one = self.choosing.lock().await;
+            steps::config::assign_ports(run, context.spec, avoid).await?;
+        }
+        let record = run.reporter.record().await;
+        if record.ports != before {
+            // Chosen ports are on disk before anything uses them.
+            run.reporter.save().await?;
+        }
+        let resolved = Resolved { previews, ports: record.ports, generation: record.generation };
+        let input = context.input(run, &self.ports.settings, &resolved);
+        let (plan, message) = steps::config::resolve(run, &input).await?;
+        Ok(((plan, resolved), message))
     }
 
     /// Steps 4 to 6 on a resolved plan.
@@ -706,7 +757,7 @@ fn dead_letter(failure: &Failure, attempts: u32) -> DeadLetter {
 #[async_trait]
 impl JobRunner for Runner {
     async fn accepted(&self, job: &Job, position: u32) -> Result<(), SessionOver> {
-        self.ports.metrics.job_received(job.action.kind(), false);
+        self.ports.metrics.job_received(job.action.kind());
         let Ok(reporter) = Reporter::open(&self.ports, &job.team, Some(job.id), job.attempt).await
         else {
             return Ok(());
@@ -848,7 +899,6 @@ impl JobRunner for Runner {
         failure: &Failure,
     ) -> Result<Finished, SessionOver> {
         self.ports.metrics.message_rejected(failure.code);
-        self.ports.metrics.dead_lettered(failure.code);
         if let Some(team) = team {
             let job = job_id.and_then(|raw| crate::domain::ids::JobId::parse(raw).ok());
             if let Ok(reporter) = Reporter::open(&self.ports, team, job, 1).await {
@@ -958,10 +1008,7 @@ impl Runner {
             outcome = outcome.as_str(), millis = duration.as_millis() as u64, "job ends"
         );
         Ok(match &outcome {
-            Outcome::Failed(failure) => {
-                self.ports.metrics.dead_lettered(failure.code);
-                Finished::Dead(dead_letter(failure, run.attempt))
-            }
+            Outcome::Failed(failure) => Finished::Dead(dead_letter(failure, run.attempt)),
             _ => Finished::Done,
         })
     }

@@ -1,0 +1,134 @@
+//! The worker's own HTTP: metrics, liveness, readiness, version.
+//!
+//! Read-only, on loopback unless configured, and deaf to foreign `Host`
+//! headers, so that a page in somebody's browser cannot read it by DNS tricks.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::observe::Metrics;
+use crate::ports::broker::{BrokerState, Phase};
+use crate::ports::engine::Engine;
+use crate::worker::lanes::LaneLoad;
+
+/// How long an answer of Docker is believed.
+const DOCKER_BELIEVED: Duration = Duration::from_secs(5);
+
+/// What readiness depends on.
+pub struct Readiness {
+    /// How the worker stands with the broker.
+    pub broker: watch::Receiver<BrokerState>,
+    /// All counters.
+    pub metrics: Arc<Metrics>,
+    /// Docker.
+    pub engine: Arc<dyn Engine>,
+    /// Cancelled when the worker drains.
+    pub shutdown: CancellationToken,
+    /// How much the lanes hold.
+    pub load: Arc<LaneLoad>,
+}
+
+struct Shared {
+    ready: Readiness,
+    docker: Mutex<Option<(Instant, bool)>>,
+}
+
+/// Serves until `end`.
+pub async fn serve(listener: TcpListener, ready: Readiness, end: CancellationToken) {
+    let shared = Arc::new(Shared { ready, docker: Mutex::new(None) });
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/version", get(version))
+        .layer(middleware::from_fn(only_own_host))
+        .with_state(shared);
+    let result = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await;
+    if let Err(error) = result {
+        tracing::error!(%error, "HTTP ended");
+    }
+}
+
+/// Answers 421 unless the request names an address or this machine.
+async fn only_own_host(request: Request, next: Next) -> Response {
+    let host =
+        request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    if name == "localhost" || name.parse::<IpAddr>().is_ok() {
+        next.run(request).await
+    } else {
+        (StatusCode::MISDIRECTED_REQUEST, "this host is asked by address or as localhost\n")
+            .into_response()
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    shared.ready.metrics.lane_waiting(shared.ready.load.waiting());
+    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (content_type, shared.ready.metrics.render()).into_response()
+}
+
+async fn version() -> Json<serde_json::Value> {
+    let revision = option_env!("COVIBES_REVISION").unwrap_or("unknown");
+    Json(json!({"version": env!("CARGO_PKG_VERSION"), "revision": revision}))
+}
+
+#[derive(Deserialize)]
+struct Verbosity {
+    verbose: Option<String>,
+}
+
+async fn readyz(State(shared): State<Arc<Shared>>, Query(query): Query<Verbosity>) -> Response {
+    let broker = shared.ready.broker.borrow().clone();
+    let connected = matches!(broker.phase, Phase::Connected);
+    let draining = shared.ready.shutdown.is_cancelled();
+    let docker = docker_answers(&shared).await;
+    let ok = connected && docker && !draining;
+    let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if query.verbose.is_none() && ok {
+        return (status, "ok\n").into_response();
+    }
+    let body = json!({
+        "ready": ok,
+        "checks": {
+            "broker": {"ok": connected, "phase": broker.phase.as_str(), "last_error": broker.last_error},
+            "docker": {"ok": docker},
+            "draining": {"ok": !draining},
+        },
+        "running": shared.ready.load.running(),
+        "waiting": shared.ready.load.waiting(),
+    });
+    (status, Json(body)).into_response()
+}
+
+async fn docker_answers(shared: &Shared) -> bool {
+    let mut last = shared.docker.lock().await;
+    if let Some((at, up)) = *last
+        && at.elapsed() < DOCKER_BELIEVED
+    {
+        return up;
+    }
+    // A hung daemon must not hang readiness.
+    let asked = tokio::time::timeout(Duration::from_secs(2), shared.ready.engine.version());
+    let up = matches!(asked.await, Ok(Ok(_)));
+    *last = Some((Instant::now(), up));
+    up
+}

@@ -1,0 +1,50 @@
+//! Keeps the gauges of what exists on this host true, by a listing every ten
+//! seconds.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::plan::Role;
+use crate::observe::Listing;
+use crate::pipeline::Ports;
+use crate::ports::engine::{Filter, label};
+
+/// Prometheus scrapes every 15 s by custom; gauges should not be older.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Lists until `end`.
+pub async fn keep(ports: Ports, end: CancellationToken) {
+    loop {
+        if let Some(listing) = look(&ports).await {
+            ports.metrics.observed(&listing);
+        }
+        tokio::select! {
+            () = end.cancelled() => return,
+            () = ports.clock.sleep(EVERY) => {}
+        }
+    }
+}
+
+async fn look(ports: &Ports) -> Option<Listing> {
+    let filter = Filter { instance: ports.settings.instance.clone(), team: None };
+    let observed = ports.engine.list(&filter).await.ok()?;
+    let mut listing = Listing::default();
+    for container in &observed.containers {
+        if let Some(role) = container.labels.get(label::ROLE).and_then(|r| Role::parse(r)) {
+            listing.containers.push((role, container.state.clone()));
+            listing.ports_in_use += container.host_ports.len() as i64;
+        }
+    }
+    let (first, last) = ports.settings.preview_ports;
+    let limit = (first..=last).filter(|p| ports.settings.is_preview_port(*p)).count();
+    listing.ports_limit = limit as i64;
+    listing.subnets_in_use = observed.networks.len() as i64;
+    for team in ports.records.teams().await.ok()? {
+        if let Ok(Some(record)) = ports.records.load(&team).await {
+            listing.teams.push(record.state);
+        }
+    }
+    listing.disk_available_bytes = ports.host.resources().await.ok()?.disk_available_bytes;
+    Some(listing)
+}
