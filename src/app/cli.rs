@@ -278,7 +278,8 @@ fn schema(name: Option<&str>) -> anyhow::Result<ExitCode> {
 pub fn logs(is_worker: bool) {
     use std::io::IsTerminal;
     use tracing_subscriber::EnvFilter;
-    let default = if is_worker { "info" } else { "error" };
+    // lapin logs whole messages that come back unrouted; no body belongs in a log.
+    let default = if is_worker { "info,lapin=off" } else { "error,lapin=off" };
     let filter = EnvFilter::try_from_env("COVIBES_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call, in tests, keeps the first.
