@@ -71,8 +71,10 @@ impl Interrupt {
     /// # Cancellation
     /// Safe.
     pub async fn wait(&mut self) -> Reason {
-        match self.0.wait_for(|reason| *reason != Reason::None).await {
-            Ok(reason) => *reason,
+        // The guard is not held over the second wait, or no task could wait.
+        let reason = self.0.wait_for(|reason| *reason != Reason::None).await.map(|reason| *reason);
+        match reason {
+            Ok(reason) => reason,
             Err(_) => std::future::pending().await,
         }
     }
