@@ -3,6 +3,8 @@
 use async_trait::async_trait;
 
 use crate::domain::event::EncodedEvent;
+use crate::domain::failure::Failure;
+use crate::domain::ids::TeamId;
 
 /// The broker did not do what was asked; the session is over.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,17 @@ pub struct RawMessage {
     pub redelivered: bool,
     /// The header `traceparent`.
     pub traceparent: Option<String>,
+}
+
+/// Why a message is not a job, and whatever it says about itself all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// What is wrong with it.
+    pub failure: Failure,
+    /// The team, if the message names a valid one.
+    pub team: Option<TeamId>,
+    /// The job id, if the message has one.
+    pub job_id: Option<String>,
 }
 
 /// Why a message is put aside, for its headers.

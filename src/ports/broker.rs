@@ -1,0 +1,249 @@
+//! A session with the broker as the worker sees it: where jobs are dispatched,
+//! where this host's jobs come from, and when it is over.
+//!
+//! There is no recovery inside a session. Whatever fails ends all of it, and
+//! the worker opens a new one: a half-recovered session would run jobs whose
+//! deliveries are void.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::messages::{JobSource, RawMessage, SessionOver, Settle};
+use crate::domain::ids::{HostId, TeamId};
+
+/// Why a session could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The broker did not answer, or is not ready yet. Tried again.
+    #[error("the broker cannot be reached: {reason}")]
+    Unreachable {
+        /// What it or the network said.
+        reason: String,
+    },
+    /// The broker refused the user or its permissions. Tried again, since
+    /// somebody may be changing them right now.
+    #[error("the broker refuses this user: {reason}")]
+    Refused {
+        /// What it said.
+        reason: String,
+    },
+    /// A queue or exchange exists with other arguments. Only a person can
+    /// decide what becomes of what is in it.
+    #[error("{name} exists with other arguments ({reason}); {fix}")]
+    WrongArguments {
+        /// Its name.
+        name: String,
+        /// What the broker said.
+        reason: String,
+        /// What to do.
+        fix: String,
+    },
+    /// The broker's address cannot be used.
+    #[error("the broker's address is not valid: {reason}")]
+    Address {
+        /// What is wrong with it, without its password.
+        reason: String,
+    },
+}
+
+impl OpenError {
+    /// Whether trying again is pointless until somebody changes something
+    /// (exit code 78).
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::WrongArguments { .. } | Self::Address { .. } => true,
+            Self::Unreachable { .. } | Self::Refused { .. } => false,
+        }
+    }
+}
+
+/// What became of a forwarded job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarded {
+    /// A mailbox has it.
+    Stored,
+    /// No host has the team.
+    Unplaced,
+    /// The mailbox refused it: it is full.
+    Refused,
+}
+
+/// A job in the hands of the dispatcher.
+#[async_trait]
+pub trait Incoming: Send + Sync {
+    /// The message as it came.
+    fn message(&self) -> &RawMessage;
+
+    /// Sends the message on to the mailbox of the team's host. Resolves after
+    /// the broker has confirmed or refused it.
+    ///
+    /// # Errors
+    /// The session is over; the message may or may not have been forwarded.
+    async fn forward(&self, team: &TeamId) -> Result<Forwarded, SessionOver>;
+
+    /// The right to end it, on the dispatcher's own channel.
+    fn settle(self: Box<Self>) -> Settle;
+}
+
+/// The one queue of all jobs and the placement table. All of it goes through
+/// one channel, so that the broker fences a dead dispatcher by itself.
+#[async_trait]
+pub trait DispatchQueue: Send + Sync {
+    /// The next job in order; `None` when the session is over.
+    ///
+    /// # Cancellation
+    /// Safe: a job is never lost.
+    async fn next(&mut self) -> Option<Box<dyn Incoming>>;
+
+    /// Writes into the placement table that the host has the team.
+    ///
+    /// # Errors
+    /// The session is over.
+    async fn place(&self, team: &TeamId, host: &HostId) -> Result<(), SessionOver>;
+
+    /// Writes the marker that tells a placement table from a lost one.
+    ///
+    /// # Errors
+    /// The session is over.
+    async fn mark_table(&self) -> Result<(), SessionOver>;
+}
+
+/// The session's own life.
+#[async_trait]
+pub trait SessionLink: Send {
+    /// Resolves with the reason once any part of the session is over. Must be
+    /// polled all the time: it also carries the news that the broker blocks.
+    ///
+    /// # Cancellation
+    /// Safe.
+    async fn ended(&mut self) -> String;
+
+    /// Why the broker blocks publishing, while it does.
+    fn blocked(&self) -> watch::Receiver<Option<String>>;
+
+    /// Gives everything that was not settled back to the broker, in order.
+    async fn close(self: Box<Self>);
+}
+
+/// An open session.
+pub struct BrokerSession {
+    /// The one queue of all jobs.
+    pub dispatch: Box<dyn DispatchQueue>,
+    /// This host's jobs.
+    pub mailbox: Box<dyn JobSource>,
+    /// The session's own life.
+    pub link: Box<dyn SessionLink>,
+}
+
+/// Opens sessions.
+#[async_trait]
+pub trait Broker: Send + Sync {
+    /// Connects, declares what is missing, and begins to consume. Bounded in
+    /// time.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    async fn open(&self) -> Result<BrokerSession, OpenError>;
+}
+
+/// How the worker stands with the broker, for `/readyz`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// No session; one is being opened.
+    Connecting,
+    /// Jobs are taken.
+    Connected,
+    /// Connected, and the broker takes no messages for now.
+    Blocked,
+    /// What runs is being finished; nothing new is started.
+    Draining,
+    /// It is over.
+    Closed,
+}
+
+impl Phase {
+    /// The phase's name in `/readyz` and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Blocked => "blocked",
+            Self::Draining => "draining",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// A phase with the last thing that went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerState {
+    /// Where it stands.
+    pub phase: Phase,
+    /// Why the last session ended or could not be opened.
+    pub last_error: Option<String>,
+}
+
+/// Something worth a log line or a metric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BrokerFact {
+    /// A session was opened.
+    Connected,
+    /// A session could not be opened; the next attempt comes after `delay`.
+    NotConnected {
+        /// Why.
+        reason: String,
+        /// The wait before the next attempt.
+        delay: Duration,
+    },
+    /// A session ended by itself.
+    SessionEnded {
+        /// Why.
+        reason: String,
+    },
+    /// The broker blocks publishing.
+    Blocked {
+        /// Why.
+        reason: String,
+    },
+    /// The broker takes messages again.
+    Unblocked,
+    /// A mailbox delivery came.
+    JobReceived {
+        /// Whether the broker handed it out before.
+        redelivered: bool,
+    },
+    /// The dispatcher forwarded a job.
+    JobForwarded,
+    /// The dispatcher gave a team to a host.
+    TeamPlaced,
+    /// A message was put among the dead letters.
+    DeadLettered {
+        /// The failure code.
+        reason: String,
+    },
+    /// The durable log confirmed an event.
+    EventStored {
+        /// From publish to confirm.
+        duration: Duration,
+    },
+    /// Some dashboard's queue refused an event.
+    FanOutRefused,
+    /// An event was not offered to dashboards, because too many are under way.
+    FanOutSkipped,
+}
+
+/// Is told what happens with the broker. Called from where it happens: it must
+/// not wait.
+pub trait BrokerObserver: Send + Sync {
+    /// Takes note of a fact.
+    fn observe(&self, fact: BrokerFact);
+}
+
+/// Takes note of nothing.
+impl BrokerObserver for () {
+    fn observe(&self, _: BrokerFact) {}
+}
