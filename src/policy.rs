@@ -1,1 +1,3 @@
 //! Floor 1: pure decisions: retry, admission, ports, subnets, deadlines.
+
+pub mod backoff;
