@@ -1,1 +1,3 @@
 //! Floor 4: the ports' real implementations.
+
+pub mod memory_queue;
