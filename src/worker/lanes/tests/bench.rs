@@ -1,0 +1,206 @@
+//! A runner that only writes down what it is asked, and lanes over it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::super::*;
+use super::HOUR;
+use crate::domain::ids::{JobId, PartName};
+use crate::domain::job::Action;
+use crate::domain::spec::{PreviewSpec, Spec, WorkspaceSource};
+use crate::pipeline::interrupt::Interrupt;
+use crate::ports::messages::{Acknowledge, DeadLetter};
+
+/// Writes down every call, and holds the runs it is told to hold until they are
+/// released or interrupted.
+pub(super) struct Script {
+    log: watch::Sender<Vec<String>>,
+    held: watch::Sender<BTreeSet<u128>>,
+}
+
+impl Script {
+    fn say(&self, line: String) {
+        self.log.send_modify(|log| log.push(line));
+    }
+}
+
+fn number(job: &Job) -> u128 {
+    job.id.0.as_u128()
+}
+
+fn over(reason: &str) -> SessionOver {
+    SessionOver { reason: reason.to_owned() }
+}
+
+fn dead(reason: &str) -> Finished {
+    let message = "m".to_owned();
+    Finished::Dead(DeadLetter { reason: reason.to_owned(), message, attempts: 1, step: None })
+}
+
+fn named(reason: Reason) -> String {
+    match reason {
+        Reason::None => "none".to_owned(),
+        Reason::Cancel { by } => format!("cancelled by {}", by.0.as_u128()),
+        Reason::Supersede { by } => format!("superseded by {}", by.0.as_u128()),
+        Reason::Abandon => "abandoned".to_owned(),
+    }
+}
+
+#[async_trait]
+impl JobRunner for Script {
+    async fn accepted(&self, job: &Job, position: u32) -> Result<(), SessionOver> {
+        self.say(format!("accepted {} at {position}", number(job)));
+        Ok(())
+    }
+
+    async fn run(
+        &self,
+        lease: TeamLease,
+        job: &Job,
+        mut interrupt: Interrupt,
+    ) -> Result<Finished, SessionOver> {
+        let n = number(job);
+        assert_eq!(lease.team(), &job.team);
+        self.say(format!("run {n}"));
+        let mut held = self.held.subscribe();
+        let reason = tokio::select! {
+            biased;
+            reason = interrupt.wait() => reason,
+            _ = held.wait_for(|held| !held.contains(&n)) => Reason::None,
+        };
+        match (reason, n) {
+            (Reason::Abandon, _) => {
+                self.say(format!("abandoned {n}"));
+                Err(over("abandoned"))
+            }
+            (Reason::None, 666) => panic!("a bug in the runner"),
+            (Reason::None, 404) => Ok(dead("git.not_found")),
+            (Reason::None, 500) => Err(over("the event log is gone")),
+            (Reason::None, _) => Ok(Finished::Done),
+            (reason, _) => {
+                self.say(format!("{n} {}", named(reason)));
+                Ok(Finished::Done)
+            }
+        }
+    }
+
+    async fn skip(&self, job: &Job, because: &Reason) -> Result<Finished, SessionOver> {
+        self.say(format!("skip {}: {}", number(job), named(*because)));
+        Ok(Finished::Done)
+    }
+
+    async fn status(&self, job: &Job) -> Result<Finished, SessionOver> {
+        self.say(format!("status {}", number(job)));
+        Ok(Finished::Done)
+    }
+
+    async fn rejected(
+        &self,
+        _: Option<&TeamId>,
+        job_id: Option<&str>,
+        failure: &Failure,
+    ) -> Result<Finished, SessionOver> {
+        let n = job_id.and_then(|id| Uuid::try_parse(id).ok()).map_or(0, |id| id.as_u128());
+        self.say(format!("rejected {n}: {}", failure.code));
+        Ok(dead(failure.code.as_str()))
+    }
+}
+
+struct LoggedAck(Arc<Script>, String);
+
+#[async_trait]
+impl Acknowledge for LoggedAck {
+    async fn ack(self: Box<Self>) -> Result<(), SessionOver> {
+        self.0.say(format!("ack {}", self.1));
+        Ok(())
+    }
+
+    async fn dead_letter(self: Box<Self>, why: DeadLetter) -> Result<(), SessionOver> {
+        self.0.say(format!("dead {}: {}", self.1, why.reason));
+        Ok(())
+    }
+}
+
+pub(super) struct Bench {
+    pub(super) script: Arc<Script>,
+    pub(super) lanes: Lanes,
+    pub(super) load: Arc<LaneLoad>,
+}
+
+impl Bench {
+    pub(super) fn new(config: LanesConfig, held: impl IntoIterator<Item = u128>) -> Self {
+        let script = Arc::new(Script {
+            log: watch::Sender::new(Vec::new()),
+            held: watch::Sender::new(held.into_iter().collect()),
+        });
+        let (runner, load) = (Arc::clone(&script), Arc::new(LaneLoad::default()));
+        let lanes = Lanes::new(runner, Arc::default(), config, Arc::clone(&load));
+        Self { script, lanes, load }
+    }
+
+    pub(super) fn submit(&self, n: u128, team: &str, action: Action) {
+        self.submit_attempt(n, 1, team, action);
+    }
+
+    pub(super) fn submit_attempt(&self, n: u128, attempt: u32, team: &str, action: Action) {
+        let job = Job {
+            id: JobId(Uuid::from_u128(n)),
+            team: TeamId::parse(team).unwrap(),
+            action,
+            issued_at: String::new(),
+            deadline_unix_ms: None,
+            attempt,
+            traceparent: None,
+        };
+        let ack = LoggedAck(Arc::clone(&self.script), n.to_string());
+        self.lanes.submit(Settle::new(Box::new(ack)), job);
+    }
+
+    pub(super) fn release(&self, n: u128) {
+        self.script.held.send_modify(|held| {
+            held.remove(&n);
+        });
+    }
+
+    pub(super) async fn until(&self, line: &str) {
+        self.until_times(line, 1).await;
+    }
+
+    pub(super) async fn until_times(&self, line: &str, times: usize) {
+        let mut log = self.script.log.subscribe();
+        let seen = |log: &Vec<String>| log.iter().filter(|l| *l == line).count() >= times;
+        let waited = tokio::time::timeout(HOUR, log.wait_for(seen)).await.is_ok();
+        assert!(waited, "never: {line}\n{:#?}", self.log());
+    }
+
+    pub(super) fn log(&self) -> Vec<String> {
+        self.script.log.borrow().clone()
+    }
+
+    /// Lets everything end; the log, without the announcements.
+    pub(super) async fn end(self) -> Vec<String> {
+        self.lanes.drain(HOUR).await;
+        assert_eq!((self.load.running(), self.load.waiting()), (0, 0));
+        self.log().into_iter().filter(|line| !line.starts_with("accepted")).collect()
+    }
+}
+
+pub(super) fn start_of(part: &str) -> Action {
+    let preview = PreviewSpec { name: PartName::parse(part).unwrap(), branch: None, ttl: None };
+    Action::Start(Box::new(Spec {
+        workspace: WorkspaceSource::Local,
+        agents: Vec::new(),
+        previews: vec![preview],
+        sync_interval: Duration::from_secs(30),
+        ttl: None,
+        idle_stop: None,
+    }))
+}
+
+pub(super) fn start() -> Action {
+    start_of("main")
+}

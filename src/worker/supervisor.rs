@@ -1,0 +1,211 @@
+//! Holds a session with the broker open: connect, work, and on any error end
+//! all of it and begin again.
+//!
+//! A session is never repaired. When a part of it fails, its lanes are abandoned
+//! and have returned before the next session opens, so that no run goes on
+//! whose delivery somebody else may hold.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::dispatcher::Dispatcher;
+use super::intake::{self, ParseJob};
+use super::lanes::{LaneLoad, Lanes, LanesConfig};
+use crate::domain::ids::HostId;
+use crate::pipeline::job_runner::JobRunner;
+use crate::pipeline::lease::TeamLeases;
+use crate::policy::backoff::Backoff;
+use crate::ports::broker::{
+    Broker, BrokerFact, BrokerObserver, BrokerSession, BrokerState, OpenError, Phase, SessionLink,
+};
+use crate::ports::clock::Clock;
+use crate::ports::messages::JobSource;
+
+/// The least wait between two attempts, so that a broker that accepts and hangs
+/// up is not hammered.
+const RECONNECT_MIN: Duration = Duration::from_millis(200);
+
+/// The longest: work begins again at most this long after the port answers.
+const RECONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// A session that lived this long was a good one: the next series of attempts
+/// begins at the shortest wait.
+const GOOD_SESSION: Duration = Duration::from_secs(10);
+
+/// How long a drain waits for the dispatcher to finish the job in its hands: a
+/// forward, its confirm and an ack, each bounded by itself.
+const DISPATCH_DRAIN_MAX: Duration = Duration::from_secs(15);
+
+/// What the worker is made of.
+pub struct Supervisor {
+    /// Opens sessions.
+    pub broker: Arc<dyn Broker>,
+    /// This host.
+    pub host: HostId,
+    /// Makes jobs of messages.
+    pub parse: ParseJob,
+    /// Executes jobs.
+    pub runner: Arc<dyn JobRunner>,
+    /// Shared with whoever else acts on teams.
+    pub leases: Arc<TeamLeases>,
+    /// The sizes of lanes.
+    pub lanes: LanesConfig,
+    /// How much the lanes hold.
+    pub load: Arc<LaneLoad>,
+    /// How long a drain lets running jobs finish.
+    pub drain_grace: Duration,
+    /// Random numbers and waits.
+    pub clock: Arc<dyn Clock>,
+    /// Is told what happens.
+    pub observer: Arc<dyn BrokerObserver>,
+    /// How the worker stands with the broker; see [`Supervisor::state`].
+    pub state: watch::Sender<BrokerState>,
+}
+
+impl Supervisor {
+    /// The state to begin with; `subscribe` to it for `/readyz`.
+    #[must_use]
+    pub fn state() -> watch::Sender<BrokerState> {
+        watch::Sender::new(BrokerState { phase: Phase::Connecting, last_error: None })
+    }
+
+    /// Works until `shutdown`, then drains.
+    ///
+    /// # Errors
+    /// Only what trying again cannot change: see [`OpenError::is_fatal`].
+    pub async fn run(&self, shutdown: CancellationToken) -> Result<(), OpenError> {
+        let mut backoff = Backoff::new(RECONNECT_MIN, RECONNECT_MAX);
+        loop {
+            self.enter(Phase::Connecting);
+            let opened = tokio::select! {
+                () = shutdown.cancelled() => break,
+                opened = self.broker.open() => opened,
+            };
+            let reason = match opened {
+                Ok(session) => {
+                    let began = tokio::time::Instant::now();
+                    self.observer.observe(BrokerFact::Connected);
+                    let Some(reason) = self.serve(session, &shutdown).await else { break };
+                    if began.elapsed() >= GOOD_SESSION {
+                        backoff.reset();
+                    }
+                    self.observer.observe(BrokerFact::SessionEnded { reason: reason.clone() });
+                    reason
+                }
+                Err(fatal) if fatal.is_fatal() => {
+                    self.fail(Phase::Closed, fatal.to_string());
+                    return Err(fatal);
+                }
+                Err(passing) => passing.to_string(),
+            };
+            self.fail(Phase::Connecting, reason.clone());
+            let delay = backoff.delay(self.clock.random(), Duration::ZERO);
+            let delay = delay.unwrap_or(RECONNECT_MAX).max(RECONNECT_MIN);
+            self.observer.observe(BrokerFact::NotConnected { reason, delay });
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = self.clock.sleep(delay) => {}
+            }
+        }
+        self.enter(Phase::Closed);
+        Ok(())
+    }
+
+    /// Works in one session; `None` when it ended because of `shutdown`.
+    async fn serve(&self, session: BrokerSession, shutdown: &CancellationToken) -> Option<String> {
+        let BrokerSession { mut dispatch, mailbox, mut link } = session;
+        let (runner, leases) = (Arc::clone(&self.runner), Arc::clone(&self.leases));
+        let lanes = Lanes::new(runner, leases, self.lanes.clone(), Arc::clone(&self.load));
+        self.enter(Phase::Connected);
+        let ended = {
+            let stop = CancellationToken::new();
+            let dispatcher = Dispatcher {
+                host: &self.host,
+                parse: self.parse,
+                runner: self.runner.as_ref(),
+                observer: self.observer.as_ref(),
+            };
+            let mut dispatching = std::pin::pin!(dispatcher.run(dispatch.as_mut(), &stop));
+            let ended = tokio::select! {
+                reason = self.watch(link.as_mut()) => Some(reason),
+                reason = lanes.failed() => Some(reason),
+                () = self.take_in(mailbox, &lanes) => Some("the mailbox ended".to_owned()),
+                end = &mut dispatching => Some(match end {
+                    Ok(()) => "the dispatcher stopped by itself".to_owned(),
+                    Err(over) => over.reason,
+                }),
+                () = shutdown.cancelled() => None,
+            };
+            if ended.is_none() {
+                self.enter(Phase::Draining);
+                stop.cancel();
+                // What it could not finish comes again, to the next dispatcher.
+                let _ = tokio::time::timeout(DISPATCH_DRAIN_MAX, dispatching).await;
+            }
+            ended
+        };
+        match &ended {
+            Some(_) => lanes.abandon().await,
+            None => {
+                tokio::select! {
+                    () = lanes.drain(self.drain_grace) => {}
+                    _ = link.ended() => {}
+                }
+                // Nothing to do after a drain, and the rest if the session
+                // ended first.
+                lanes.abandon().await;
+            }
+        }
+        link.close().await;
+        ended
+    }
+
+    /// The mailbox is dropped with this future: only the link's close ends the
+    /// consumer behind it.
+    async fn take_in(&self, mut mailbox: Box<dyn JobSource>, lanes: &Lanes) {
+        intake::run(mailbox.as_mut(), self.parse, lanes).await;
+    }
+
+    /// Resolves when the session is over; tells meanwhile when it is blocked.
+    async fn watch(&self, link: &mut dyn SessionLink) -> String {
+        let mut blocked = link.blocked();
+        let mut ended = std::pin::pin!(link.ended());
+        loop {
+            tokio::select! {
+                reason = &mut ended => return reason,
+                Ok(()) = blocked.changed() => {
+                    let reason = blocked.borrow_and_update().clone();
+                    match reason {
+                        Some(reason) => {
+                            self.fail(Phase::Blocked, reason.clone());
+                            self.observer.observe(BrokerFact::Blocked { reason });
+                        }
+                        None => {
+                            self.enter(Phase::Connected);
+                            self.observer.observe(BrokerFact::Unblocked);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.state.send_modify(|state| {
+            state.phase = phase;
+            if phase == Phase::Connected {
+                state.last_error = None;
+            }
+        });
+    }
+
+    fn fail(&self, phase: Phase, reason: String) {
+        self.state.send_modify(|state| {
+            state.phase = phase;
+            state.last_error = Some(reason);
+        });
+    }
+}
