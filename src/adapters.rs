@@ -1,3 +1,4 @@
 //! Floor 4: the ports' real implementations.
 
 pub mod memory_queue;
+pub mod rabbitmq;

@@ -1,0 +1,139 @@
+//! Events to the durable log, with a confirm, and to dashboards, as they can.
+//!
+//! The log's confirm is the one that counts. The fan-out has a channel of its
+//! own and nobody waits for it: one dashboard whose queue refuses would
+//! otherwise hold up every team.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use futures::FutureExt as _;
+use lapin::options::BasicPublishOptions;
+use lapin::{Channel, Confirmation, PublisherConfirm};
+use tokio::time::Instant;
+
+use super::link::{CALL_MAX, Publish, Publisher, SessionEnd, Stored, short, within};
+use super::message;
+use super::names::Names;
+use crate::domain::event::EncodedEvent;
+use crate::ports::broker::{BrokerFact, BrokerObserver};
+use crate::ports::messages::{EventSink, SessionOver};
+
+/// Fan-outs under way at once; beyond it dashboards miss events, which they read
+/// again from the log.
+const FAN_OUT_MAX: usize = 1024;
+
+/// The event sink of all sessions: while there is none, publishing fails.
+pub struct RabbitEvents {
+    names: Names,
+    observer: Arc<dyn BrokerObserver>,
+    link: Mutex<Option<Arc<EventsLink>>>,
+}
+
+/// One session's channels.
+pub(super) struct EventsLink {
+    log: Publisher,
+    fan_out: Channel,
+    /// Confirms of the fan-out, in order.
+    under_way: Mutex<VecDeque<PublisherConfirm>>,
+    end: SessionEnd,
+}
+
+impl RabbitEvents {
+    pub(super) fn new(names: Names, observer: Arc<dyn BrokerObserver>) -> Self {
+        Self { names, observer, link: Mutex::new(None) }
+    }
+
+    pub(super) fn attach(&self, log: Publisher, fan_out: Channel, end: SessionEnd) {
+        let under_way = Mutex::default();
+        let link = EventsLink { log, fan_out, under_way, end };
+        *self.link() = Some(Arc::new(link));
+    }
+
+    pub(super) fn detach(&self) {
+        *self.link() = None;
+    }
+
+    /// Takes note of the fan-outs that the broker has answered.
+    pub(super) fn harvest(&self) {
+        if let Some(link) = self.link().clone() {
+            self.harvest_of(&link);
+        }
+    }
+
+    fn link(&self) -> MutexGuard<'_, Option<Arc<EventsLink>>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many fan-outs are still under way.
+    fn harvest_of(&self, link: &EventsLink) -> usize {
+        let mut under_way = link.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(first) = under_way.front_mut() {
+            match first.now_or_never() {
+                Some(Ok(Confirmation::Nack(_))) => {
+                    self.observer.observe(BrokerFact::FanOutRefused);
+                }
+                Some(_) => {}
+                None => break,
+            }
+            under_way.pop_front();
+        }
+        under_way.len()
+    }
+
+    async fn fan_out(&self, link: &EventsLink, event: &EncodedEvent) {
+        // An unanswered confirm may not simply be dropped: the client would keep
+        // it for ever.
+        if self.harvest_of(link) >= FAN_OUT_MAX {
+            self.observer.observe(BrokerFact::FanOutSkipped);
+            return;
+        }
+        let (exchange, properties) = (self.names.events(), message::event(event));
+        let publish = link.fan_out.basic_publish(
+            exchange.into(),
+            short(&event.routing_key),
+            BasicPublishOptions::default(),
+            event.body.as_bytes(),
+            properties,
+        );
+        match within(CALL_MAX, publish).await {
+            Ok(confirm) => {
+                let mut under_way = link.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+                under_way.push_back(confirm);
+            }
+            // The event is stored; that this channel is broken ends the session
+            // for the next one.
+            Err(error) => {
+                link.end.end(format!("an event could not be sent to dashboards: {error}"));
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl EventSink for RabbitEvents {
+    async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
+        let Some(link) = self.link().clone() else {
+            return Err(SessionOver { reason: "there is no session with the broker".to_owned() });
+        };
+        let began = Instant::now();
+        let stored = link
+            .log
+            .publish(Publish {
+                exchange: "",
+                key: &self.names.events_log(),
+                body: event.body.as_bytes(),
+                properties: message::event(event),
+            })
+            .await?;
+        match stored {
+            Stored::Yes => {}
+            Stored::Unroutable => return Err(link.end.end("the stream of events is gone")),
+            Stored::Refused => return Err(link.end.end("the stream refused an event")),
+        }
+        self.observer.observe(BrokerFact::EventStored { duration: began.elapsed() });
+        self.fan_out(&link, event).await;
+        Ok(())
+    }
+}

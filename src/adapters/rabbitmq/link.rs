@@ -1,0 +1,283 @@
+//! Connections and channels: opening them, bounding every call on them, and
+//! publishing with a confirm.
+//!
+//! The client waits for ever by itself: for a reply, for a confirm, and under a
+//! memory alarm for room to write. Every call goes through [`within`] or
+//! [`Publisher::publish`].
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ErrorKind};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::ports::broker::OpenError;
+use crate::ports::messages::SessionOver;
+
+/// How long a call may take that the broker answers at once.
+pub(super) const CALL_MAX: Duration = Duration::from_secs(10);
+
+/// How long a close may take. The broker needs a round trip; a dead one never
+/// answers, and its connections end with their sockets.
+pub(super) const CLOSE_MAX: Duration = Duration::from_secs(3);
+
+/// How long a confirm may take: a quorum write and an fsync, on a busy disk.
+const CONFIRM_MAX: Duration = Duration::from_secs(10);
+
+/// How long a publish waits for a broker that blocks: under the consumer
+/// timeout of 30 minutes with the rest of a job before and after it.
+const BLOCKED_MAX: Duration = Duration::from_secs(600);
+
+/// Heartbeat in seconds: a dead link is seen after at most 24 s (measured), and
+/// below 5 s false alarms begin.
+const HEARTBEAT_SECONDS: &str = "10";
+
+/// Milliseconds for TCP and TLS.
+const CONNECT_MILLIS: &str = "5000";
+
+/// Ends a call that takes too long.
+pub(super) async fn within<T>(
+    time_max: Duration,
+    call: impl Future<Output = lapin::Result<T>>,
+) -> lapin::Result<T> {
+    match tokio::time::timeout(time_max, call).await {
+        Ok(result) => result,
+        Err(_) => {
+            let reason = format!("no answer within {} s", time_max.as_secs());
+            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, reason).into())
+        }
+    }
+}
+
+/// Whether the broker has the thing with other arguments.
+pub(super) fn is_precondition_failed(error: &lapin::Error) -> bool {
+    amqp_kind(error) == Some(AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
+}
+
+/// Whether the broker refuses the user.
+pub(super) fn is_access_refused(error: &lapin::Error) -> bool {
+    amqp_kind(error) == Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED))
+}
+
+/// Whether there is no such thing.
+pub(super) fn is_not_found(error: &lapin::Error) -> bool {
+    amqp_kind(error) == Some(AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
+}
+
+fn amqp_kind(error: &lapin::Error) -> Option<AMQPErrorKind> {
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => Some(error.kind().clone()),
+        _ => None,
+    }
+}
+
+/// The broker's address with our heartbeat and connect timeout, unless it has
+/// its own.
+pub(super) fn complete_address(raw: &str) -> Result<String, OpenError> {
+    let address = |reason: String| OpenError::Address { reason };
+    let mut url = url::Url::parse(raw).map_err(|error| address(error.to_string()))?;
+    if !matches!(url.scheme(), "amqp" | "amqps") {
+        return Err(address("it must begin with amqp:// or amqps://".to_owned()));
+    }
+    for (name, value) in [("heartbeat", HEARTBEAT_SECONDS), ("connection_timeout", CONNECT_MILLIS)]
+    {
+        if !url.query_pairs().any(|(given, _)| given == name) {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+    }
+    Ok(url.into())
+}
+
+/// Names the connection in the broker's own tools. No automatic recovery: it
+/// resurrects bindings and hides that deliveries are void.
+pub(super) fn properties(name: &str) -> ConnectionProperties {
+    ConnectionProperties::default().with_connection_name(name.into())
+}
+
+/// Connects.
+pub(super) async fn connect(address: &str, name: &str) -> Result<Connection, OpenError> {
+    let connecting = Connection::connect(address, properties(name));
+    within(CALL_MAX, connecting).await.map_err(|error| {
+        let reason = error.to_string();
+        match amqp_kind(&error) {
+            // A wrong password is 403; a vhost that is missing or closed to the
+            // user is 530.
+            Some(
+                AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)
+                | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED),
+            ) => OpenError::Refused { reason },
+            _ => OpenError::Unreachable { reason },
+        }
+    })
+}
+
+/// Opens a channel with confirms.
+pub(super) async fn confirm_channel(connection: &Connection) -> lapin::Result<Channel> {
+    let channel = within(CALL_MAX, connection.create_channel()).await?;
+    within(CALL_MAX, channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    Ok(channel)
+}
+
+/// Text as the protocol's short string, cut at 255 bytes: the client panics on
+/// a longer one.
+pub(super) fn short(text: &str) -> ShortString {
+    let mut end = text.len().min(255);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    ShortString::from(&text[..end])
+}
+
+/// The end of a session, told by whoever sees it first.
+#[derive(Debug, Clone)]
+pub(super) struct SessionEnd(Arc<watch::Sender<Option<String>>>);
+
+impl SessionEnd {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(None)))
+    }
+
+    /// Ends the session; the first reason stays.
+    pub(super) fn end(&self, reason: impl Into<String>) -> SessionOver {
+        let reason = reason.into();
+        self.0.send_if_modified(|current| {
+            let first = current.is_none();
+            if first {
+                *current = Some(reason.clone());
+            }
+            first
+        });
+        SessionOver { reason }
+    }
+
+    /// Resolves with the reason once the session is over.
+    pub(super) async fn ended(&self) -> String {
+        let mut ended = self.0.subscribe();
+        let reason = ended.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
+            // The sender is `self`.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// What became of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// Confirmed.
+    Yes,
+    /// No queue takes it.
+    Unroutable,
+    /// A queue refused it: it is full.
+    Refused,
+}
+
+/// A message and where it goes.
+pub(super) struct Publish<'a> {
+    pub(super) exchange: &'a str,
+    pub(super) key: &'a str,
+    pub(super) body: &'a [u8],
+    pub(super) properties: BasicProperties,
+}
+
+/// A channel with confirms. Frames of one publish are written as one unit, so
+/// that several tasks may share it.
+#[derive(Clone)]
+pub(super) struct Publisher {
+    channel: Channel,
+    /// Whether the broker blocks this connection.
+    blocked: watch::Receiver<bool>,
+    end: SessionEnd,
+}
+
+impl Publisher {
+    pub(super) fn new(channel: Channel, blocked: watch::Receiver<bool>, end: SessionEnd) -> Self {
+        Self { channel, blocked, end }
+    }
+
+    /// The channel itself.
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Publishes, mandatory, and waits for the confirm. Time in which the
+    /// broker blocks does not count. A publish that was given up may still be
+    /// stored later, which is why giving up ends the session: its message comes
+    /// again with the same id.
+    pub(super) async fn publish(&self, publish: Publish<'_>) -> Result<Stored, SessionOver> {
+        let confirmed = async {
+            let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+            let Publish { exchange, key, body, properties } = publish;
+            let (exchange, key) = (short(exchange), short(key));
+            self.channel.basic_publish(exchange, key, options, body, properties).await?.await
+        };
+        let confirmation = tokio::select! {
+            confirmation = confirmed => confirmation,
+            reason = self.end.ended() => return Err(SessionOver { reason }),
+            () = self.out_of_patience() => {
+                return Err(self.end.end("the broker did not confirm a message in time"));
+            }
+        };
+        match confirmation {
+            Ok(Confirmation::Ack(None)) => Ok(Stored::Yes),
+            Ok(Confirmation::Ack(Some(_))) => Ok(Stored::Unroutable),
+            Ok(Confirmation::Nack(_)) => Ok(Stored::Refused),
+            Ok(Confirmation::NotRequested) => {
+                Err(self.end.end("the channel does not confirm what it takes"))
+            }
+            Err(error) => Err(self.end.end(format!("a message could not be published: {error}"))),
+        }
+    }
+
+    /// Resolves when a publish has waited for long enough.
+    async fn out_of_patience(&self) {
+        let began = Instant::now();
+        let mut blocked = self.blocked.clone();
+        loop {
+            blocked.mark_unchanged();
+            tokio::time::sleep(CONFIRM_MAX).await;
+            let was_blocked = *blocked.borrow() || blocked.has_changed().unwrap_or(false);
+            if !was_blocked || began.elapsed() >= BLOCKED_MAX {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_gets_a_heartbeat_unless_it_has_one() {
+        let complete = |raw| complete_address(raw).unwrap();
+        assert_eq!(
+            complete("amqp://guest:guest@127.0.0.1:5672/%2f"),
+            "amqp://guest:guest@127.0.0.1:5672/%2f?heartbeat=10&connection_timeout=5000"
+        );
+        assert!(complete("amqp://h/%2f?heartbeat=30").contains("heartbeat=30&"));
+        for bad in ["", "http://h", "127.0.0.1:5672"] {
+            assert!(complete_address(bad).unwrap_err().is_fatal(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_short_string_is_cut_between_characters() {
+        assert_eq!(short(&"é".repeat(200)).as_str().len(), 254);
+        assert_eq!(short("a").as_str(), "a");
+    }
+
+    #[tokio::test]
+    async fn the_first_reason_stays() {
+        let end = SessionEnd::new();
+        end.end("one");
+        end.end("two");
+        assert_eq!(end.ended().await, "one");
+    }
+}
