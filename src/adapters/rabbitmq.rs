@@ -3,7 +3,7 @@
 //! A worker's session has three connections: dispatch, mailbox, events. The
 //! broker blocks whole connections, acknowledgements included, so the mailbox's
 //! never publishes; copies of dead letters go out with the events. Nothing is
-//! recovered inside a session (see [`crate::worker::supervisor`]).
+//! recovered inside a session (the supervisor opens a new one).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -121,15 +121,15 @@ impl RabbitBroker {
         // The mailbox first: what the dispatcher forwards must find its reader.
         let mailbox = Kept::consume(&reading, &self.names.mailbox(&self.host), "mailbox", PREFETCH)
             .await
-            .map_err(unreachable)?;
+            .map_err(|error| cannot_consume("the mailbox", &error))?;
         let consumer =
             Kept::consume(&dispatching, &self.names.dispatch(), "dispatch", DISPATCH_PREFETCH)
                 .await
-                .map_err(unreachable)?;
+                .map_err(|error| cannot_consume("the dispatch queue", &error))?;
         self.events.attach(events_publisher(log), fan_out, end.clone());
         let held = vec![
-            Held::new(for_dispatch, Some((dispatching, consumer.share())), dispatch_blocked),
-            Held::new(for_mailbox, Some((reading, mailbox.share())), blocked()),
+            Held::new(for_dispatch, Some(consumer.channel()), dispatch_blocked),
+            Held::new(for_mailbox, Some(mailbox.channel()), blocked()),
             Held::new(for_events, None, events_blocked),
         ];
         // On the dispatcher's own channel, so that a fenced dispatcher cannot
@@ -159,6 +159,12 @@ impl Broker for RabbitBroker {
         // Every call inside is bounded by itself.
         self.assemble().await
     }
+}
+
+/// On 3.10 a queue that was declared within seconds of a broker's SIGKILL comes
+/// back without a leader and answers nothing (measured): it must be deleted.
+fn cannot_consume(what: &str, error: &lapin::Error) -> OpenError {
+    OpenError::Unreachable { reason: format!("{what} cannot be consumed: {error}") }
 }
 
 fn unreachable(error: lapin::Error) -> OpenError {

@@ -3,21 +3,22 @@
 //! Pure: the same input gives the same plan, so plans are compared, hashed and
 //! printed without touching Docker.
 
+mod preview;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::layout::Layout;
-use crate::domain::findings::{Findings, Framework, Health, Language};
+use crate::domain::findings::{Findings, Framework};
 use crate::domain::ids::{JobId, PartName, RunId, TeamId};
-use crate::domain::limits::{self, Limits};
+use crate::domain::limits::{self};
 use crate::domain::names::{ImageRef, Names, VolumeName, host_label};
 use crate::domain::plan::{
-    AGENT_NETWORKS, ContainerPlan, InstallPlan, Mount, MountSource, NetworkChoice, NetworkPlan,
-    Owner, PREVIEW_NETWORKS, Plan, ProbeKind, Publish, Restart, Role, Tmpfs, VolumePlan,
-    VolumeSource, slot_subnet,
+    AGENT_NETWORKS, ContainerPlan, Mount, MountSource, NetworkChoice, NetworkPlan, Owner,
+    PREVIEW_NETWORKS, Plan, ProbeKind, Restart, Role, Tmpfs, VolumePlan, VolumeSource, slot_subnet,
 };
-use crate::domain::settings::{PreviewEgress, Settings};
+use crate::domain::settings::Settings;
 use crate::domain::spec::{AgentSpec, PreviewSpec, Spec, WorkspaceSource};
 
 /// One preview with what was found out about it.
@@ -209,8 +210,8 @@ pub fn build(input: &PlanInput<'_>) -> Plan {
     }
     let mut installs = Vec::new();
     let mut links = BTreeMap::new();
-    for preview in input.previews {
-        let name = &preview.spec.name;
+    for preview_input in input.previews {
+        let name = &preview_input.spec.name;
         let places = layout.preview(name);
         for (volume, child) in [
             (names.preview_cache_volume(name), "cache"),
@@ -222,8 +223,8 @@ pub fn build(input: &PlanInput<'_>) -> Plan {
                 source: VolumeSource::Bind(places.join(child)),
             });
         }
-        let install = install(input, preview);
-        containers.push(self::preview(input, preview, &workspace, install.as_ref()));
+        let install = preview::install(input, preview_input);
+        containers.push(preview::container(input, preview_input, &workspace, install.as_ref()));
         installs.extend(install);
         if let Some(port) = input.ports.get(name) {
             let host = host_label(name, input.team);
@@ -365,227 +366,4 @@ fn agent(
         restart: Restart::OnFailure,
         stop_grace: STOP_GRACE,
     }
-}
-
-/// The port a preview's dev server gets when the project does not say.
-const PREVIEW_PORT_DEFAULT: u16 = 3000;
-
-/// Where a Python project's packages are: a virtual environment holds its own
-/// path, so it stands at the same one at install and at run time.
-const VENV: &str = "/app/venv";
-
-/// Where the installed modules stand for the app.
-fn modules_target(preview: &PreviewInput, app: &str) -> String {
-    match preview.findings.language {
-        Language::Python => VENV.to_owned(),
-        _ => format!("{app}/node_modules"),
-    }
-}
-
-fn runtime_env(preview: &PreviewInput) -> BTreeMap<String, String> {
-    let mut env = BTreeMap::from(
-        [
-            ("HOME", "/home/preview"),
-            ("NODE_ENV", "development"),
-            ("BROWSER", "none"),
-            ("NEXT_TELEMETRY_DISABLED", "1"),
-            ("ASTRO_TELEMETRY_DISABLED", "1"),
-            ("NUXT_TELEMETRY_DISABLED", "1"),
-            ("NG_CLI_ANALYTICS", "false"),
-            ("PYTHONDONTWRITEBYTECODE", "1"),
-            ("PYTHONUNBUFFERED", "1"),
-            ("XDG_CACHE_HOME", "/app/.cache"),
-            ("NPM_CONFIG_CACHE", "/app/.cache/npm"),
-            ("PIP_CACHE_DIR", "/app/.cache/pip"),
-        ]
-        .map(|(k, v)| (k.to_owned(), v.to_owned())),
-    );
-    if preview.findings.language == Language::Python {
-        env.insert("VIRTUAL_ENV".to_owned(), VENV.to_owned());
-        let path = format!("{VENV}/bin:/usr/local/bin:/usr/bin:/bin");
-        env.insert("PATH".to_owned(), path);
-    }
-    env
-}
-
-fn preview(
-    input: &PlanInput<'_>,
-    preview: &PreviewInput,
-    workspace: &VolumeName,
-    install: Option<&InstallPlan>,
-) -> ContainerPlan {
-    let names = input.names();
-    let name = &preview.spec.name;
-    let findings = &preview.findings;
-    let root = PlanInput::preview_root(preview);
-    let app = below(&root, &findings.app_dir);
-    let port = findings.port.unwrap_or(PREVIEW_PORT_DEFAULT);
-    let domain = &input.settings.preview_domain;
-
-    let mut env = runtime_env(preview);
-    env.extend(findings.env.iter().map(|(k, v)| (k.clone(), v.render(Some(port)))));
-    env.extend([
-        ("PORT".to_owned(), port.to_string()),
-        ("HOST".to_owned(), "0.0.0.0".to_owned()),
-        ("COVIBES_TEAM".to_owned(), input.team.to_string()),
-        ("COVIBES_PREVIEW".to_owned(), name.to_string()),
-        ("COVIBES_COMMAND".to_owned(), command(preview, &app, port)),
-        ("COVIBES_STATE_PORT".to_owned(), limits::PREVIEW_STATE_PORT.to_string()),
-        // Hosts under which the page is asked for, for frameworks that check.
-        ("COVIBES_ALLOWED_HOSTS".to_owned(), format!(".{domain},localhost,127.0.0.1")),
-        ("__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS".to_owned(), format!(".{domain}")),
-    ]);
-    if let Some(install) = install {
-        // Other modules mean another container: the bind shows the tree that
-        // was there when it started.
-        env.insert("COVIBES_INSTALL_KEY".to_owned(), install.key.clone());
-    }
-    if input.settings.preview_egress == PreviewEgress::Proxy {
-        env.extend(input.proxy_env(PREVIEW_NETWORKS));
-    }
-
-    let modules = names.preview_modules_volume(name);
-    let places = input.layout().preview(name);
-    let mut mounts = vec![
-        volume(workspace, "/workspace", true),
-        bind(input.layout().worktrees(), "/worktrees", true),
-        volume(&names.preview_cache_volume(name), "/app/.cache", false),
-        volume(&modules, "/app/node_modules", false),
-    ];
-    if install.is_some() || findings.language == Language::Python {
-        let target = match &install {
-            Some(install) => modules_target(preview, &below(&root, &install.app_dir)),
-            None => modules_target(preview, &app),
-        };
-        mounts.push(volume(&modules, target, false));
-    }
-    for directory in framework_writables(findings.framework) {
-        mounts.push(bind(places.join(directory), format!("{app}/{directory}"), false));
-    }
-
-    let state_port = limits::PREVIEW_STATE_PORT.to_string();
-    ContainerPlan {
-        name: names.container(Role::Preview, Some(name)),
-        owner: input.owner(Role::Preview, Some(name)),
-        image: preview.image.clone(),
-        user: input.owner,
-        command: [
-            "/usr/local/bin/covibes-preview",
-            "run",
-            "--dir",
-            &app,
-            "--port",
-            &port.to_string(),
-            "--state-port",
-            &state_port,
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-        env,
-        // The supervisor changes into the app itself: a missing directory is
-        // its error to tell, not the Engine's.
-        working_dir: "/app".to_owned(),
-        hostname: name.to_string(),
-        network: NetworkChoice::Team(names.preview_network()),
-        mounts,
-        tmpfs: vec![
-            tmpfs("/tmp", 256, true),
-            tmpfs("/run", 16, false),
-            tmpfs("/home/preview", 64, true),
-        ],
-        limits: preview.limits.lower(limits::PREVIEW),
-        publish: input.ports.get(name).map(|host_port| Publish {
-            container_port: port,
-            host_ip: input.settings.preview_ip,
-            host_port: *host_port,
-        }),
-        probe: match &findings.health {
-            Health::Http { path } => ProbeKind::Http { port, path: path.clone() },
-            Health::Tcp => ProbeKind::Tcp { port },
-        },
-        healthcheck: vec!["/usr/local/bin/covibes-preview".to_owned(), "--healthcheck".to_owned()],
-        restart: Restart::OnFailure,
-        stop_grace: STOP_GRACE,
-    }
-}
-
-/// The dev server's command line, or the built-in file server's.
-fn command(preview: &PreviewInput, app: &str, port: u16) -> String {
-    let findings = &preview.findings;
-    match findings.dev.as_ref().map(|dev| dev.render(Some(port))) {
-        None => format!("exec /usr/local/bin/covibes-preview static --dir {app} --port {port}"),
-        // Its database is new and empty in a team's own cache.
-        Some(dev) if findings.framework == Framework::Django => {
-            format!("python manage.py migrate --noinput && exec {dev}")
-        }
-        Some(dev) => dev,
-    }
-}
-
-fn install(input: &PlanInput<'_>, preview: &PreviewInput) -> Option<InstallPlan> {
-    let names = input.names();
-    let layout = input.layout();
-    let findings = &preview.findings;
-    let name = &preview.spec.name;
-    let wanted = findings.install.as_ref()?;
-    let run_short = input.run.short();
-    let app_dir = findings.install_dir.clone();
-    // The one-shot always sees its project at /workspace, through the overlay.
-    let app = below("/workspace", &app_dir);
-    let shell = match findings.language {
-        Language::Python => format!("set -e; python3 -m venv {VENV}; {wanted}"),
-        _ => format!("set -e; {wanted}"),
-    };
-    let mut env = runtime_env(preview);
-    env.extend(input.proxy_env(AGENT_NETWORKS));
-    let overlay = names.overlay_volume(name, &run_short);
-    let staging = layout.preview(name).join(format!("modules.new-{run_short}"));
-    let key = super::hash::digest(
-        format!(
-            "{wanted}\n{}\n{app_dir}\n{}\n{:?}",
-            preview.image, preview.inputs_digest, input.owner
-        )
-        .as_bytes(),
-    );
-    let lower = if preview.worktree {
-        layout.worktrees().join(name.as_str())
-    } else {
-        input.workspace.to_owned()
-    };
-    let container = ContainerPlan {
-        name: names.oneshot("install", Some(name), &run_short),
-        owner: input.owner(Role::Oneshot, Some(name)),
-        image: preview.image.clone(),
-        user: input.owner,
-        command: vec!["/bin/sh".to_owned(), "-c".to_owned(), shell],
-        env,
-        working_dir: app.clone(),
-        hostname: "install".to_owned(),
-        network: NetworkChoice::Team(names.agent_network()),
-        mounts: vec![
-            volume(&overlay, "/workspace", false),
-            volume(&names.preview_cache_volume(name), "/app/.cache", false),
-            bind(staging, modules_target(preview, &app), false),
-        ],
-        tmpfs: vec![
-            tmpfs("/tmp", 256, true),
-            tmpfs("/run", 16, false),
-            tmpfs("/home/preview", 128, true),
-        ],
-        limits: Limits { ..limits::ONESHOT },
-        publish: None,
-        probe: ProbeKind::None,
-        healthcheck: Vec::new(),
-        restart: Restart::Never,
-        stop_grace: Duration::from_secs(1),
-    };
-    Some(InstallPlan {
-        preview: name.clone(),
-        lower,
-        app_dir,
-        container,
-        modules: layout.preview(name).join("modules"),
-        key,
-        overlay,
-    })
 }

@@ -4,6 +4,7 @@
 //! numbers on the wire; the numbers are for those who missed something.
 
 use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -22,21 +23,49 @@ use crate::wire::event::encode_event;
 /// no disk write of their own.
 const SEQUENCE_RESERVE: u64 = 30 * 60 * 1_000_000;
 
-/// One team's voice and memory, held by whoever holds its lease.
+/// Teams whose memory is kept although nobody uses it right now.
+const MEMORIES_KEPT: usize = 256;
+
+/// What this process knows of one team. Shared by everybody who speaks for it:
+/// the run in its lane, and the answers given beside the lane.
+struct Memory {
+    record: Mutex<TeamRecord>,
+    /// Held from numbering to confirm, so that events leave in their order.
+    telling: Mutex<()>,
+}
+
+/// The memories of all teams.
+#[derive(Default)]
+pub struct Memories {
+    teams: Mutex<HashMap<TeamId, Arc<Memory>>>,
+}
+
+impl Memories {
+    async fn of(&self, ports: &Ports, team: &TeamId) -> Result<Arc<Memory>, Failure> {
+        let mut teams = self.teams.lock().await;
+        if let Some(memory) = teams.get(team) {
+            return Ok(Arc::clone(memory));
+        }
+        if teams.len() >= MEMORIES_KEPT {
+            teams.retain(|_, memory| Arc::strong_count(memory) > 1);
+        }
+        let record =
+            ports.records.load(team).await?.unwrap_or_else(|| TeamRecord::new(team.clone()));
+        let memory = Arc::new(Memory { record: Mutex::new(record), telling: Mutex::new(()) });
+        teams.insert(team.clone(), Arc::clone(&memory));
+        Ok(memory)
+    }
+}
+
+/// One job's voice, with its team's memory.
 pub struct Reporter {
     ports: Ports,
     team: TeamId,
     job: Option<JobId>,
     attempt: u32,
-    state: Mutex<State>,
-    /// Held from numbering to confirm, so that events leave in their order.
-    telling: Mutex<()>,
-}
-
-struct State {
-    record: TeamRecord,
+    memory: Arc<Memory>,
     /// How often each fact was told, so that ids stay distinct and repeatable.
-    told: HashMap<String, u32>,
+    told: std::sync::Mutex<HashMap<String, u32>>,
 }
 
 impl Reporter {
@@ -46,30 +75,29 @@ impl Reporter {
     /// The record cannot be read.
     pub async fn open(
         ports: &Ports,
+        memories: &Memories,
         team: &TeamId,
         job: Option<JobId>,
         attempt: u32,
     ) -> Result<Self, Failure> {
-        let record =
-            ports.records.load(team).await?.unwrap_or_else(|| TeamRecord::new(team.clone()));
         Ok(Self {
             ports: ports.clone(),
             team: team.clone(),
             job,
             attempt,
-            state: Mutex::new(State { record, told: HashMap::new() }),
-            telling: Mutex::new(()),
+            memory: memories.of(ports, team).await?,
+            told: std::sync::Mutex::default(),
         })
     }
 
     /// A copy of the record.
     pub async fn record(&self) -> TeamRecord {
-        self.state.lock().await.record.clone()
+        self.memory.record.lock().await.clone()
     }
 
     /// Changes the record in memory.
     pub async fn update<R>(&self, change: impl FnOnce(&mut TeamRecord) -> R) -> R {
-        change(&mut self.state.lock().await.record)
+        change(&mut *self.memory.record.lock().await)
     }
 
     /// Writes the record to disk, with room for the events to come.
@@ -94,29 +122,22 @@ impl Reporter {
         u64::try_from(self.ports.clock.unix_millis()).unwrap_or(0) * 1000
     }
 
-    /// Makes an event outside the team's sequence, for what is told beside the
-    /// lane: it must not disturb the numbers of a run.
-    pub async fn encode_unnumbered(&self, kind: EventKind) -> EncodedEvent {
-        let mut state = self.state.lock().await;
-        let id = self.event_id(&mut state, &kind);
-        encode_event(&self.envelope(id, None, None, kind))
-    }
-
     /// Makes an event and counts it, without publishing.
-    pub async fn encode(&self, kind: EventKind) -> EncodedEvent {
-        let mut state = self.state.lock().await;
-        let id = self.event_id(&mut state, &kind);
-        let previous = state.record.sequence;
+    async fn encode(&self, kind: EventKind) -> EncodedEvent {
+        let id = self.event_id(&kind);
+        let mut record = self.memory.record.lock().await;
+        let previous = record.sequence;
         let sequence = self.now_sequence().max(previous + 1);
-        state.record.sequence = sequence;
-        let event = self.envelope(id, Some(sequence), (previous > 0).then_some(previous), kind);
+        record.sequence = sequence;
+        let event = self.envelope(id, sequence, (previous > 0).then_some(previous), kind);
         encode_event(&event)
     }
 
     /// An id that a repeat of the job's attempt gives again.
-    fn event_id(&self, state: &mut State, kind: &EventKind) -> String {
+    fn event_id(&self, kind: &EventKind) -> String {
         let fact = fact_of(kind);
-        let nth = state.told.entry(fact.clone()).or_insert(0);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let nth = told.entry(fact.clone()).or_insert(0);
         *nth += 1;
         let name = match self.job {
             Some(job) => format!("{job}/{}/{fact}/{nth}", self.attempt),
@@ -129,7 +150,7 @@ impl Reporter {
     fn envelope(
         &self,
         id: String,
-        sequence: Option<u64>,
+        sequence: u64,
         sequence_previous: Option<u64>,
         kind: EventKind,
     ) -> Event {
@@ -138,7 +159,7 @@ impl Reporter {
             subject: Subject::Team(self.team.clone()),
             host: self.ports.settings.host.clone(),
             time_unix_ms: self.ports.clock.unix_millis(),
-            sequence,
+            sequence: Some(sequence),
             sequence_previous,
             job: self.job,
             kind,
@@ -150,8 +171,32 @@ impl Reporter {
     /// # Errors
     /// The broker's session is over.
     pub async fn tell(&self, kind: EventKind) -> Result<(), SessionOver> {
-        let _telling = self.telling.lock().await;
+        let _telling = self.memory.telling.lock().await;
         let event = self.encode(kind).await;
+        self.publish(&event).await
+    }
+
+    /// Makes an event, hands it to `keep`, which stores it durably, and only
+    /// then publishes it.
+    ///
+    /// # Errors
+    /// It cannot be stored, or the broker's session is over.
+    pub async fn tell_kept(
+        &self,
+        kind: EventKind,
+        change: impl FnOnce(&mut TeamRecord, EncodedEvent) + Send,
+        is_end_of_run: bool,
+    ) -> Result<(), SessionOver> {
+        let _telling = self.memory.telling.lock().await;
+        let event = self.encode(kind).await;
+        change(&mut *self.memory.record.lock().await, event.clone());
+        let saved = if is_end_of_run { self.save_final().await } else { self.save().await };
+        if let Err(error) = saved {
+            // Without the record a repeat would do the work again, which is
+            // safe; telling a final event and forgetting it would not be.
+            tracing::error!(team.id = %self.team, %error, "the record cannot be written");
+            return Err(SessionOver { reason: "the record cannot be written".to_owned() });
+        }
         self.publish(&event).await
     }
 

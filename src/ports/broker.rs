@@ -91,7 +91,7 @@ pub trait Incoming: Send + Sync {
 /// The one queue of all jobs and the placement table. All of it goes through
 /// one channel, so that the broker fences a dead dispatcher by itself.
 #[async_trait]
-pub trait DispatchQueue: Send {
+pub trait DispatchQueue: Send + Sync {
     /// The next job in order; `None` when the session is over.
     ///
     /// # Cancellation

@@ -159,18 +159,4 @@ fn team_of(routing_key: &str) -> Option<TeamId> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_whole_routing_key_names_a_team() {
-        assert_eq!(team_of("team.team_alpha.start").unwrap().as_str(), "team_alpha");
-        // The action is the host's affair: an unknown one is refused there.
-        assert!(team_of("team.a.fly").is_some());
-        for bad in
-            ["", "team", "team.a", "team.A.start", "team..start", "teams.a.start", "team.a.b.c"]
-        {
-            assert!(team_of(bad).is_none(), "{bad}");
-        }
-    }
-}
+mod tests;

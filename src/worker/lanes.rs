@@ -11,7 +11,6 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::queue::{Entry, Lane, Verdict};
+pub use self::sizes::{LaneLoad, LanesConfig};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::TeamId;
 use crate::domain::job::{ActionKind, Job};
@@ -31,6 +31,7 @@ use crate::pipeline::lease::{TeamLease, TeamLeases};
 use crate::ports::messages::{Rejected, SessionOver, Settle};
 
 mod queue;
+mod sizes;
 #[cfg(test)]
 mod tests;
 
@@ -41,54 +42,6 @@ const ABANDON_MAX: Duration = Duration::from_secs(10);
 /// Status jobs that are answered at once: each lists containers, so that a
 /// publisher in a loop would flood the Engine.
 const STATUSES_MAX: usize = 16;
-
-/// The sizes of lanes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LanesConfig {
-    /// Starts, restarts and syncs that run at once. Stops and destroys free
-    /// resources, are short, and never wait for one of these.
-    pub running_max: usize,
-    /// Jobs that wait behind one team's running job.
-    pub waiting_max_per_team: usize,
-    /// Jobs that wait on the whole host: the prefetch window of 256 less 32, so
-    /// that a stop is always seen.
-    pub waiting_max: usize,
-    /// From delivery to the latest moment at which a job may begin: well under
-    /// the broker's consumer timeout of 30 minutes.
-    pub waiting_time_max: Duration,
-}
-
-impl Default for LanesConfig {
-    fn default() -> Self {
-        Self {
-            running_max: 8,
-            waiting_max_per_team: 16,
-            waiting_max: 256 - 32,
-            waiting_time_max: Duration::from_secs(20 * 60),
-        }
-    }
-}
-
-/// How much the lanes hold, for metrics. Shared by the lanes of all sessions.
-#[derive(Debug, Default)]
-pub struct LaneLoad {
-    running: AtomicUsize,
-    waiting: AtomicUsize,
-}
-
-impl LaneLoad {
-    /// Jobs that run now.
-    #[must_use]
-    pub fn running(&self) -> usize {
-        self.running.load(Ordering::Relaxed)
-    }
-
-    /// Jobs that wait for their turn.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
-    }
-}
 
 /// The lanes of one session.
 pub struct Lanes(Arc<Shared>);
@@ -214,8 +167,7 @@ impl Shared {
 
     fn clear(&self) {
         self.table().clear();
-        self.load.running.store(0, Ordering::Relaxed);
-        self.load.waiting.store(0, Ordering::Relaxed);
+        self.load.set(0, 0);
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -493,7 +445,6 @@ impl Shared {
     fn note_load(&self, table: &HashMap<TeamId, Lane>) {
         let running = table.values().filter(|lane| lane.running.is_some()).count();
         let waiting = table.values().map(|lane| lane.waiting.len()).sum();
-        self.load.running.store(running, Ordering::Relaxed);
-        self.load.waiting.store(waiting, Ordering::Relaxed);
+        self.load.set(running, waiting);
     }
 }

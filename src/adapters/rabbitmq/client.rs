@@ -269,3 +269,25 @@ fn wrong(name: &str, error: &lapin::Error) -> Result<Found, ClientError> {
         Err(client_error(name, error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::dead_letters::DeadFilter;
+    use super::super::follow::ReplayFrom;
+    use super::*;
+
+    fn can_be_spawned<T: Send>(_: T) {}
+
+    #[tokio::test]
+    async fn errands_can_run_in_tasks_of_their_own() {
+        let client = RabbitClient::new("amqp://127.0.0.1/%2f", Names::default()).unwrap();
+        let filter = DeadFilter::default();
+        can_be_spawned(client.publish_job(b"", "", "", &[]));
+        can_be_spawned(client.check(None));
+        can_be_spawned(client.dead_letters(&filter, 1));
+        can_be_spawned(client.requeue_dead_letters(&filter));
+        can_be_spawned(client.drop_dead_letters(&filter));
+        can_be_spawned(client.follow(None));
+        can_be_spawned(client.replay(ReplayFrom::First, None));
+    }
+}

@@ -6,8 +6,7 @@
 
 use lapin::Channel;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::options::{BasicAckOptions, BasicGetOptions};
 
 use super::client::{ClientError, RabbitClient, client_error};
 use super::link::{CALL_MAX, within};
@@ -50,6 +49,13 @@ pub struct DeadFilter {
     pub team: Option<TeamId>,
     /// One reason's.
     pub reason: Option<String>,
+}
+
+/// What becomes of a dead letter before it is taken off the queue.
+#[derive(Clone, Copy)]
+enum Fate {
+    Requeue,
+    Drop,
 }
 
 impl DeadFilter {
@@ -124,12 +130,7 @@ impl RabbitClient {
     /// # Errors
     /// See [`ClientError`]; those before the failing one are done.
     pub async fn requeue_dead_letters(&self, filter: &DeadFilter) -> Result<usize, ClientError> {
-        self.settle_dead_letters(filter, async |channel, delivery, dead| {
-            let properties = message::requeued(&delivery.properties);
-            let (exchange, key) = (self.names.jobs(), dead.routing_key.as_str());
-            self.publish(channel, &exchange, key, &delivery.data, properties).await
-        })
-        .await
+        self.settle_dead_letters(filter, Fate::Requeue).await
     }
 
     /// Takes the dead letters that match off the queue for good; returns how
@@ -138,43 +139,52 @@ impl RabbitClient {
     /// # Errors
     /// See [`ClientError`]; those before the failing one are done.
     pub async fn drop_dead_letters(&self, filter: &DeadFilter) -> Result<usize, ClientError> {
-        self.settle_dead_letters(filter, async |_, _, _| Ok(())).await
+        self.settle_dead_letters(filter, Fate::Drop).await
     }
 
     async fn settle_dead_letters(
         &self,
         filter: &DeadFilter,
-        before_ack: impl AsyncFn(&Channel, &Delivery, &DeadMessage) -> Result<(), ClientError>,
+        fate: Fate,
     ) -> Result<usize, ClientError> {
         self.with_channel(async |channel| {
-            // No more than are there now: a job that fails again at once comes
-            // back while this runs.
-            let depth = self.depth(channel).await?;
-            let mut settled = 0;
-            for _ in 0..depth.min(DEAD_LETTERS_LOOK_MAX) {
+            // All of them before the first is settled: a job that fails again
+            // at once comes back while this runs. The queue's own count is no
+            // help, it lags behind what was just given back (measured).
+            let mut meant = Vec::new();
+            for _ in 0..DEAD_LETTERS_LOOK_MAX {
                 let Some(delivery) = self.take(channel).await? else { break };
                 let dead = DeadMessage::read(&delivery);
                 if filter.matches(&dead) {
-                    before_ack(channel, &delivery, &dead).await?;
-                    let ack = delivery.acker.ack(BasicAckOptions::default());
-                    if !within(CALL_MAX, ack).await.map_err(|error| self.of_queue(&error))? {
-                        let reason = "the channel is gone".to_owned();
-                        return Err(ClientError::Unreachable { reason });
-                    }
-                    settled += 1;
+                    meant.push((delivery, dead));
                 }
             }
-            Ok(settled)
+            let count = meant.len();
+            for (delivery, dead) in meant {
+                match fate {
+                    Fate::Requeue => self.publish_again(channel, &delivery, &dead).await?,
+                    Fate::Drop => {}
+                }
+                let ack = delivery.acker.ack(BasicAckOptions::default());
+                if !within(CALL_MAX, ack).await.map_err(|error| self.of_queue(&error))? {
+                    let reason = "the channel is gone".to_owned();
+                    return Err(ClientError::Unreachable { reason });
+                }
+            }
+            Ok(count)
         })
         .await
     }
 
-    async fn depth(&self, channel: &Channel) -> Result<usize, ClientError> {
-        let options = QueueDeclareOptions { passive: true, ..Default::default() };
-        let queue = self.names.dead_letters();
-        let declare = channel.queue_declare(queue.into(), options, FieldTable::default());
-        let queue = within(CALL_MAX, declare).await.map_err(|error| self.of_queue(&error))?;
-        Ok(usize::try_from(queue.message_count()).unwrap_or(usize::MAX))
+    async fn publish_again(
+        &self,
+        channel: &Channel,
+        delivery: &Delivery,
+        dead: &DeadMessage,
+    ) -> Result<(), ClientError> {
+        let properties = message::requeued(&delivery.properties);
+        let (exchange, key) = (self.names.jobs(), dead.routing_key.as_str());
+        self.publish(channel, &exchange, key, &delivery.data, properties).await
     }
 
     async fn take(&self, channel: &Channel) -> Result<Option<Delivery>, ClientError> {

@@ -22,6 +22,10 @@ use crate::ports::messages::SessionOver;
 /// How long a call may take that the broker answers at once.
 pub(super) const CALL_MAX: Duration = Duration::from_secs(10);
 
+/// How long a close may take. The broker needs a round trip; a dead one never
+/// answers, and its connections end with their sockets.
+pub(super) const CLOSE_MAX: Duration = Duration::from_secs(3);
+
 /// How long a confirm may take: a quorum write and an fsync, on a busy disk.
 const CONFIRM_MAX: Duration = Duration::from_secs(10);
 

@@ -1,6 +1,5 @@
 //! This host's queue, and the end of a delivery.
 
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,7 +9,7 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
 
-use super::link::{CALL_MAX, Publish, Publisher, SessionEnd, Stored, within};
+use super::link::{CALL_MAX, CLOSE_MAX, Publish, Publisher, SessionEnd, Stored, short, within};
 use super::message;
 use crate::domain::ids::HostId;
 use crate::policy::backoff::Backoff;
@@ -24,11 +23,50 @@ const ROOM_DELAYS: [u64; 3] = [1, 30, 600];
 
 /// A consumer that is never cancelled: a cancel hands later messages to the next
 /// consumer before the unacknowledged earlier ones (measured, reference 1.3).
-///
-/// The client cancels when the last clone is dropped. So what is left of one
-/// when its channel was not closed is leaked, some hundred bytes per lost
-/// session; with the connection gone the broker requeues in order.
-pub(super) struct Kept(ManuallyDrop<Consumer>);
+pub(super) struct Kept {
+    consumer: Consumer,
+    open: Arc<OpenChannel>,
+}
+
+/// A channel with its consumer alive. The client cancels when the last clone of
+/// a consumer is dropped, so this holds one for as long as the channel is open.
+pub(super) struct OpenChannel {
+    channel: Channel,
+    consumer: Option<Consumer>,
+}
+
+impl OpenChannel {
+    /// Closes the channel: that alone gives everything back in order.
+    pub(super) async fn close(&self) -> lapin::Result<()> {
+        within(CLOSE_MAX, self.channel.close(200, "OK".into())).await
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.channel.status().connected()
+    }
+}
+
+impl Drop for OpenChannel {
+    /// Only a session that was dropped instead of closed comes here with an open
+    /// channel: a panic, or an open that failed half-way. Its close cannot be
+    /// awaited here, and it must come before the cancel. Merely leaking the
+    /// consumer would leave it registered, and jobs would go to nobody.
+    fn drop(&mut self) {
+        if !self.is_open() {
+            return;
+        }
+        if let (Some(consumer), Ok(runtime)) =
+            (self.consumer.take(), tokio::runtime::Handle::try_current())
+        {
+            let channel = self.channel.clone();
+            runtime.spawn(async move {
+                // Without an answer the connection is gone, which does the same.
+                let _ = within(CLOSE_MAX, channel.close(200, "OK".into())).await;
+                drop(consumer);
+            });
+        }
+    }
+}
 
 impl Kept {
     /// Consumes `queue` with a window of `prefetch`.
@@ -41,21 +79,19 @@ impl Kept {
         within(CALL_MAX, channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
         let consume = channel.basic_consume(
             queue.into(),
-            super::link::short(tag),
+            short(tag),
             BasicConsumeOptions::default(),
             FieldTable::default(),
         );
-        Ok(Self(ManuallyDrop::new(within(CALL_MAX, consume).await?)))
+        let consumer = within(CALL_MAX, consume).await?;
+        let channel = channel.clone();
+        let open = Arc::new(OpenChannel { channel, consumer: Some(consumer.clone()) });
+        Ok(Self { consumer, open })
     }
 
-    /// Another hold on the same consumer.
-    pub(super) fn share(&self) -> Self {
-        Self(self.0.clone())
-    }
-
-    /// Lets go of it: there is nothing left to cancel.
-    pub(super) fn channel_was_closed(self) {
-        drop(ManuallyDrop::into_inner(self.0));
+    /// The channel, for whoever closes it.
+    pub(super) fn channel(&self) -> Arc<OpenChannel> {
+        Arc::clone(&self.open)
     }
 
     /// The next delivery; `None` when the session is over. A consumer that the
@@ -63,7 +99,7 @@ impl Kept {
     pub(super) async fn next(&mut self, end: &SessionEnd, what: &str) -> Option<Amqp> {
         let next = tokio::select! {
             _ = end.ended() => return None,
-            next = self.0.next() => next,
+            next = self.consumer.next() => next,
         };
         match next {
             Some(Ok(delivery)) => Some(delivery),

@@ -7,33 +7,29 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, SelectAll};
-use lapin::{Channel, Connection, Event};
+use lapin::{Connection, Event};
 use tokio::sync::watch;
 
 use super::events::RabbitEvents;
-use super::link::{SessionEnd, within};
-use super::mailbox::Kept;
+use super::link::{CLOSE_MAX, SessionEnd, within};
+use super::mailbox::OpenChannel;
 use crate::ports::broker::SessionLink;
 
 /// How often connections are looked at besides their own news: some of their
 /// ends come without any.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a close may take. The broker needs a round trip; a dead one never
-/// answers, and its connections end with their sockets.
-const CLOSE_MAX: Duration = Duration::from_secs(3);
-
 /// A connection, the channel on it that consumes, and whether it is blocked.
 pub(super) struct Held {
     connection: Connection,
-    consuming: Option<(Channel, Kept)>,
+    consuming: Option<Arc<OpenChannel>>,
     blocked: watch::Sender<bool>,
 }
 
 impl Held {
     pub(super) fn new(
         connection: Connection,
-        consuming: Option<(Channel, Kept)>,
+        consuming: Option<Arc<OpenChannel>>,
         blocked: watch::Sender<bool>,
     ) -> Self {
         Self { connection, consuming, blocked }
@@ -89,8 +85,7 @@ impl Link {
     fn look(&self) {
         self.events.harvest();
         for held in &self.held {
-            let channel_is_open =
-                held.consuming.as_ref().is_none_or(|(channel, _)| channel.status().connected());
+            let channel_is_open = held.consuming.as_ref().is_none_or(|channel| channel.is_open());
             if !held.connection.status().connected() || !channel_is_open {
                 self.end.end("a connection to the broker is gone");
             }
@@ -120,13 +115,9 @@ impl SessionLink for Link {
         self.end.end("the session was closed");
         self.events.detach();
         for held in self.held {
-            if let Some((channel, consumer)) = held.consuming {
-                // The channel with its consumer alive: that alone gives
-                // everything back in order. A failure here is a connection that
-                // is gone, which does the same.
-                if within(CLOSE_MAX, channel.close(200, "OK".into())).await.is_ok() {
-                    consumer.channel_was_closed();
-                }
+            if let Some(channel) = held.consuming {
+                // A failure is a connection that is gone, which does the same.
+                let _ = channel.close().await;
             }
             let _ = within(CLOSE_MAX, held.connection.close(200, "OK".into())).await;
         }

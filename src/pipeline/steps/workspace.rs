@@ -232,7 +232,7 @@ async fn check_host_policy(run: &Run<'_>, url: &str) -> Result<(), Failure> {
     let url = check_git_url(url)?;
     let policy = &run.ports.settings.git;
     let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
-    if !policy.hosts.iter().any(|allowed| *allowed == host) {
+    if !policy.hosts.contains(&host) {
         run.ports.metrics.policy_denied("git.host_not_allowed");
         return Err(Failure::new(
             Code::GitHostNotAllowed,

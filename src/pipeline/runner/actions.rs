@@ -1,0 +1,225 @@
+//! The shorter ways: stop, destroy, restart, sync, and the snapshot of a status.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+
+use super::{Runner, Worked, stop_failed, team_event};
+use crate::config::layout::Layout;
+use crate::domain::event::{EventKind, Snapshot, SnapshotPart, TeamState};
+use crate::domain::failure::{Code, Failure};
+use crate::domain::ids::{PartName, TeamId};
+use crate::domain::limits::SERVICE_PORT;
+use crate::domain::names::{ContainerName, Names, host_label};
+use crate::domain::plan::Role;
+use crate::domain::record::TeamRecord;
+use crate::pipeline::Ports;
+use crate::pipeline::converge::is_side_name;
+use crate::pipeline::reporter::Reporter;
+use crate::pipeline::run::{Run, Stop};
+use crate::ports::engine::{Observed, ObservedContainer, label};
+use crate::ports::probe::ProbeAnswer;
+
+/// How long a container has between SIGTERM and SIGKILL.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// How long a sync on request may take.
+const SYNC_TIME_MAX: Duration = Duration::from_secs(60);
+
+impl Runner {
+    pub(super) async fn stop(&self, run: &Run<'_>) -> Result<Worked, Stop> {
+        let removed = self.take_down(run).await?;
+        let message = if removed { "stopped" } else { "it was not running" };
+        Ok(Worked {
+            changed: removed,
+            links: BTreeMap::new(),
+            message: message.to_owned(),
+            state: Some((TeamState::Stopped, "a stop job".to_owned())),
+        })
+    }
+
+    /// Removes containers and networks; says whether there were any.
+    async fn take_down(&self, run: &Run<'_>) -> Result<bool, Stop> {
+        let engine = &self.ports.engine;
+        let observed = engine.list(&self.filter(run.team())).await.map_err(stop_failed)?;
+        if observed.containers.is_empty() && observed.networks.is_empty() {
+            return Ok(false);
+        }
+        run.reporter.tell(team_event(TeamState::Stopping, "a job", BTreeMap::new())).await?;
+        let stop_one = async |name: &ContainerName| {
+            engine.stop_container(name, STOP_GRACE).await?;
+            engine.remove_container(name).await
+        };
+        let stops: Vec<_> = observed.containers.iter().map(|c| stop_one(&c.name).boxed()).collect();
+        let at_once = self.ports.settings.capacity.starts_at_once.max(1);
+        let mut stops = futures::stream::iter(stops).buffer_unordered(at_once);
+        while let Some(result) = stops.next().await {
+            result.map_err(stop_failed)?;
+        }
+        for network in &observed.networks {
+            engine.remove_network(&network.name).await.map_err(stop_failed)?;
+        }
+        Ok(true)
+    }
+
+    pub(super) async fn destroy(&self, run: &Run<'_>) -> Result<Worked, Stop> {
+        let mut changed = self.take_down(run).await?;
+        let engine = &self.ports.engine;
+        let observed = engine.list(&self.filter(run.team())).await.map_err(stop_failed)?;
+        for volume in &observed.volumes {
+            engine.remove_volume(&volume.name).await.map_err(stop_failed)?;
+            changed = true;
+        }
+        let record = run.reporter.record().await;
+        let layout = Layout::new(&self.ports.settings, run.team());
+        let host = &self.ports.host;
+        // Mount points in a person's own directory, where nothing else is ours.
+        let places = record.workspace_path.clone().map(PathBuf::from);
+        for relative in &record.mount_points {
+            let root = places.clone().unwrap_or_else(|| layout.workspace());
+            host.remove_mount_point(&root, relative).await;
+        }
+        let own = layout.workspace();
+        if host.is_own_workspace(&own).await {
+            changed = true;
+            host.remove_tree(&own).await.map_err(Stop::Failed)?;
+        }
+        for path in [layout.worktrees(), layout.cache()] {
+            if host.exists(&path).await {
+                changed = true;
+                host.remove_tree(&path).await.map_err(Stop::Failed)?;
+            }
+        }
+        run.reporter
+            .update(|record| {
+                record.spec = None;
+                record.slot = None;
+                record.ports.clear();
+                record.mount_points.clear();
+                record.workspace_path = None;
+            })
+            .await;
+        Ok(Worked {
+            changed,
+            links: BTreeMap::new(),
+            message: if changed { "destroyed" } else { "there was nothing" }.to_owned(),
+            state: Some((TeamState::Destroyed, "a destroy job".to_owned())),
+        })
+    }
+
+    pub(super) async fn restart(&self, run: &Run<'_>, targets: &[String]) -> Result<Worked, Stop> {
+        let record = run.reporter.record().await;
+        let observed =
+            self.ports.engine.list(&self.filter(run.team())).await.map_err(stop_failed)?;
+        let Some(spec) = record.spec.clone() else {
+            let code =
+                if observed.containers.is_empty() { Code::TeamNotFound } else { Code::RecordLost };
+            return Err(Stop::Failed(Failure::new(code, "nothing is known about the team")));
+        };
+        let is_target = |container: &&ObservedContainer| {
+            let name = container.labels.get(label::NAME);
+            let role = container.labels.get(label::ROLE);
+            !is_side_name(&container.name)
+                && (targets.is_empty()
+                    || targets.iter().any(|t| Some(t) == name || Some(t) == role))
+        };
+        let chosen: Vec<_> = observed.containers.iter().filter(is_target).collect();
+        if chosen.is_empty() && !targets.is_empty() {
+            return Err(Stop::Failed(Failure::new(
+                Code::TargetNotFound,
+                "the team has no part of that name",
+            )));
+        }
+        for container in chosen {
+            let engine = &self.ports.engine;
+            engine.restart_container(&container.name, STOP_GRACE).await.map_err(stop_failed)?;
+            if let Some(role) = container.labels.get(label::ROLE).and_then(|r| Role::parse(r)) {
+                self.ports.metrics.container_restarted(role);
+            }
+        }
+        // The start that follows verifies health and mends whatever is missing.
+        let mut worked = self.start(run, &spec).await?;
+        worked.changed = true;
+        worked.message = "restarted".to_owned();
+        Ok(worked)
+    }
+
+    pub(super) async fn sync(&self, run: &Run<'_>) -> Result<Worked, Stop> {
+        let layout = Layout::new(&self.ports.settings, run.team());
+        let names = Names::new(&self.ports.settings.instance, run.team());
+        let container = names.container(Role::Sync, None);
+        let state = self.ports.engine.inspect_container(&container).await.map_err(stop_failed)?;
+        let address = state.filter(|s| s.running).and_then(|s| s.address).ok_or_else(|| {
+            Stop::Failed(Failure::new(Code::TeamNotFound, "the team does not run"))
+        })?;
+        let token = Layout::token_dir(&layout.sync()).join("token");
+        let token = self.ports.host.read_file(&token).await.map_err(Stop::Failed)?;
+        let token = String::from_utf8(token.unwrap_or_default()).unwrap_or_default();
+        let socket = (address, SERVICE_PORT).into();
+        let answer = self.ports.probe.post(socket, "/sync", &token, SYNC_TIME_MAX).await;
+        match answer {
+            ProbeAnswer::Http { status: 200..=299, body } => {
+                let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+                let text = |key: &str| body.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+                if text("outcome").as_deref() == Some("conflict") {
+                    let message = "local work is in the way; nothing was touched".to_owned();
+                    run.reporter.tell(EventKind::SyncConflict { message }).await?;
+                } else {
+                    run.reporter.tell(EventKind::SyncSynced { head: text("head") }).await?;
+                }
+                Ok(Worked {
+                    changed: true,
+                    links: BTreeMap::new(),
+                    message: "synced".to_owned(),
+                    state: None,
+                })
+            }
+            _ => Err(Stop::Failed(Failure::new(
+                Code::ServiceUnhealthy,
+                "the sync service did not answer",
+            ))),
+        }
+    }
+
+    pub(super) async fn snapshot(&self, reporter: &Reporter) -> Result<Snapshot, Failure> {
+        let record = reporter.record().await;
+        let observed = self.ports.engine.list(&self.filter(&record.team)).await?;
+        Ok(snapshot_of(&self.ports, &record.team, Some(&record), &observed))
+    }
+}
+
+/// What a dashboard needs of one team.
+#[must_use]
+pub(super) fn snapshot_of(
+    ports: &Ports,
+    team: &TeamId,
+    record: Option<&TeamRecord>,
+    observed: &Observed,
+) -> Snapshot {
+    let parts = observed
+        .containers
+        .iter()
+        .filter(|c| !is_side_name(&c.name))
+        .filter_map(|container| {
+            let role = container.labels.get(label::ROLE).and_then(|r| Role::parse(r))?;
+            let part = container.labels.get(label::NAME).and_then(|n| PartName::parse(n).ok());
+            let port = part.as_ref().and_then(|p| record?.ports.get(p));
+            let url = match (role, &part, port) {
+                (Role::Preview, Some(part), Some(port)) => Some(format!(
+                    "http://{}.{}:{port}",
+                    host_label(part, team),
+                    ports.settings.preview_domain
+                )),
+                _ => None,
+            };
+            Some(SnapshotPart { role, part, state: container.state.clone(), url })
+        })
+        .collect();
+    Snapshot {
+        state: record.map_or(TeamState::Stopped, |r| r.state),
+        generation: record.map_or(0, |r| r.generation),
+        parts,
+    }
+}

@@ -1,0 +1,99 @@
+//! What follows a start that ended badly: evidence first, then undo.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Runner, team_event};
+use crate::config::layout::Layout;
+use crate::domain::event::TeamState;
+use crate::domain::failure::Failure;
+use crate::domain::job::Action;
+use crate::domain::limits::{PREVIEW_STATE_PORT, SERVICE_PORT};
+use crate::domain::names::ContainerName;
+use crate::domain::plan::Role;
+use crate::domain::step::StepId;
+use crate::pipeline::run::Run;
+use crate::pipeline::undo::{self, Left};
+use crate::ports::engine::label;
+use crate::ports::probe::ProbeAnswer;
+
+impl Runner {
+    /// Takes back a start that ended early, as its end demands.
+    pub(super) async fn clean_up(&self, run: &Run<'_>, first: bool, failure: &mut Failure) -> bool {
+        let Action::Start(_) = run.job.action else { return false };
+        self.keep_evidence(run, failure).await;
+        let keep = if first { Vec::new() } else { self.healthy(run).await };
+        match undo::undo(&self.ports, run.team(), run.id, &keep).await {
+            Ok(left) => {
+                let (state, cause) = match left {
+                    Left::Nothing => (TeamState::Failed, "the start failed and was undone"),
+                    Left::Something => (TeamState::Degraded, "the change failed; the rest runs"),
+                };
+                run.reporter.update(|record| record.state = state).await;
+                let _ = run.reporter.tell(team_event(state, cause, BTreeMap::new())).await;
+                true
+            }
+            Err(error) => {
+                tracing::error!(team.id = %run.team(), run.id = %run.id, %error, "undo failed");
+                run.reporter.update(|record| record.state = TeamState::Failed).await;
+                let cause = "undo failed; what is left will be removed later";
+                let _ =
+                    run.reporter.tell(team_event(TeamState::Failed, cause, BTreeMap::new())).await;
+                false
+            }
+        }
+    }
+
+    /// Containers of this run that run well: they stay when a change fails.
+    async fn healthy(&self, run: &Run<'_>) -> Vec<ContainerName> {
+        let Ok(observed) = self.ports.engine.list(&self.filter(run.team())).await else {
+            return Vec::new();
+        };
+        let mut keep = Vec::new();
+        for container in &observed.containers {
+            let role = container.labels.get(label::ROLE).and_then(|r| Role::parse(r));
+            let Some(address) =
+                container.addresses.first().filter(|_| container.state == "running")
+            else {
+                continue;
+            };
+            let (port, path) = match role {
+                Some(Role::Preview) => (PREVIEW_STATE_PORT, "/health"),
+                Some(Role::Agent | Role::Sync) => (SERVICE_PORT, "/health"),
+                Some(Role::Oneshot | Role::Egress) | None => continue,
+            };
+            let socket = (*address, port).into();
+            let answer =
+                self.ports.probe.http(socket, "localhost", path, Duration::from_secs(2)).await;
+            if matches!(answer, ProbeAnswer::Http { status, .. } if status < 500) {
+                keep.push(container.name.clone());
+            }
+        }
+        keep
+    }
+
+    /// Stores what is known about a failure before anything is removed.
+    async fn keep_evidence(&self, run: &Run<'_>, failure: &Failure) {
+        let mut text = format!(
+            "job {}\nrun {}\nteam {}\ncode {}\nstep {}\nmessage {}\n",
+            run.job.id,
+            run.id,
+            run.team(),
+            failure.code,
+            failure.step.map_or("-", StepId::as_str),
+            failure.message
+        );
+        if let Ok(observed) = self.ports.engine.list(&self.filter(run.team())).await {
+            for container in &observed.containers {
+                text.push_str(&format!("\n== {} ({})\n", container.name, container.state));
+                let lines = self.ports.engine.log_tail(&container.name, 100).await;
+                text.push_str(&lines.unwrap_or_default().join("\n"));
+            }
+        }
+        text.push_str(&format!("\n== last lines\n{}\n", failure.log.join("\n")));
+        let path = Layout::new(&self.ports.settings, run.team()).evidence(run.id);
+        if let Err(error) = self.ports.host.write_file(&path, text.as_bytes(), 0o600, 0).await {
+            tracing::warn!(%error, "evidence cannot be stored");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! A start: admission, host preparation, the six steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::time::Instant;
+
+use super::{Runner, Worked, stop_failed, team_event};
+use crate::config::plan::{PlanInput, PreviewInput};
+use crate::domain::event::{EventKind, PreviewFact, TeamState};
+use crate::domain::failure::{Code, Failure};
+use crate::domain::ids::PartName;
+use crate::domain::names::{ImageRef, Names};
+use crate::domain::plan::{AGENT_NETWORKS, NetworkPlan, Owner, Plan, Role, slot_subnet};
+use crate::domain::record::TeamRecord;
+use crate::domain::settings::Settings;
+use crate::domain::spec::{Spec, WorkspaceSource};
+use crate::domain::step::StepId;
+use crate::pipeline::converge::{Change, ChangeKind};
+use crate::pipeline::run::{JOB_TIME_MAX, Run, Stop};
+use crate::pipeline::{admission, steps, undo};
+use crate::ports::engine::{Filter, ObservedNetwork, label};
+
+/// How often a port that was taken meanwhile is exchanged for another.
+const PORT_TRIES: u32 = 3;
+
+/// What step 3 adds to what the steps before it gave.
+struct Resolved {
+    previews: Vec<PreviewInput>,
+    ports: BTreeMap<PartName, u16>,
+    generation: u64,
+}
+
+/// What a start knows before step 3.
+struct PlanContext<'a> {
+    spec: &'a Spec,
+    slot: u16,
+    mtu: u32,
+    workspace: &'a steps::workspace::Workspace,
+    agent_image: &'a ImageRef,
+    sync_image: &'a ImageRef,
+}
+
+impl<'a> PlanContext<'a> {
+    fn input(
+        &self,
+        run: &'a Run<'_>,
+        settings: &'a Settings,
+        resolved: &'a Resolved,
+    ) -> PlanInput<'a> {
+        PlanInput {
+            settings,
+            team: run.team(),
+            spec: self.spec,
+            generation: resolved.generation,
+            job: run.job.id,
+            run: run.id,
+            slot: self.slot,
+            ports: &resolved.ports,
+            mtu: self.mtu,
+            owner: self.workspace.owner,
+            workspace: &self.workspace.path,
+            mirror_source: self.workspace.mirror_source.as_deref(),
+            agent_image: self.agent_image,
+            sync_image: self.sync_image,
+            previews: &resolved.previews,
+        }
+    }
+}
+
+impl Runner {
+    pub(super) async fn start(&self, run: &Run<'_>, spec: &Spec) -> Result<Worked, Stop> {
+        let started = Instant::now();
+        run.reporter.tell(team_event(TeamState::Starting, "a start job", BTreeMap::new())).await?;
+        // Admitted and prepared before step 1; it holds nothing while it waits.
+        let slot = {
+            let _one = self.choosing.lock().await;
+            self.admit(run, spec).await.map_err(Stop::Failed)?
+        };
+        self.prepare(run).await?;
+        let images = self.preparation.catalog();
+        let (sync_image, agent_image) = (
+            images.image(&crate::pipeline::image_catalog::ImageKind::Sync),
+            images.image(&crate::pipeline::image_catalog::ImageKind::Agent),
+        );
+        let mtu = self.ports.host.uplink_mtu().await;
+
+        let needs = steps::workspace::Needs { spec, slot, sync_image: sync_image.clone() };
+        let workspace = run
+            .step(StepId::Workspace, async {
+                self.clear_leftovers(run).await?;
+                if matches!(spec.workspace, WorkspaceSource::Git(_)) {
+                    let networks = agent_network_only(run, slot, mtu);
+                    crate::pipeline::containers::ensure_networks(&self.ports, &networks).await?;
+                    let uid = crate::domain::limits::CONTAINER_UID;
+                    crate::pipeline::containers::ensure_git_credentials(
+                        &self.ports,
+                        run.team(),
+                        spec,
+                        uid,
+                    )
+                    .await?;
+                }
+                steps::workspace::prepare(run, &needs).await
+            })
+            .await?;
+        let found = run.step(StepId::Detect, steps::detect::detect(run, spec, &workspace)).await?;
+
+        let mut avoid = BTreeSet::new();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let context = PlanContext {
+                spec,
+                slot,
+                mtu,
+                workspace: &workspace,
+                agent_image: &agent_image,
+                sync_image: &sync_image,
+            };
+            let (plan, resolved) =
+                run.step(StepId::Config, self.resolve(run, &context, &found, &avoid)).await?;
+            let input = context.input(run, &self.ports.settings, &resolved);
+            match self.bring_up(run, spec, &plan, &input).await {
+                Err(Stop::Failed(failure))
+                    if crate::pipeline::containers::is_port_conflict(&failure)
+                        && tries < PORT_TRIES =>
+                {
+                    avoid.extend(resolved.ports.values());
+                }
+                Err(stop) => return Err(stop),
+                Ok(changes) => {
+                    let changed = !changes.is_empty();
+                    let millis = started.elapsed().as_millis();
+                    let message = if changed {
+                        changes_text(&changes)
+                    } else {
+                        format!("nothing to do, checked in {millis} ms")
+                    };
+                    return Ok(Worked {
+                        changed,
+                        links: plan.links.clone(),
+                        message,
+                        state: Some((TeamState::Running, "every part is healthy".to_owned())),
+                    });
+                }
+            }
+        }
+    }
+
+    /// The work of step 3: previews with their images, ports, the plan.
+    async fn resolve(
+        &self,
+        run: &Run<'_>,
+        context: &PlanContext<'_>,
+        found: &[steps::detect::Found],
+        avoid: &BTreeSet<u16>,
+    ) -> Result<((Plan, Resolved), String), Failure> {
+        let previews = steps::config::previews(&self.preparation, found)?;
+        let before = run.reporter.record().await.ports;
+        {
+            let _one = self.choosing.lock().await;
+            steps::config::assign_ports(run, context.spec, avoid).await?;
+        }
+        let record = run.reporter.record().await;
+        if record.ports != before {
+            // Chosen ports are on disk before anything uses them.
+            run.reporter.save().await?;
+        }
+        let resolved = Resolved { previews, ports: record.ports, generation: record.generation };
+        let input = context.input(run, &self.ports.settings, &resolved);
+        let (plan, message) = steps::config::resolve(run, &input).await?;
+        Ok(((plan, resolved), message))
+    }
+
+    /// Steps 4 to 6 on a resolved plan.
+    async fn bring_up(
+        &self,
+        run: &Run<'_>,
+        spec: &Spec,
+        plan: &Plan,
+        input: &PlanInput<'_>,
+    ) -> Result<Vec<Change>, Stop> {
+        run.step(
+            StepId::Build,
+            steps::build::build(run, &self.preparation, &self.builds, plan, input),
+        )
+        .await?;
+        let changes = run.step(StepId::Start, steps::start::start(run, plan, spec, input)).await?;
+        for change in changes.iter().filter(|c| c.kind != ChangeKind::Remove) {
+            if let Some(container) = plan.containers.iter().find(|c| c.name == change.name)
+                && let (Role::Preview, Some(preview)) =
+                    (container.owner.role, container.owner.part.clone())
+            {
+                let fact = PreviewFact::Starting;
+                run.reporter.tell(EventKind::Preview { fact, preview, url: None }).await?;
+            }
+        }
+        run.step(StepId::Health, steps::health::wait(run, plan)).await?;
+        let observed =
+            self.ports.engine.list(&self.filter(run.team())).await.map_err(stop_failed)?;
+        undo::restore_or_drop_side_names(&self.ports, &observed).await.map_err(Stop::Failed)?;
+        Ok(changes)
+    }
+
+    /// Whether the host takes the team on, and with which subnets.
+    async fn admit(&self, run: &Run<'_>, spec: &Spec) -> Result<u16, Failure> {
+        let filter = Filter { instance: self.ports.settings.instance.clone(), team: None };
+        let observed = self.ports.engine.list(&filter).await?;
+        let resources = self.ports.host.resources().await?;
+        admission::admit(&self.ports.settings, &resources, &observed, run.team().as_str(), spec)?;
+        let all = self.ports.engine.all_networks().await?;
+        let is_own = |labels: &BTreeMap<String, String>| {
+            labels.get(label::TEAM).map(String::as_str) == Some(run.team().as_str())
+                && labels.get(label::INSTANCE).map(String::as_str)
+                    == Some(self.ports.settings.instance.as_str())
+        };
+        let (own, others): (Vec<_>, Vec<_>) = all.iter().partition(|n| is_own(&n.labels));
+        let subnets = |list: &[&ObservedNetwork]| {
+            list.iter().flat_map(|n| n.subnets.clone()).collect::<Vec<_>>()
+        };
+        let record = run.reporter.record().await;
+        // Two teams that were admitted and have no networks yet must differ.
+        let mut taken = subnets(&others);
+        for team in self.ports.records.teams().await? {
+            if team != *run.team()
+                && let Some(other) = self.ports.records.load(&team).await?
+                && let Some(slot) = other.slot
+                && !matches!(other.state, TeamState::Destroyed)
+            {
+                taken.push(slot_subnet(AGENT_NETWORKS, slot));
+            }
+        }
+        let slot = admission::choose_slot(&subnets(&own), record.slot, &taken)?;
+        let fresh = spec_changed(&record, spec);
+        run.reporter
+            .update(|record| {
+                record.slot = Some(slot);
+                if fresh {
+                    record.generation += 1;
+                }
+                record.spec = Some(spec.clone());
+                record.state = TeamState::Starting;
+            })
+            .await;
+        run.reporter.save().await?;
+        Ok(slot)
+    }
+
+    /// Host preparation, told as progress of the first step.
+    async fn prepare(&self, run: &Run<'_>) -> Result<(), Stop> {
+        let mut interrupt = run.interrupt();
+        let say = |line: String| {
+            tracing::debug!("{line}");
+            run.say(line);
+        };
+        let work = self.preparation.ensure(&self.ports, &say);
+        tokio::select! {
+            reason = interrupt.wait() => Err(Stop::Interrupted(reason)),
+            result = work => result.map(drop).map_err(Stop::Failed),
+            () = tokio::time::sleep(JOB_TIME_MAX) => Err(Stop::Failed(Failure::new(
+                Code::JobDeadline,
+                "preparing the host took longer than 20 minutes",
+            ))),
+        }
+    }
+
+    /// Removes one-shot containers and overlays of interrupted runs.
+    async fn clear_leftovers(&self, run: &Run<'_>) -> Result<(), Failure> {
+        let observed = self.ports.engine.list(&self.filter(run.team())).await?;
+        let oneshot = |labels: &BTreeMap<String, String>| {
+            labels.get(label::ROLE).map(String::as_str) == Some(Role::Oneshot.as_str())
+        };
+        for container in observed.containers.iter().filter(|c| oneshot(&c.labels)) {
+            self.ports.engine.remove_container(&container.name).await?;
+        }
+        for volume in observed.volumes.iter().filter(|v| oneshot(&v.labels)) {
+            self.ports.engine.remove_volume(&volume.name).await?;
+        }
+        undo::restore_or_drop_side_names(&self.ports, &observed).await
+    }
+}
+
+fn spec_changed(record: &TeamRecord, spec: &Spec) -> bool {
+    record.spec.as_ref() != Some(spec) || record.generation == 0
+}
+
+fn changes_text(changes: &[Change]) -> String {
+    let words: Vec<String> =
+        changes.iter().map(|c| format!("{} {}", c.kind.as_str(), c.name)).collect();
+    words.join(", ")
+}
+
+fn agent_network_only(run: &Run<'_>, slot: u16, mtu: u32) -> Vec<NetworkPlan> {
+    let settings = &run.ports.settings;
+    let names = Names::new(&settings.instance, run.team());
+    vec![NetworkPlan {
+        name: names.agent_network(),
+        owner: Owner {
+            instance: settings.instance.clone(),
+            team: Some(run.team().clone()),
+            role: Role::Agent,
+            part: None,
+            generation: 0,
+            job: Some(run.job.id),
+            run: Some(run.id),
+        },
+        internal: true,
+        subnet: slot_subnet(AGENT_NETWORKS, slot),
+        bridge: format!("cvi-{slot}"),
+        mtu,
+    }]
+}

@@ -1,0 +1,57 @@
+//! How much lanes may hold, and how much they do.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// The sizes of lanes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LanesConfig {
+    /// Starts, restarts and syncs that run at once. Stops and destroys free
+    /// resources, are short, and never wait for one of these.
+    pub running_max: usize,
+    /// Jobs that wait behind one team's running job.
+    pub waiting_max_per_team: usize,
+    /// Jobs that wait on the whole host: the prefetch window of 256 less 32, so
+    /// that a stop is always seen.
+    pub waiting_max: usize,
+    /// From delivery to the latest moment at which a job may begin: well under
+    /// the broker's consumer timeout of 30 minutes.
+    pub waiting_time_max: Duration,
+}
+
+impl Default for LanesConfig {
+    fn default() -> Self {
+        Self {
+            running_max: 8,
+            waiting_max_per_team: 16,
+            waiting_max: 256 - 32,
+            waiting_time_max: Duration::from_secs(20 * 60),
+        }
+    }
+}
+
+/// How much the lanes hold, for metrics. Shared by the lanes of all sessions.
+#[derive(Debug, Default)]
+pub struct LaneLoad {
+    running: AtomicUsize,
+    waiting: AtomicUsize,
+}
+
+impl LaneLoad {
+    /// Jobs that run now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Jobs that wait for their turn.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, running: usize, waiting: usize) {
+        self.running.store(running, Ordering::Relaxed);
+        self.waiting.store(waiting, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,112 @@
+//! Events: the log, the fan-out, and those who listen.
+
+use covibes::adapters::rabbitmq::follow::{EventStream, ReplayFrom};
+use covibes::domain::ids::TeamId;
+use covibes::ports::broker::Broker as _;
+use covibes::ports::messages::EventSink as _;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable};
+
+use crate::place::{event, in_place, raw_channel, soon};
+
+async fn ids(stream: &mut EventStream, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let event = soon("an event", stream.next()).await.unwrap().unwrap();
+        ids.push(event.id.unwrap());
+    }
+    ids
+}
+
+#[tokio::test]
+async fn an_event_reaches_the_log_and_whoever_listens() {
+    in_place(async |place| {
+        let broker = place.broker();
+        let session = broker.open().await.unwrap();
+        let team = TeamId::parse("a").unwrap();
+        let mut everything = place.client.follow(None).await.unwrap();
+        let mut of_team = place.client.follow(Some(&team)).await.unwrap();
+        for n in 1..=3 {
+            let team = if n == 2 { "b" } else { "a" };
+            broker.events().publish(&event(n, team)).await.unwrap();
+        }
+        assert_eq!(ids(&mut everything, 3).await, ["event-1", "event-2", "event-3"]);
+        assert_eq!(ids(&mut of_team, 2).await, ["event-1", "event-3"]);
+        let mut log = place.client.replay(ReplayFrom::First, None).await.unwrap();
+        let first = soon("the log", log.next()).await.unwrap().unwrap();
+        assert_eq!((first.body.as_str(), first.offset), ("{\"n\":1}", Some(0)));
+        assert_eq!(ids(&mut log, 2).await, ["event-2", "event-3"]);
+        session.link.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replay_begins_where_it_is_told_and_goes_on() {
+    in_place(async |place| {
+        let broker = place.broker();
+        let session = broker.open().await.unwrap();
+        for n in 0..20 {
+            let team = if n % 2 == 0 { "even" } else { "odd" };
+            broker.events().publish(&event(n, team)).await.unwrap();
+        }
+        let mut from = place.client.replay(ReplayFrom::Offset(17), None).await.unwrap();
+        assert_eq!(ids(&mut from, 3).await, ["event-17", "event-18", "event-19"]);
+        let odd = TeamId::parse("odd").unwrap();
+        let mut of_odd = place.client.replay(ReplayFrom::UnixSeconds(0), Some(&odd)).await.unwrap();
+        assert_eq!(ids(&mut of_odd, 10).await.last().unwrap(), "event-19");
+        broker.events().publish(&event(20, "even")).await.unwrap();
+        broker.events().publish(&event(21, "odd")).await.unwrap();
+        assert_eq!(ids(&mut of_odd, 1).await, ["event-21"]);
+        session.link.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dashboard_that_refuses_holds_up_nobody() {
+    in_place(async |place| {
+        let broker = place.broker();
+        let session = broker.open().await.unwrap();
+        let (_connection, channel) = raw_channel().await;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+        arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+        let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
+        let full = channel.queue_declare("".into(), options, arguments).await.unwrap();
+        let exchange = place.names.events();
+        let (name, none) = (full.name().clone(), FieldTable::default());
+        let bind = channel.queue_bind(name, exchange.into(), "#".into(), Default::default(), none);
+        bind.await.unwrap();
+        let mut other = place.client.follow(None).await.unwrap();
+        for n in 0..30 {
+            soon("a confirm", broker.events().publish(&event(n, "a"))).await.unwrap();
+        }
+        assert_eq!(ids(&mut other, 30).await.len(), 30);
+        let mut log = place.client.replay(ReplayFrom::First, None).await.unwrap();
+        assert_eq!(ids(&mut log, 30).await.len(), 30);
+        assert_eq!(place.facts.count("event_stored"), 30);
+        // The last refusals are counted with the next event.
+        broker.events().publish(&event(30, "a")).await.unwrap();
+        assert!(place.facts.count("fan_out_refused") >= 20);
+        session.link.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_session_publishing_fails_at_once() {
+    in_place(async |place| {
+        let broker = place.broker();
+        let events = broker.events();
+        assert!(events.publish(&event(1, "a")).await.is_err());
+        let session = broker.open().await.unwrap();
+        events.publish(&event(1, "a")).await.unwrap();
+        session.link.close().await;
+        assert!(events.publish(&event(2, "a")).await.is_err());
+        let session = broker.open().await.unwrap();
+        events.publish(&event(2, "a")).await.unwrap();
+        session.link.close().await;
+    })
+    .await;
+}
