@@ -2,6 +2,7 @@
 //! and checks cancellation; a step is only its work.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -60,6 +61,7 @@ pub struct Run<'a> {
     touched: Mutex<Instant>,
     /// Failures count their tries from 1.
     pub attempt: u32,
+    made_workspace: AtomicBool,
 }
 
 impl<'a> Run<'a> {
@@ -83,6 +85,7 @@ impl<'a> Run<'a> {
             progress: watch::Sender::new(String::new()),
             touched: Mutex::new(Instant::now()),
             attempt: 1,
+            made_workspace: AtomicBool::new(false),
         }
     }
 
@@ -97,6 +100,17 @@ impl<'a> Run<'a> {
     pub fn say(&self, message: impl Into<String>) {
         *self.touched.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.progress.send_replace(message.into());
+    }
+
+    /// Notes that this run made the team's workspace directory.
+    pub fn note_made_workspace(&self) {
+        self.made_workspace.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this run made the team's workspace directory.
+    #[must_use]
+    pub fn has_made_workspace(&self) -> bool {
+        self.made_workspace.load(Ordering::Relaxed)
     }
 
     /// The side of the run that is interrupted, to wait on.

@@ -24,7 +24,6 @@ use super::lease::TeamLease;
 use super::preparation::Preparation;
 use super::reporter::{Memories, Reporter};
 use super::run::{JOB_TIME_MAX, Run, Stop};
-use super::undo::{self};
 use crate::domain::event::{EventKind, TeamState};
 use crate::domain::failure::Failure;
 use crate::domain::ids::{PartName, RunId, TeamId};
@@ -416,7 +415,7 @@ impl Runner {
                 (Outcome::Failed(failure), kind, None)
             }
             Err(Stop::Interrupted(Reason::Cancel { by })) => {
-                if let Err(error) = undo::undo(&self.ports, run.team(), run.id, &[]).await {
+                if let Err(error) = self.take_back(run, &[]).await {
                     tracing::error!(team.id = %run.team(), %error, "undo failed");
                 }
                 (Outcome::Cancelled, EventKind::JobCancelled { by: Some(by) }, None)

@@ -1,7 +1,6 @@
 //! The shorter ways: stop, destroy, restart, sync, and the snapshot of a status.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
@@ -72,15 +71,9 @@ impl Runner {
             engine.remove_volume(&volume.name).await.map_err(stop_failed)?;
             changed = true;
         }
-        let record = run.reporter.record().await;
         let layout = Layout::new(&self.ports.settings, run.team());
         let host = &self.ports.host;
-        // Mount points in a person's own directory, where nothing else is ours.
-        let places = record.workspace_path.clone().map(PathBuf::from);
-        for relative in &record.mount_points {
-            let root = places.clone().unwrap_or_else(|| layout.workspace());
-            host.remove_mount_point(&root, relative).await;
-        }
+        self.remove_mount_points(run).await;
         let own = layout.workspace();
         if host.is_own_workspace(&own).await {
             changed = true;
@@ -97,7 +90,6 @@ impl Runner {
                 record.spec = None;
                 record.slot = None;
                 record.ports.clear();
-                record.mount_points.clear();
                 record.workspace_path = None;
             })
             .await;

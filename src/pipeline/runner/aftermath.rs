@@ -1,6 +1,7 @@
 //! What follows a start that ended badly: evidence first, then undo.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Runner, team_event};
@@ -23,7 +24,7 @@ impl Runner {
         let Action::Start(_) = run.job.action else { return false };
         self.keep_evidence(run, failure).await;
         let keep = if first { Vec::new() } else { self.healthy(run).await };
-        match undo::undo(&self.ports, run.team(), run.id, &keep).await {
+        match self.take_back(run, &keep).await {
             Ok(left) => {
                 let (state, cause) = match left {
                     Left::Nothing => (TeamState::Failed, "the start failed and was undone"),
@@ -42,6 +43,49 @@ impl Runner {
                 false
             }
         }
+    }
+
+    /// Undoes a run; when nothing of the team is left, also what it made on the
+    /// host. A workspace goes only if this very run made it.
+    pub(super) async fn take_back(
+        &self,
+        run: &Run<'_>,
+        keep: &[ContainerName],
+    ) -> Result<Left, Failure> {
+        let left = undo::undo(&self.ports, run.team(), run.id, keep).await?;
+        let observed = self.ports.engine.list(&self.filter(run.team())).await?;
+        if left == Left::Something || !observed.volumes.is_empty() {
+            return Ok(left);
+        }
+        let host = &self.ports.host;
+        let layout = Layout::new(&self.ports.settings, run.team());
+        self.remove_mount_points(run).await;
+        for path in [layout.worktrees(), layout.cache()] {
+            if host.exists(&path).await {
+                host.remove_tree(&path).await?;
+            }
+        }
+        if run.has_made_workspace() && host.is_own_workspace(&layout.workspace()).await {
+            host.remove_tree(&layout.workspace()).await?;
+        }
+        Ok(left)
+    }
+
+    /// Removes the mount points that were made in the team's workspace, where
+    /// they are still empty.
+    pub(super) async fn remove_mount_points(&self, run: &Run<'_>) {
+        let record = run.reporter.record().await;
+        let layout = Layout::new(&self.ports.settings, run.team());
+        // A person's directory that was copied has its mount points in the copy.
+        let copied = self.ports.host.is_own_workspace(&layout.workspace()).await;
+        let root = match record.workspace_path.map(PathBuf::from) {
+            Some(path) if !copied => path,
+            _ => layout.workspace(),
+        };
+        for relative in &record.mount_points {
+            self.ports.host.remove_mount_point(&root, relative).await;
+        }
+        run.reporter.update(|record| record.mount_points.clear()).await;
     }
 
     /// Containers of this run that run well: they stay when a change fails.

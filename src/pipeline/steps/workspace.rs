@@ -62,7 +62,7 @@ pub async fn prepare(run: &Run<'_>, needs: &Needs<'_>) -> Result<(Workspace, Str
     }
     match &needs.spec.workspace {
         WorkspaceSource::Local => {
-            let state = host.ensure_workspace(&own, user.0, user.1).await?;
+            let state = make_workspace(run, &own).await?;
             if state == WorkspaceDir::Foreign && host.owner(&own).await? != user {
                 run.say("giving the workspace to the team's user");
                 host.chown_tree(&own, user.0, user.1).await?;
@@ -77,6 +77,15 @@ pub async fn prepare(run: &Run<'_>, needs: &Needs<'_>) -> Result<(Workspace, Str
         }
         WorkspaceSource::Git(git) => prepare_git(run, needs, git, own).await,
     }
+}
+
+/// Makes the team's own directory, and notes it for undo.
+async fn make_workspace(run: &Run<'_>, own: &Path) -> Result<WorkspaceDir, Failure> {
+    let state = run.ports.host.ensure_workspace(own, CONTAINER_UID, CONTAINER_UID).await?;
+    if state == WorkspaceDir::Created {
+        run.note_made_workspace();
+    }
+    Ok(state)
 }
 
 /// A person's own directory: bound as it is, under its owner; or, when root
@@ -95,7 +104,7 @@ async fn prepare_local_path(
         return Ok((workspace, "your directory is the workspace".to_owned()));
     }
     let user = (CONTAINER_UID, CONTAINER_UID);
-    let state = host.ensure_workspace(&own, user.0, user.1).await?;
+    let state = make_workspace(run, &own).await?;
     if state == WorkspaceDir::Foreign {
         return Err(Failure::new(
             Code::WorkspaceForeign,
@@ -144,7 +153,7 @@ async fn prepare_git(
     let user = (CONTAINER_UID, CONTAINER_UID);
     check_host_policy(run, &git.url).await?;
     let mut message = "repository is there".to_owned();
-    let state = host.ensure_workspace(&own, user.0, user.1).await?;
+    let state = make_workspace(run, &own).await?;
     if !host.exists(&own.join(".git")).await {
         if state == WorkspaceDir::Foreign {
             return Err(Failure::new(
