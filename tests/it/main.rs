@@ -1,0 +1,8 @@
+//! The hermetic tests: no network, no Docker, no broker, nothing outside this
+//! folder. They hold the house to its own rules.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
+
+mod floors;
+mod manners;
+mod source;
