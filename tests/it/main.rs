@@ -5,4 +5,6 @@
 
 mod floors;
 mod manners;
+mod pipeline;
 mod source;
+mod world;

@@ -160,7 +160,8 @@ fn command(preview: &PreviewInput, app: &str, port: u16) -> String {
     let findings = &preview.findings;
     // Files without a server are served by the supervisor's own, which the image
     // holds; a command in the project file still wins.
-    let own_server = findings.language == Language::Static && findings.source != Source::ProjectFile;
+    let own_server =
+        findings.language == Language::Static && findings.source != Source::ProjectFile;
     let dev = findings.dev.as_ref().filter(|_| !own_server);
     match dev.map(|dev| dev.render(Some(port))) {
         None => format!("exec /usr/local/bin/covibes-preview static --dir {app} --port {port}"),
