@@ -10,38 +10,38 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// A source file.
-pub struct Source {
+pub(crate) struct Source {
     /// Its path from the root of the repository.
-    pub path: String,
+    pub(crate) path: String,
     /// Its text.
-    pub text: String,
+    pub(crate) text: String,
     tokens: TokenStream,
 }
 
 /// A path that a file names.
 #[derive(Debug, Clone)]
-pub struct Named {
+pub(crate) struct Named {
     /// Its segments. One of our own begins with `crate`, a foreign one as it is
     /// written.
-    pub segments: Vec<String>,
+    pub(crate) segments: Vec<String>,
     /// Where it begins.
-    pub line: usize,
+    pub(crate) line: usize,
 }
 
 impl Named {
     /// Whether these segments follow each other anywhere in it.
-    pub fn has(&self, wanted: &[&str]) -> bool {
+    pub(crate) fn has(&self, wanted: &[&str]) -> bool {
         self.segments.windows(wanted.len()).any(|found| found == wanted)
     }
 }
 
 /// The root of the repository.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Every Rust file of the package, in a stable order.
-pub fn all() -> Vec<Source> {
+pub(crate) fn all() -> Vec<Source> {
     let mut paths = Vec::new();
     for directory in ["src", "tests", "benches"] {
         collect(&root().join(directory), &mut paths);
@@ -75,14 +75,14 @@ impl Source {
     }
 
     /// A file of this path and text.
-    pub fn new(path: &str, text: &str) -> Self {
+    pub(crate) fn new(path: &str, text: &str) -> Self {
         let tokens = text.parse().unwrap_or_else(|error| panic!("{path}: {error}"));
         Self { path: path.to_owned(), text: text.to_owned(), tokens }
     }
 
     /// The module it is, from the crate's root; `None` for what is not part of
     /// the library.
-    pub fn module(&self) -> Option<Vec<String>> {
+    pub(crate) fn module(&self) -> Option<Vec<String>> {
         let inside = self.path.strip_prefix("src/")?.strip_suffix(".rs")?;
         match inside {
             "lib" => Some(Vec::new()),
@@ -93,7 +93,7 @@ impl Source {
     }
 
     /// Whether it holds tests only.
-    pub fn is_test(&self) -> bool {
+    pub(crate) fn is_test(&self) -> bool {
         !self.path.starts_with("src/")
             || self.path.split('/').any(|part| {
                 matches!(part, "tests" | "tests.rs" | "testing" | "testing.rs" | "arbitrary.rs")
@@ -101,7 +101,7 @@ impl Source {
     }
 
     /// Every path it names.
-    pub fn paths(&self) -> Vec<Named> {
+    pub(crate) fn paths(&self) -> Vec<Named> {
         let mut walk = Walk::default();
         walk.module = self.module().unwrap_or_default();
         walk.tokens(self.tokens.clone());
@@ -112,7 +112,7 @@ impl Source {
     }
 
     /// Every attribute: its words, in order, and its line.
-    pub fn attributes(&self) -> Vec<(Vec<String>, usize)> {
+    pub(crate) fn attributes(&self) -> Vec<(Vec<String>, usize)> {
         let mut found = Vec::new();
         attributes(self.tokens.clone(), &mut found);
         found
