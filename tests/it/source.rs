@@ -12,9 +12,9 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// A source file.
 pub(crate) struct Source {
     /// Its path from the root of the repository.
-    pub path: String,
+    pub(crate) path: String,
     /// Its text.
-    pub text: String,
+    pub(crate) text: String,
     tokens: TokenStream,
 }
 
@@ -23,9 +23,9 @@ pub(crate) struct Source {
 pub(crate) struct Named {
     /// Its segments. One of our own begins with `crate`, a foreign one as it is
     /// written.
-    pub segments: Vec<String>,
+    pub(crate) segments: Vec<String>,
     /// Where it begins.
-    pub line: usize,
+    pub(crate) line: usize,
 }
 
 impl Named {
