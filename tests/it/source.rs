@@ -102,8 +102,7 @@ impl Source {
 
     /// Every path it names.
     pub(crate) fn paths(&self) -> Vec<Named> {
-        let mut walk = Walk::default();
-        walk.module = self.module().unwrap_or_default();
+        let mut walk = Walk { module: self.module().unwrap_or_default(), ..Walk::default() };
         walk.tokens(self.tokens.clone());
         let Walk { found, local, .. } = walk;
         // `backoff::Backoff` is a foreign crate only where nothing of ours is
