@@ -25,7 +25,9 @@ pub(super) fn resources(roots: &[PathBuf]) -> Result<HostResources, Failure> {
         .unwrap_or(0);
     let path = roots.iter().find(|r| r.exists()).map_or(Path::new("/"), PathBuf::as_path);
     let disk = rustix::fs::statvfs(path).map_err(|e| io_failure("reading disk")(e.into()))?;
-    let used = 1.0 - disk.f_bavail as f64 / (disk.f_blocks.max(1)) as f64;
+    // As `df` reckons: what root keeps for itself, or a quota hides, is neither used nor free.
+    let used_blocks = disk.f_blocks.saturating_sub(disk.f_bfree);
+    let used = used_blocks as f64 / (used_blocks + disk.f_bavail).max(1) as f64;
     Ok(HostResources {
         memory_bytes: memory_kib * 1024,
         cpus: std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64),
