@@ -232,6 +232,11 @@ impl Host for LinuxHost {
         }
     }
 
+    async fn digest_file(&self, path: &Path) -> Result<Option<String>, Failure> {
+        let path = path.to_owned();
+        blocking(move || files::digest(&path)).await
+    }
+
     async fn ensure_sized_dir(
         &self,
         path: &Path,

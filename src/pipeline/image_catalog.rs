@@ -113,13 +113,13 @@ impl ImageCatalog {
         let mut binaries = BTreeMap::new();
         for name in ["covibes-agent", "covibes-sync", "covibes-preview"] {
             let path = sources.binary_dir.join(name);
-            let Some(bytes) = host.read_file(&path).await? else {
+            let Some(digest) = host.digest_file(&path).await? else {
                 return Err(Failure::new(
                     Code::ImageMissing,
                     format!("{name} is not beside the covibes binary; build all binaries"),
                 ));
             };
-            binaries.insert(name, hash::digest(&bytes));
+            binaries.insert(name, digest);
         }
         Ok(Self { sources, binaries })
     }
@@ -215,13 +215,14 @@ impl ImageCatalog {
         let mut files = self.small_files(kind);
         if let Some(binary) = kind.binary() {
             let path = self.sources.binary_dir.join(binary);
-            let bytes = host.read_file(&path).await?.unwrap_or_default();
-            if hash::digest(&bytes) != self.binaries[binary] {
+            let digest = host.digest_file(&path).await?;
+            if digest.as_ref() != Some(&self.binaries[binary]) {
                 return Err(Failure::new(
                     Code::ImageMissing,
                     format!("{binary} changed since the worker started; restart the worker"),
                 ));
             }
+            let bytes = host.read_file(&path).await?.unwrap_or_default();
             files.push((binary.to_owned(), 0o755, bytes));
         }
         Ok(ImageBuild {

@@ -125,6 +125,9 @@ pub trait Host: Send + Sync {
     /// Reads a small file of Covibes' own; `None` if there is none.
     async fn read_file(&self, path: &Path) -> Result<Option<Vec<u8>>, Failure>;
 
+    /// The SHA-256 of a file in hexadecimal, read in pieces; `None` if there is none.
+    async fn digest_file(&self, path: &Path) -> Result<Option<String>, Failure>;
+
     /// Makes `path` a file system of `bytes` of its own, in a loop mount.
     /// Returns a finding where the host cannot.
     async fn ensure_sized_dir(

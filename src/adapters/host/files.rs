@@ -1,11 +1,14 @@
 //! Directories and files of the host.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+
+use sha2::{Digest, Sha256};
 
 use super::{io_failure, program};
 use crate::domain::failure::{Code, Failure};
@@ -219,6 +222,27 @@ pub(super) fn write_file(path: &Path, content: &[u8], mode: u32, uid: u32) -> Re
     file.set_permissions(fs::Permissions::from_mode(mode)).map_err(&failed)?;
     file.sync_all().map_err(&failed)?;
     fs::rename(&temporary, path).map_err(&failed)
+}
+
+pub(super) fn digest(path: &Path) -> Result<Option<String>, Failure> {
+    let failed = io_failure("reading a file");
+    let mut file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed(e)),
+    };
+    let mut digest = Sha256::new();
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut piece).map_err(&failed)? {
+            0 => break,
+            n => digest.update(&piece[..n]),
+        }
+    }
+    Ok(Some(digest.finalize().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })))
 }
 
 /// Mount points at or below `path`, deepest first.

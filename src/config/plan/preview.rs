@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{PlanInput, PreviewInput, STOP_GRACE, below, bind, framework_writables, tmpfs, volume};
-use crate::domain::findings::{Framework, Health, Language};
+use crate::domain::findings::{Framework, Health, Language, Source};
 use crate::domain::limits;
 use crate::domain::names::VolumeName;
 use crate::domain::plan::{
@@ -158,7 +158,12 @@ pub(super) fn container(
 /// The dev server's command line, or the built-in file server's.
 fn command(preview: &PreviewInput, app: &str, port: u16) -> String {
     let findings = &preview.findings;
-    match findings.dev.as_ref().map(|dev| dev.render(Some(port))) {
+    // Files without a server are served by the supervisor's own, which the image
+    // holds; a command in the project file still wins.
+    let own_server =
+        findings.language == Language::Static && findings.source != Source::ProjectFile;
+    let dev = findings.dev.as_ref().filter(|_| !own_server);
+    match dev.map(|dev| dev.render(Some(port))) {
         None => format!("exec /usr/local/bin/covibes-preview static --dir {app} --port {port}"),
         // Its database is new and empty in a team's own cache.
         Some(dev) if findings.framework == Framework::Django => {

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+#
+# Looks at everything that needs no running part: format, clippy, licences and
+# bans, shell scripts, alert rules. Tools that are not installed are named and
+# passed over, except those that come with Rust.
+#
+#   ops/lint.sh          look
+#   ops/lint.sh --fix    also mend what formatting and clippy can mend
+
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly DATABASE_SECONDS=30
+
+main() {
+  local fix=false
+  case ${1:-} in
+    '') ;;
+    --fix) fix=true ;;
+    *)
+      printf 'lint: unknown option %s; the only one is --fix\n' "$1" >&2
+      exit 2
+      ;;
+  esac
+  if $fix; then
+    cargo fmt
+    cargo clippy --quiet --all-targets --all-features --fix --allow-dirty --allow-staged
+  fi
+  part format cargo fmt --check
+  part clippy cargo clippy --quiet --locked --all-targets --all-features -- --deny warnings
+  dependencies
+  scripts
+  rules
+}
+
+dependencies() {
+  if ! command -v cargo-deny >/dev/null; then
+    skipped cargo-deny "cargo install cargo-deny --locked"
+    return
+  fi
+  part "bans, licences, sources" \
+    cargo deny --log-level error --offline check --hide-inclusion-graph bans licenses sources
+  # The database is a Git repository, which many networks do not let through.
+  if timeout "$DATABASE_SECONDS" cargo deny --log-level off fetch db >/dev/null 2>&1; then
+    part advisories cargo deny --log-level error --offline check advisories
+  else
+    skipped advisories "their database cannot be reached from here"
+  fi
+}
+
+scripts() {
+  if ! command -v shellcheck >/dev/null; then
+    skipped shellcheck "apt-get install shellcheck"
+    return
+  fi
+  local files
+  mapfile -t files < <(git ls-files '*.sh' .ci/run)
+  part "shell scripts" shellcheck --external-sources "${files[@]}"
+}
+
+rules() {
+  if ! command -v promtool >/dev/null; then
+    skipped promtool "apt-get install prometheus"
+    return
+  fi
+  part "alert rules" promtool check rules --lint=all --lint-fatal ops/prometheus/rules/*.yml
+  part "alert rules' tests" promtool test rules ops/prometheus/tests/*.yml
+  part "prometheus.yml" promtool check config --syntax-only ops/prometheus/prometheus.yml
+}
+
+# part NAME COMMAND…: runs it, and says what failed and how to see it again.
+part() {
+  local name=$1
+  shift
+  printf '==> lint: %s\n' "$name" >&2
+  if ! "$@"; then
+    printf 'lint: %s failed. Again: %s\n' "$name" "$*" >&2
+    exit 1
+  fi
+}
+
+skipped() {
+  printf '==> lint: %s is passed over (%s)\n' "$1" "$2" >&2
+}
+
+main "$@"

@@ -1,0 +1,204 @@
+//! A world in memory: an Engine, a host, probes, records and a clock whose
+//! faults can be chosen. Its end state can be asked, which a real one's cannot
+//! in milliseconds.
+
+mod engine;
+mod host;
+mod services;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use covibes::detect::tree::{MemoryTree, Tree};
+use covibes::domain::event::EncodedEvent;
+use covibes::domain::failure::Failure;
+use covibes::domain::ids::TeamId;
+use covibes::domain::record::TeamRecord;
+use covibes::domain::settings::Settings;
+use covibes::observe::Metrics;
+use covibes::pipeline::Ports;
+use covibes::pipeline::image_catalog::{ImageCatalog, ImageSources};
+use covibes::pipeline::interrupt::{Interrupter, Reason};
+use covibes::pipeline::preparation::Preparation;
+use covibes::pipeline::runner::Runner;
+use covibes::ports::engine::{EngineError, label};
+
+/// What a chosen call does instead of working.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It fails and has no effect.
+    Fails,
+    /// It takes effect, and the answer is lost.
+    TakesEffectThenFails,
+}
+
+/// Labels, state and published ports.
+type Container = (BTreeMap<String, String>, String, Vec<u16>);
+
+#[derive(Default)]
+struct Inner {
+    containers: BTreeMap<String, Container>,
+    networks: BTreeMap<String, (BTreeMap<String, String>, ipnet::Ipv4Net)>,
+    volumes: BTreeMap<String, BTreeMap<String, String>>,
+    images: BTreeSet<String>,
+    /// Changing calls so far, as `operation name`.
+    calls: Vec<String>,
+    /// The nth changing call (from 0) that goes wrong.
+    fault: Option<(usize, Fault)>,
+    /// Interrupts the run at the nth changing call.
+    interrupt_at: Option<(usize, Reason, Interrupter)>,
+    exit_codes: BTreeMap<String, i64>,
+    paths: BTreeSet<PathBuf>,
+    files: BTreeMap<PathBuf, Vec<u8>>,
+    records: BTreeMap<TeamId, TeamRecord>,
+    events: Vec<EncodedEvent>,
+    preview_state: String,
+    /// Whether the daemon refuses every start of a container.
+    starts_refused: bool,
+}
+
+/// The world; cloning shares it.
+#[derive(Clone)]
+pub(crate) struct World(Arc<Mutex<Inner>>);
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let world = Self(Arc::default());
+        world.lock().preview_state = "running".to_owned();
+        world.lock().images.insert(ImageCatalog::debian().to_string());
+        world
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+
+    /// A runner over this world, as after a start of the process.
+    pub(crate) async fn runner(&self) -> Runner {
+        let sources = ImageSources { binary_dir: PathBuf::from("/bin"), ..Default::default() };
+        let catalog = ImageCatalog::load(self, sources).await.unwrap();
+        let settings = Settings { cache_sized: false, ..Settings::default() };
+        let shared = Arc::new(self.clone());
+        let ports = Ports {
+            engine: shared.clone(),
+            host: shared.clone(),
+            probe: shared.clone(),
+            clock: shared.clone(),
+            records: shared.clone(),
+            events: shared,
+            open_tree,
+            metrics: Arc::new(Metrics::new()),
+            settings: Arc::new(settings),
+        };
+        Runner::new(ports, Arc::new(Preparation::new(catalog)))
+    }
+
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.lock().calls.clone()
+    }
+
+    pub(crate) fn forget_calls(&self) {
+        self.lock().calls.clear();
+    }
+
+    pub(crate) fn fail_at(&self, call: usize, fault: Fault) {
+        self.lock().fault = Some((call, fault));
+    }
+
+    pub(crate) fn interrupt_at(&self, call: usize, reason: Reason, interrupter: Interrupter) {
+        self.lock().interrupt_at = Some((call, reason, interrupter));
+    }
+
+    pub(crate) fn exit_code(&self, task: &str, code: i64) {
+        self.lock().exit_codes.insert(task.to_owned(), code);
+    }
+
+    pub(crate) fn preview_state(&self, state: &str) {
+        self.lock().preview_state = state.to_owned();
+    }
+
+    /// A container that somebody else made.
+    pub(crate) fn put_foreign(&self, name: &str) {
+        let value = (BTreeMap::new(), "running".to_owned(), Vec::new());
+        self.lock().containers.insert(name.to_owned(), value);
+    }
+
+    pub(crate) fn has_container(&self, name: &str) -> bool {
+        self.lock().containers.contains_key(name)
+    }
+
+    pub(crate) fn refuse_starts(&self) {
+        self.lock().starts_refused = true;
+    }
+
+    pub(crate) fn events(&self) -> Vec<EncodedEvent> {
+        self.lock().events.clone()
+    }
+
+    pub(crate) fn record(&self, team: &TeamId) -> Option<TeamRecord> {
+        self.lock().records.get(team).cloned()
+    }
+
+    /// A team's containers with their states.
+    pub(crate) fn containers(&self, team: &str) -> BTreeMap<String, String> {
+        self.lock()
+            .containers
+            .iter()
+            .filter(|(_, (labels, ..))| labels.get(label::TEAM).map(String::as_str) == Some(team))
+            .map(|(name, (_, state, _))| (name.clone(), state.clone()))
+            .collect()
+    }
+
+    /// Everything of a team that exists in Docker.
+    pub(crate) fn leftovers(&self, team: &str) -> Vec<String> {
+        let inner = self.lock();
+        let of = |labels: &BTreeMap<String, String>| {
+            labels.get(label::TEAM).map(String::as_str) == Some(team)
+        };
+        let mut all: Vec<String> = Vec::new();
+        all.extend(inner.containers.iter().filter(|(_, c)| of(&c.0)).map(|(n, _)| n.clone()));
+        all.extend(inner.networks.iter().filter(|(_, n)| of(&n.0)).map(|(n, _)| n.clone()));
+        all.extend(inner.volumes.iter().filter(|(_, l)| of(l)).map(|(n, _)| n.clone()));
+        all
+    }
+
+    /// Paths below the data directory that hold the team's name.
+    pub(crate) fn paths(&self, team: &str) -> Vec<PathBuf> {
+        let inner = self.lock();
+        inner.paths.iter().filter(|p| p.to_string_lossy().contains(team)).cloned().collect()
+    }
+
+    /// One changing call: counted, and wrong if that was asked for.
+    fn change<T>(
+        &self,
+        call: String,
+        effect: impl FnOnce(&mut Inner) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let mut inner = self.lock();
+        let nth = inner.calls.len();
+        inner.calls.push(call);
+        if let Some((_, reason, interrupter)) = inner.interrupt_at.take_if(|(at, ..)| *at == nth) {
+            interrupter.interrupt(reason);
+        }
+        let lost = || EngineError::Unreachable { source: "the answer was lost".into() };
+        match inner.fault.take_if(|(at, _)| *at == nth) {
+            Some((_, Fault::Fails)) => Err(lost()),
+            Some((_, Fault::TakesEffectThenFails)) => {
+                effect(&mut inner)?;
+                Err(lost())
+            }
+            None => effect(&mut inner),
+        }
+    }
+}
+
+fn open_tree(_: &Path) -> Result<Box<dyn Tree + Send>, Failure> {
+    let manifest = r#"{"name":"x","private":true,"scripts":{"dev":"vite"},
+        "dependencies":{"react":"19.0.0"},"devDependencies":{"vite":"8.0.0"}}"#;
+    Ok(Box::new(MemoryTree::new([
+        ("package.json", manifest),
+        ("package-lock.json", r#"{"lockfileVersion":3}"#),
+        ("vite.config.js", ""),
+    ])))
+}

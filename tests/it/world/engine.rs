@@ -1,0 +1,248 @@
+//! The world's Docker Engine: containers, networks and volumes as names with
+//! labels.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use covibes::domain::names::{ContainerName, ImageRef, NetworkName, VolumeName};
+use covibes::domain::plan::{ContainerPlan, NetworkPlan, Owner, VolumePlan};
+use covibes::ports::engine::{
+    ContainerState, Engine, EngineError, EngineVersion, Filter, ImageBuild, Observed,
+    ObservedContainer, ObservedNetwork, ObservedVolume, OnLine, label,
+};
+
+use super::World;
+
+fn labels(owner: &Owner, config_hash: Option<&str>) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([
+        (label::INSTANCE.to_owned(), owner.instance.to_string()),
+        (label::ROLE.to_owned(), owner.role.as_str().to_owned()),
+    ]);
+    let mut put = |key: &str, value: Option<String>| {
+        labels.extend(value.map(|value| (key.to_owned(), value)));
+    };
+    put(label::TEAM, owner.team.as_ref().map(ToString::to_string));
+    put(label::NAME, owner.part.as_ref().map(ToString::to_string));
+    put(label::RUN, owner.run.as_ref().map(ToString::to_string));
+    put(label::CONFIG_HASH, config_hash.map(str::to_owned));
+    labels
+}
+
+fn matches(filter: &Filter, labels: &BTreeMap<String, String>) -> bool {
+    labels.get(label::INSTANCE).map(String::as_str) == Some(filter.instance.as_str())
+        && filter
+            .team
+            .as_ref()
+            .is_none_or(|t| labels.get(label::TEAM).map(String::as_str) == Some(t.as_str()))
+}
+
+#[async_trait]
+impl Engine for World {
+    async fn version(&self) -> Result<EngineVersion, EngineError> {
+        Ok(EngineVersion { version: "memory".to_owned(), api: "1.41".to_owned() })
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Observed, EngineError> {
+        let inner = self.lock();
+        let containers = inner.containers.iter().filter(|(_, c)| matches(filter, &c.0));
+        let networks = inner.networks.iter().filter(|(_, n)| matches(filter, &n.0));
+        let volumes = inner.volumes.iter().filter(|(_, l)| matches(filter, l));
+        Ok(Observed {
+            containers: containers
+                .map(|(name, (labels, state, ports))| ObservedContainer {
+                    name: ContainerName::from_engine(name).unwrap(),
+                    state: state.clone(),
+                    labels: labels.clone(),
+                    host_ports: ports.clone(),
+                    addresses: vec![Ipv4Addr::new(172, 21, 0, 2)],
+                })
+                .collect(),
+            networks: networks
+                .map(|(name, (labels, subnet))| ObservedNetwork {
+                    name: NetworkName::from_engine(name).unwrap(),
+                    labels: labels.clone(),
+                    subnets: vec![*subnet],
+                })
+                .collect(),
+            volumes: volumes
+                .map(|(name, labels)| ObservedVolume {
+                    name: VolumeName::from_engine(name).unwrap(),
+                    labels: labels.clone(),
+                    device: None,
+                })
+                .collect(),
+        })
+    }
+
+    async fn all_networks(&self) -> Result<Vec<ObservedNetwork>, EngineError> {
+        let inner = self.lock();
+        let all = inner.networks.iter().map(|(name, (labels, subnet))| ObservedNetwork {
+            name: NetworkName::from_engine(name).unwrap(),
+            labels: labels.clone(),
+            subnets: vec![*subnet],
+        });
+        Ok(all.collect())
+    }
+
+    async fn create_network(&self, plan: &NetworkPlan) -> Result<(), EngineError> {
+        if self.lock().networks.contains_key(plan.name.as_str()) {
+            return Ok(());
+        }
+        self.change(format!("create_network {}", plan.name), |inner| {
+            let value = (labels(&plan.owner, None), plan.subnet);
+            inner.networks.insert(plan.name.to_string(), value);
+            Ok(())
+        })
+    }
+
+    async fn remove_network(&self, name: &NetworkName) -> Result<(), EngineError> {
+        self.change(format!("remove_network {name}"), |inner| {
+            inner.networks.remove(name.as_str());
+            Ok(())
+        })
+    }
+
+    async fn create_volume(&self, plan: &VolumePlan) -> Result<(), EngineError> {
+        if self.lock().volumes.contains_key(plan.name.as_str()) {
+            return Ok(());
+        }
+        self.change(format!("create_volume {}", plan.name), |inner| {
+            inner.volumes.insert(plan.name.to_string(), labels(&plan.owner, None));
+            Ok(())
+        })
+    }
+
+    async fn remove_volume(&self, name: &VolumeName) -> Result<(), EngineError> {
+        self.change(format!("remove_volume {name}"), |inner| {
+            inner.volumes.remove(name.as_str());
+            Ok(())
+        })
+    }
+
+    async fn create_container(
+        &self,
+        plan: &ContainerPlan,
+        config_hash: &str,
+    ) -> Result<(), EngineError> {
+        self.change(format!("create_container {}", plan.name), |inner| {
+            if inner.containers.contains_key(plan.name.as_str()) {
+                return Err(EngineError::Conflict { what: plan.name.to_string() });
+            }
+            let ports = plan.publish.iter().map(|p| p.host_port).collect();
+            let value = (labels(&plan.owner, Some(config_hash)), "created".to_owned(), ports);
+            inner.containers.insert(plan.name.to_string(), value);
+            Ok(())
+        })
+    }
+
+    async fn start_container(&self, name: &ContainerName) -> Result<(), EngineError> {
+        self.change(format!("start_container {name}"), |inner| {
+            let is_team = name.as_str().contains("team_alpha");
+            if inner.starts_refused && is_team {
+                return Err(EngineError::Unreachable { source: "no answer".into() });
+            }
+            let container = inner.containers.get_mut(name.as_str());
+            let container =
+                container.ok_or_else(|| EngineError::NotFound { what: name.to_string() })?;
+            container.1 = "running".to_owned();
+            Ok(())
+        })
+    }
+
+    async fn stop_container(&self, name: &ContainerName, _: Duration) -> Result<(), EngineError> {
+        self.change(format!("stop_container {name}"), |inner| {
+            if let Some(container) = inner.containers.get_mut(name.as_str()) {
+                container.1 = "exited".to_owned();
+            }
+            Ok(())
+        })
+    }
+
+    async fn restart_container(
+        &self,
+        name: &ContainerName,
+        _: Duration,
+    ) -> Result<(), EngineError> {
+        self.change(format!("restart_container {name}"), |_| Ok(()))
+    }
+
+    async fn hangup_container(&self, name: &ContainerName) -> Result<(), EngineError> {
+        self.change(format!("hangup_container {name}"), |_| Ok(()))
+    }
+
+    async fn rename_container(
+        &self,
+        name: &ContainerName,
+        to: &ContainerName,
+    ) -> Result<(), EngineError> {
+        self.change(format!("rename_container {name}"), |inner| {
+            let container = inner.containers.remove(name.as_str());
+            let container =
+                container.ok_or_else(|| EngineError::NotFound { what: name.to_string() })?;
+            inner.containers.insert(to.to_string(), container);
+            Ok(())
+        })
+    }
+
+    async fn remove_container(&self, name: &ContainerName) -> Result<(), EngineError> {
+        if !self.lock().containers.contains_key(name.as_str()) {
+            return Ok(());
+        }
+        self.change(format!("remove_container {name}"), |inner| {
+            inner.containers.remove(name.as_str());
+            Ok(())
+        })
+    }
+
+    async fn inspect_container(
+        &self,
+        name: &ContainerName,
+    ) -> Result<Option<ContainerState>, EngineError> {
+        let inner = self.lock();
+        Ok(inner.containers.get(name.as_str()).map(|(labels, state, _)| ContainerState {
+            running: state == "running",
+            status: state.clone(),
+            exit_code: Some(0),
+            oom_killed: false,
+            restart_count: 0,
+            pid: None,
+            address: Some(Ipv4Addr::new(172, 21, 0, 2)),
+            labels: labels.clone(),
+        }))
+    }
+
+    async fn wait_container(
+        &self,
+        name: &ContainerName,
+        on_line: OnLine<'_>,
+    ) -> Result<i64, EngineError> {
+        let code = self.change(format!("wait_container {name}"), |inner| {
+            if let Some(container) = inner.containers.get_mut(name.as_str()) {
+                container.1 = "exited".to_owned();
+            }
+            let wanted = inner.exit_codes.iter().find(|(task, _)| name.as_str().contains(*task));
+            Ok(wanted.map_or(0, |(_, code)| *code))
+        })?;
+        on_line("npm https://registry.example/");
+        // An interrupt that came meanwhile is noticed at an await, as in life.
+        tokio::task::yield_now().await;
+        Ok(code)
+    }
+
+    async fn log_tail(&self, _: &ContainerName, _: usize) -> Result<Vec<String>, EngineError> {
+        Ok(vec!["last words".to_owned()])
+    }
+
+    async fn image_exists(&self, image: &ImageRef) -> Result<bool, EngineError> {
+        Ok(self.lock().images.contains(image.as_str()))
+    }
+
+    async fn build_image(&self, build: &ImageBuild, _: OnLine<'_>) -> Result<(), EngineError> {
+        self.change(format!("build_image {}", build.image), |inner| {
+            inner.images.insert(build.image.to_string());
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! The world's host: paths and files as sets.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use covibes::domain::failure::Failure;
+use covibes::ports::host::{Finding, Host, HostResources, HostRules, WorkspaceDir};
+
+use super::World;
+
+#[async_trait]
+impl Host for World {
+    async fn resources(&self) -> Result<HostResources, Failure> {
+        Ok(HostResources {
+            memory_bytes: 64 << 30,
+            cpus: 16.0,
+            disk_used: 0.1,
+            disk_available_bytes: 1 << 40,
+        })
+    }
+
+    async fn uplink_mtu(&self) -> u32 {
+        1500
+    }
+
+    async fn block_device(&self, _: &Path) -> Option<PathBuf> {
+        None
+    }
+
+    async fn ensure_dir(&self, path: &Path, _: u32, _: u32) -> Result<(), Failure> {
+        self.lock().paths.insert(path.to_owned());
+        Ok(())
+    }
+
+    async fn ensure_workspace(&self, path: &Path, _: u32, _: u32) -> Result<WorkspaceDir, Failure> {
+        let fresh = self.lock().paths.insert(path.to_owned());
+        Ok(if fresh { WorkspaceDir::Created } else { WorkspaceDir::Ours })
+    }
+
+    async fn is_own_workspace(&self, path: &Path) -> bool {
+        self.lock().paths.contains(path)
+    }
+
+    async fn chown_tree(&self, _: &Path, _: u32, _: u32) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn ensure_mount_point(&self, _: &Path, _: &str, _: u32, _: u32) -> Result<bool, Failure> {
+        Ok(false)
+    }
+
+    async fn remove_mount_point(&self, _: &Path, _: &str) {}
+
+    async fn ensure_link(&self, _: &Path, _: &str, _: &str) -> bool {
+        false
+    }
+
+    async fn exists(&self, path: &Path) -> bool {
+        // A directory exists by what lies in it.
+        self.lock().paths.iter().any(|p| p.starts_with(path))
+    }
+
+    async fn owner(&self, _: &Path) -> Result<(u32, u32), Failure> {
+        Ok((1000, 1000))
+    }
+
+    async fn remove_tree(&self, path: &Path) -> Result<(), Failure> {
+        let mut inner = self.lock();
+        inner.paths.retain(|p| !p.starts_with(path));
+        inner.files.retain(|p, _| !p.starts_with(path));
+        Ok(())
+    }
+
+    async fn swap_dir(&self, from: &Path, to: &Path) -> Result<(), Failure> {
+        let mut inner = self.lock();
+        inner.paths.remove(from);
+        inner.paths.insert(to.to_owned());
+        Ok(())
+    }
+
+    async fn write_file(&self, path: &Path, content: &[u8], _: u32, _: u32) -> Result<(), Failure> {
+        self.lock().files.insert(path.to_owned(), content.to_vec());
+        Ok(())
+    }
+
+    async fn read_file(&self, path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+        Ok(match path.starts_with("/bin") {
+            true => Some(b"binary".to_vec()),
+            false => self.lock().files.get(path).cloned(),
+        })
+    }
+
+    async fn digest_file(&self, _: &Path) -> Result<Option<String>, Failure> {
+        Ok(Some("digest".to_owned()))
+    }
+
+    async fn ensure_sized_dir(
+        &self,
+        path: &Path,
+        _: u64,
+        _: u32,
+        _: u32,
+    ) -> Result<Option<Finding>, Failure> {
+        self.lock().paths.insert(path.to_owned());
+        Ok(None)
+    }
+
+    async fn ensure_rules(&self, _: &HostRules) -> Result<Vec<Finding>, Failure> {
+        Ok(Vec::new())
+    }
+
+    async fn limit_network(&self, _: u32, _: u64) -> Option<Finding> {
+        None
+    }
+
+    async fn resolve(&self, _: &str) -> Vec<IpAddr> {
+        Vec::new()
+    }
+
+    async fn resolvers(&self) -> BTreeSet<IpAddr> {
+        BTreeSet::new()
+    }
+
+    async fn port_is_free(&self, _: IpAddr, _: u16) -> bool {
+        true
+    }
+}

@@ -1,0 +1,91 @@
+//! The world's probes, clock, records and event sink.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use covibes::domain::event::EncodedEvent;
+use covibes::domain::failure::Failure;
+use covibes::domain::ids::TeamId;
+use covibes::domain::record::TeamRecord;
+use covibes::ports::clock::Clock;
+use covibes::ports::messages::{EventSink, SessionOver};
+use covibes::ports::probe::{Probe, ProbeAnswer};
+use covibes::ports::records::Records;
+use uuid::Uuid;
+
+use super::World;
+
+#[async_trait]
+impl Probe for World {
+    async fn http(&self, address: SocketAddr, _: &str, path: &str, _: Duration) -> ProbeAnswer {
+        let state = self.lock().preview_state.clone();
+        if address.port() == 9300 {
+            let body = format!(r#"{{"state":"{state}","exit_code":3,"listening":[]}}"#);
+            let status = if state == "running" || path == "/state" { 200 } else { 503 };
+            return ProbeAnswer::Http { status, body: body.into_bytes() };
+        }
+        let is_preview = address.port() != 8080;
+        if is_preview && state != "running" {
+            ProbeAnswer::Refused
+        } else {
+            ProbeAnswer::Http { status: 200, body: Vec::new() }
+        }
+    }
+
+    async fn post(&self, _: SocketAddr, _: &str, _: &str, _: Duration) -> ProbeAnswer {
+        ProbeAnswer::Http { status: 200, body: br#"{"outcome":"up_to_date"}"#.to_vec() }
+    }
+
+    async fn tcp(&self, _: SocketAddr, _: Duration) -> ProbeAnswer {
+        ProbeAnswer::Connected
+    }
+}
+
+#[async_trait]
+impl Clock for World {
+    fn unix_millis(&self) -> i64 {
+        // Stands still: order must never come from it.
+        1_795_435_200_000
+    }
+
+    fn new_id(&self) -> Uuid {
+        Uuid::now_v7()
+    }
+
+    fn new_secret(&self) -> String {
+        "0".repeat(64)
+    }
+
+    fn random(&self) -> f64 {
+        0.5
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+#[async_trait]
+impl Records for World {
+    async fn load(&self, team: &TeamId) -> Result<Option<TeamRecord>, Failure> {
+        Ok(self.record(team))
+    }
+
+    async fn save(&self, record: &TeamRecord) -> Result<(), Failure> {
+        self.lock().records.insert(record.team.clone(), record.clone());
+        Ok(())
+    }
+
+    async fn teams(&self) -> Result<Vec<TeamId>, Failure> {
+        Ok(self.lock().records.keys().cloned().collect())
+    }
+}
+
+#[async_trait]
+impl EventSink for World {
+    async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
+        self.lock().events.push(event.clone());
+        Ok(())
+    }
+}
