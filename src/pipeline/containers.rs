@@ -22,11 +22,17 @@ use crate::ports::engine::EngineError;
 /// Makes the team's networks.
 ///
 /// # Errors
-/// `capacity.subnets` when something foreign took the subnet meanwhile.
+/// Docker refuses. A subnet that another instance took since it was chosen is
+/// a fault of the platform: the run is repeated, and admission chooses again.
 pub async fn ensure_networks(ports: &Ports, networks: &[NetworkPlan]) -> Result<(), Failure> {
     // One after the other: the Engine serialises them anyway.
     for network in networks {
-        ports.engine.create_network(network).await?;
+        ports.engine.create_network(network).await.map_err(|error| match error {
+            EngineError::SubnetOverlap => {
+                Failure::new(Code::DockerFailed, "the team's subnet was taken meanwhile")
+            }
+            other => other.into(),
+        })?;
     }
     Ok(())
 }

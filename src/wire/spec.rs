@@ -18,7 +18,7 @@ use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::PartName;
 use crate::domain::spec::{
     AgentSpec, GitSource, LimitsWish, PreviewSpec, SYNC_INTERVAL_DEFAULT, SecretRef, Spec,
-    WorkspaceSource, check_env, check_git_ref, check_git_url,
+    WorkspaceSource, check_env, check_git_ref, check_git_url, check_secret_name,
 };
 
 /// The spec as it stands in a job.
@@ -88,7 +88,7 @@ fn read_workspace(message: WorkspaceMessage) -> Result<WorkspaceSource, Failure>
 fn read_agent(path: &str, message: AgentMessage) -> Result<AgentSpec, Failure> {
     let mut secrets = BTreeMap::new();
     for (name, raw) in message.secrets {
-        check_env(&name, "").map_err(|f| at(&format!("{path}.secrets"), f))?;
+        check_secret_name(&name).map_err(|f| at(&format!("{path}.secrets"), f))?;
         let secret =
             SecretRef::parse(&raw.0).map_err(|f| at(&format!("{path}.secrets.{name}"), f))?;
         secrets.insert(name, secret);

@@ -1,0 +1,26 @@
+//! The real binary against a live RabbitMQ and Docker. README.md beside this
+//! file lists what is here, what runs in which form, and how.
+//!
+//! Live, because what is tested is what the parts do together: containers that
+//! really start, rules that really refuse, messages that really come again.
+//! Every test has an instance, an AMQP prefix and directories of its own and
+//! removes them, also when it fails.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+mod bad_projects;
+mod broker;
+mod convergence;
+mod docker;
+mod events;
+mod examples;
+mod faults;
+mod hardening;
+mod hostile;
+mod isolation;
+mod net;
+mod place;
+mod projects;
+mod relay;
+mod user_path;
+mod worker;

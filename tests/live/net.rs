@@ -1,0 +1,63 @@
+//! Asking pages and services over HTTP.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::header::HOST;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::place::{STATE_MAX, until};
+
+/// One page: a dev server compiles it first.
+const PAGE_MAX: Duration = Duration::from_secs(30);
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+/// Asks once; nothing if nobody answers.
+pub(crate) async fn get(address: SocketAddr, host: &str, path: &str) -> Option<Answer> {
+    let asked = async {
+        let stream = TcpStream::connect(address).await.ok()?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+        let request = Request::get(path).header(HOST, host).body(Empty::<Bytes>::new()).ok()?;
+        let answered = async {
+            let response = sender.send_request(request).await.ok()?;
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.ok()?.to_bytes();
+            Some(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
+        };
+        tokio::select! {
+            answer = answered => answer,
+            // It only drives the connection; it ends when the answer was taken.
+            _ = connection => None,
+        }
+    };
+    tokio::time::timeout(PAGE_MAX, asked).await.ok().flatten()
+}
+
+/// Asks the way a browser follows a link, `*.localhost` being this machine.
+pub(crate) async fn visit(link: &url::Url, path: &str) -> Option<Answer> {
+    let port = link.port().expect("the link has a port");
+    let name = link.host_str().expect("the link has a host");
+    assert!(name == "localhost" || name.ends_with(".localhost"), "{link}");
+    let address = (Ipv4Addr::LOCALHOST, port).into();
+    get(address, &format!("{name}:{port}"), path).await
+}
+
+/// Waits until a page holds a text.
+pub(crate) async fn until_page_holds(link: &url::Url, path: &str, needle: &str) {
+    until(&format!("{link}{path} holds {needle}"), STATE_MAX, async || {
+        let answer = visit(link, path).await?;
+        (answer.status == 200 && answer.body.contains(needle)).then_some(())
+    })
+    .await;
+}
