@@ -205,6 +205,15 @@ impl Host for LinuxHost {
         blocking(move || files::forget(&path)).await
     }
 
+    async fn remove_leftovers(&self, parent: &Path, prefix: &str) -> Result<(), Failure> {
+        let (in_parent, prefix) = (parent.to_owned(), prefix.to_owned());
+        let found = blocking(move || Ok(files::leftovers(&in_parent, &prefix))).await?;
+        for path in found {
+            self.remove_tree(&path).await?;
+        }
+        Ok(())
+    }
+
     async fn swap_dir(&self, from: &Path, to: &Path) -> Result<(), Failure> {
         self.own(from)?;
         self.own(to)?;

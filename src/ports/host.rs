@@ -110,6 +110,10 @@ pub trait Host: Send + Sync {
     /// and its marker. Gone already is done.
     async fn remove_tree(&self, path: &Path) -> Result<(), Failure>;
 
+    /// Removes what interrupted runs left in `parent`: entries named `prefix`
+    /// followed by a run's eight hexadecimal digits.
+    async fn remove_leftovers(&self, parent: &Path, prefix: &str) -> Result<(), Failure>;
+
     /// Puts `from` in the place of `to`, both below Covibes' own roots.
     async fn swap_dir(&self, from: &Path, to: &Path) -> Result<(), Failure>;
 

@@ -27,7 +27,7 @@ const STOP: &Ladder = &[(Signal::TERM, Duration::from_secs(5))];
 const LOOK_STARTING: Duration = Duration::from_millis(100);
 
 /// Once running, only `since` depends on it: every question looks by itself.
-const LOOK_RUNNING: Duration = Duration::from_secs(1);
+const LOOK_RUNNING: Duration = Duration::from_secs(5);
 
 /// The pipes are closed when every process is dead; no need to wait for more.
 const OUTPUT_BOUND: Duration = Duration::from_millis(500);

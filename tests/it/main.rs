@@ -5,6 +5,7 @@
 
 mod floors;
 mod manners;
+mod ops;
 mod pipeline;
 mod source;
 mod world;

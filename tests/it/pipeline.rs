@@ -185,6 +185,9 @@ async fn a_crashed_start_is_completed_when_the_job_comes_back() {
         let runner = world.runner().await;
         assert_eq!(run(&runner, &job).await.unwrap(), Finished::Done, "{abandoned:?} {what}");
         assert_eq!(running(&world), one_preview(), "crashed at {what}");
+        let paths = world.paths(TEAM);
+        let scratch = |p: &&std::path::PathBuf| p.to_string_lossy().contains(".new-");
+        assert_eq!(paths.iter().find(scratch), None, "crashed at {what}");
         assert!(world.leftovers(TEAM).iter().all(|n| !n.contains("install")), "{what}");
     }
 }

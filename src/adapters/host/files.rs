@@ -192,6 +192,20 @@ pub(super) fn ensure_link(workspace: &Path, relative: &str, target: &str) -> boo
     rustix::fs::symlinkat(target, &parent, &name).is_ok()
 }
 
+/// Entries named `prefix` and eight hexadecimal digits.
+pub(super) fn leftovers(parent: &Path, prefix: &str) -> Vec<PathBuf> {
+    let is_run = |rest: &str| rest.len() == 8 && rest.bytes().all(|b| b.is_ascii_hexdigit());
+    fs::read_dir(parent)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| {
+            entry.file_name().to_str().and_then(|n| n.strip_prefix(prefix)).is_some_and(is_run)
+        })
+        .map(|entry| entry.path())
+        .collect()
+}
+
 pub(super) fn swap_dir(from: &Path, to: &Path) -> Result<(), Failure> {
     let failed = io_failure("swapping a directory in");
     let is_dir = fs::symlink_metadata(to).is_ok_and(|m| m.is_dir());
@@ -301,6 +315,16 @@ mod tests {
         assert!(!ensure_mount_point(root.path(), "node_modules", uid, gid).unwrap());
         remove_mount_point(root.path(), "node_modules");
         assert!(!root.path().join("node_modules").exists());
+    }
+
+    #[test]
+    fn only_what_a_run_named_is_left_over() {
+        let root = tempfile::tempdir().unwrap();
+        for name in [".clone-a-0123abcd", ".clone-a-b-0123abcd", ".clone-a-", "other"] {
+            fs::create_dir(root.path().join(name)).unwrap();
+        }
+        let found = leftovers(root.path(), ".clone-a-");
+        assert_eq!(found, [root.path().join(".clone-a-0123abcd")]);
     }
 
     #[test]

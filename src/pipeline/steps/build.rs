@@ -87,6 +87,9 @@ async fn install_one(
     let host = &run.ports.host;
     let (uid, gid) = input.owner;
     let parent = install.modules.parent().map(PathBuf::from).unwrap_or_default();
+    for prefix in ["overlay-", "modules.new-"] {
+        host.remove_leftovers(&parent, prefix).await?;
+    }
     let scratch = parent.join(format!("overlay-{}", run.id.short()));
     let (upper, work) = (scratch.join("upper"), scratch.join("work"));
     let staging = install

@@ -163,6 +163,9 @@ async fn prepare_git(
         }
         run.say(format!("cloning {}", printable(&git.url)));
         let staging = layout.clone_staging(run.id);
+        if let Some(parent) = staging.parent() {
+            host.remove_leftovers(parent, &format!(".clone-{}-", run.team())).await?;
+        }
         host.ensure_dir(&staging, user.0, user.1).await?;
         let started = Instant::now();
         let mut plan = git_plan(run, needs, "clone", CLONE);

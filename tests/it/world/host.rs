@@ -73,6 +73,13 @@ impl Host for World {
         Ok(())
     }
 
+    async fn remove_leftovers(&self, parent: &Path, prefix: &str) -> Result<(), Failure> {
+        let wanted = parent.join(prefix);
+        let wanted = wanted.to_string_lossy();
+        self.lock().paths.retain(|p| !p.to_string_lossy().starts_with(wanted.as_ref()));
+        Ok(())
+    }
+
     async fn swap_dir(&self, from: &Path, to: &Path) -> Result<(), Failure> {
         let mut inner = self.lock();
         inner.paths.remove(from);
