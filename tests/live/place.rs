@@ -177,8 +177,10 @@ impl Place {
     /// Runs a command that prints events, and holds that it ended well.
     pub(crate) async fn done(&self, arguments: &[&str]) -> Events {
         let ended = self.run(arguments).await;
-        assert_eq!(ended.code, Some(0), "{arguments:?}: {}\n{}", ended.stdout, ended.stderr);
-        ended.events()
+        let events = ended.events();
+        let last = events.0.last();
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {:?} {last:?}", events.kinds());
+        events
     }
 
     /// A directory of the user's, with mode 755, below which nothing is mounted.
