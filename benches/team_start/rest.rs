@@ -103,8 +103,7 @@ impl Place {
             chown(path, Some(CONTAINER_UID), Some(CONTAINER_UID))?;
         }
         let log = std::fs::File::create(self.data.join("worker.log"))?;
-        let mut worker =
-            self.command(&["worker"]).stderr(log.try_clone()?).stdout(log).spawn()?;
+        let mut worker = self.command(&["worker"]).stderr(log.try_clone()?).stdout(log).spawn()?;
         let result = self.with_worker(&worker).await;
         let pid = worker.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
         if let Some(pid) = pid {
