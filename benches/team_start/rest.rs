@@ -165,7 +165,7 @@ impl Place {
 
     /// Removes everything of this worker's from the broker and the disk.
     async fn clear(&self) -> anyhow::Result<()> {
-        let names = Names::new(&self.prefix)?;
+        let names = Names::new(&self.prefix).context("the prefix is not a name")?;
         let host = HostId::parse(&self.host)?;
         let address = std::env::var("COVIBES_AMQP_URL")
             .unwrap_or_else(|_| "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned());
