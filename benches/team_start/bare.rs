@@ -76,10 +76,8 @@ impl Team {
     }
 
     async fn start(&self, name: &str, body: &ContainerCreateBody) -> anyhow::Result<()> {
-        let options = query::CreateContainerOptions {
-            name: Some(name.to_owned()),
-            ..Default::default()
-        };
+        let options =
+            query::CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
         self.docker.create_container(Some(options), body.clone()).await?;
         self.docker.start_container(name, None::<query::StartContainerOptions>).await?;
         Ok(())

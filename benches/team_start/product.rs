@@ -115,8 +115,7 @@ impl Product {
         record.slot = Some(SLOT);
         record.ports = previews()?.into_iter().map(|p| p.name).zip(PORT..).collect();
         self.wired.ports.records.save(&record).await?;
-        self.runner =
-            Runner::new(self.wired.ports.clone(), Arc::clone(&self.wired.preparation));
+        self.runner = Runner::new(self.wired.ports.clone(), Arc::clone(&self.wired.preparation));
         Ok(())
     }
 
@@ -189,7 +188,8 @@ fn took_of(job: Duration, events: &[(Instant, EncodedEvent)]) -> anyhow::Result<
 
 fn began_of(events: &[(Instant, EncodedEvent)], step: &str) -> Option<Instant> {
     let step = format!("\"step\":\"{step}\"");
-    let is_it = |e: &EncodedEvent| e.routing_key.ends_with("step.started") && e.body.contains(&step);
+    let is_it =
+        |e: &EncodedEvent| e.routing_key.ends_with("step.started") && e.body.contains(&step);
     events.iter().find(|(_, event)| is_it(event)).map(|(at, _)| *at)
 }
 

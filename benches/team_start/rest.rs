@@ -103,8 +103,7 @@ impl Place {
             chown(path, Some(CONTAINER_UID), Some(CONTAINER_UID))?;
         }
         let log = std::fs::File::create(self.data.join("worker.log"))?;
-        let mut worker =
-            self.command(&["worker"]).stderr(log.try_clone()?).stdout(log).spawn()?;
+        let mut worker = self.command(&["worker"]).stderr(log.try_clone()?).stdout(log).spawn()?;
         let result = self.with_worker(&worker).await;
         let pid = worker.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
         if let Some(pid) = pid {
@@ -166,7 +165,7 @@ impl Place {
 
     /// Removes everything of this worker's from the broker and the disk.
     async fn clear(&self) -> anyhow::Result<()> {
-        let names = Names::new(&self.prefix).context("the prefix is no name")?;
+        let names = Names::new(&self.prefix).context("the prefix is not a name")?;
         let host = HostId::parse(&self.host)?;
         let address = std::env::var("COVIBES_AMQP_URL")
             .unwrap_or_else(|_| "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned());

@@ -268,6 +268,11 @@ async fn create_and_start(run: &Run<'_>, container: &ContainerPlan) -> Result<()
 async fn start(ports: &Ports, container: &ContainerPlan) -> Result<(), Failure> {
     let result = ports.engine.start_container(&container.name).await;
     ports.metrics.container_started(container.owner.role, result.is_ok());
+    if let Err(EngineError::PortTaken) = &result {
+        // The port is no part of the config hash: left there, this container
+        // would be taken for the right one and started again on its old port.
+        ports.engine.remove_container(&container.name).await?;
+    }
     result?;
     if let Some(rate) = container.limits.network_bits_per_second
         && let Some(pid) =

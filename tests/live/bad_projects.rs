@@ -22,8 +22,8 @@ async fn check(make: impl Fn(&Path), expected: Expected) {
     make(&path);
     let up = ["up", path.to_str().unwrap(), "--team", "bad", "--agents", "0", "--json"];
     let ended = place.run(&up).await;
-    assert_eq!(ended.code, Some(1), "{}", ended.stdout);
     let events = ended.events();
+    assert_eq!(ended.code, Some(1), "{:?}", events.kinds());
     let failed = &events.one("job.failed")["data"];
     let failure = &failed["failure"];
     assert_eq!(failure["code"], expected.code, "{failed}");
@@ -48,10 +48,10 @@ async fn a_project_of_unknown_kind_says_so() {
 #[tokio::test]
 async fn a_missing_lockfile_says_so() {
     let make = |path: &Path| {
-        node(path, &json!({"dev": "node server.js"}), &[("server.js", SERVER)]);
-        std::fs::remove_file(path.join("package-lock.json")).unwrap();
+        let manifest = json!({"scripts": {"dev": "next"}, "dependencies": {"next": "16.0.0"}});
+        std::fs::write(path.join("package.json"), manifest.to_string()).unwrap();
     };
-    check(make, Expected { code: "build.missing_lockfile", step: "detect", log: "" }).await;
+    check(make, Expected { code: "build.missing_lockfile", step: "config", log: "" }).await;
 }
 
 #[tokio::test]

@@ -66,6 +66,7 @@ async fn a_failed_change_keeps_what_runs() {
     let job = Message::start("keep", &["main"]);
     job.publish(&place).await;
     let end = events.end_of(&job.id).await;
+    assert_eq!(end["type"], "covibes.job.succeeded", "{end}");
     let link: url::Url = end["data"]["links"]["main"].as_str().unwrap().parse().unwrap();
     let before = docker::ids(&place.instance, "keep").await;
 

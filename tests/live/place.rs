@@ -121,10 +121,6 @@ impl Place {
         Path::new("/var/covibes/instances").join(&self.instance)
     }
 
-    fn state(&self) -> PathBuf {
-        Path::new("/var/lib/covibes/instances").join(&self.instance)
-    }
-
     /// A client of the real broker, below this place's prefix.
     pub(crate) fn client(&self) -> RabbitClient {
         let names = Names::new(&self.instance).expect("the prefix is valid");
@@ -177,8 +173,10 @@ impl Place {
     /// Runs a command that prints events, and holds that it ended well.
     pub(crate) async fn done(&self, arguments: &[&str]) -> Events {
         let ended = self.run(arguments).await;
-        assert_eq!(ended.code, Some(0), "{arguments:?}: {}\n{}", ended.stdout, ended.stderr);
-        ended.events()
+        let events = ended.events();
+        let last = events.0.last();
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {:?} {last:?}", events.kinds());
+        events
     }
 
     /// A directory of the user's, with mode 755, below which nothing is mounted.
