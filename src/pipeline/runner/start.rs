@@ -196,9 +196,13 @@ impl Runner {
             }
         }
         run.step(StepId::Health, steps::health::wait(run, plan)).await?;
-        let observed =
-            self.ports.engine.list(&self.filter(run.team())).await.map_err(stop_failed)?;
-        undo::restore_or_drop_side_names(&self.ports, &observed).await.map_err(Stop::Failed)?;
+        // Leftovers were cleared before step 1, so what stands aside now was
+        // set aside by these changes.
+        if !changes.is_empty() {
+            let observed =
+                self.ports.engine.list(&self.filter(run.team())).await.map_err(stop_failed)?;
+            undo::restore_or_drop_side_names(&self.ports, &observed).await.map_err(Stop::Failed)?;
+        }
         Ok(changes)
     }
 
