@@ -209,10 +209,13 @@ impl Runner {
     /// Whether the host takes the team on, and with which subnets.
     async fn admit(&self, run: &Run<'_>, spec: &Spec) -> Result<u16, Failure> {
         let filter = Filter { instance: self.ports.settings.instance.clone(), team: None };
-        let observed = self.ports.engine.list(&filter).await?;
-        let resources = self.ports.host.resources().await?;
+        let (observed, all, resources) = tokio::join!(
+            self.ports.engine.list(&filter),
+            self.ports.engine.all_networks(),
+            self.ports.host.resources(),
+        );
+        let (observed, all, resources) = (observed?, all?, resources?);
         admission::admit(&self.ports.settings, &resources, &observed, run.team().as_str(), spec)?;
-        let all = self.ports.engine.all_networks().await?;
         let is_own = |labels: &BTreeMap<String, String>| {
             labels.get(label::TEAM).map(String::as_str) == Some(run.team().as_str())
                 && labels.get(label::INSTANCE).map(String::as_str)
@@ -236,6 +239,7 @@ impl Runner {
         }
         let slot = admission::choose_slot(&subnets(&own), record.slot, &taken)?;
         let fresh = spec_changed(&record, spec);
+        let kept = !fresh && record.slot == Some(slot) && run.attempt == 1;
         run.reporter
             .update(|record| {
                 record.slot = Some(slot);
@@ -246,7 +250,11 @@ impl Runner {
                 record.state = TeamState::Starting;
             })
             .await;
-        run.reporter.save().await?;
+        // That a run began is on disk already; what it stands on is too,
+        // unless it is new.
+        if !kept {
+            run.reporter.save().await?;
+        }
         Ok(slot)
     }
 
