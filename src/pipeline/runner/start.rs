@@ -278,7 +278,14 @@ impl Runner {
 
     /// Removes one-shot containers and overlays of interrupted runs.
     async fn clear_leftovers(&self, run: &Run<'_>) -> Result<(), Failure> {
-        let observed = self.ports.engine.list(&self.filter(run.team())).await?;
+        let listed;
+        let observed = match run.found() {
+            Some(found) => found,
+            None => {
+                listed = self.ports.engine.list(&self.filter(run.team())).await?;
+                &listed
+            }
+        };
         let oneshot = |labels: &BTreeMap<String, String>| {
             labels.get(label::ROLE).map(String::as_str) == Some(Role::Oneshot.as_str())
         };
@@ -288,7 +295,7 @@ impl Runner {
         for volume in observed.volumes.iter().filter(|v| oneshot(&v.labels)) {
             self.ports.engine.remove_volume(&volume.name).await?;
         }
-        undo::restore_or_drop_side_names(&self.ports, &observed).await
+        undo::restore_or_drop_side_names(&self.ports, observed).await
     }
 }
 
