@@ -133,6 +133,18 @@ impl Product {
         std::fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))
     }
 
+    /// How long it takes to see that the host is prepared, which a start does
+    /// when nobody has looked for a minute.
+    pub(crate) async fn prepare(&self) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        self.wired
+            .preparation
+            .ensure(&self.wired.ports, &|_| {})
+            .await
+            .map_err(|failure| anyhow::anyhow!("{failure}"))?;
+        Ok(started.elapsed())
+    }
+
     async fn run(&self, action: Action) -> anyhow::Result<Took> {
         let clock = SystemClock;
         let job = Job {

@@ -77,7 +77,7 @@ pub async fn assign_ports(
     }
     let filter = Filter { instance: settings.instance.clone(), team: None };
     let observed = ports.engine.list(&filter).await?;
-    let own = |labels: &std::collections::BTreeMap<String, String>| {
+    let own = |labels: &BTreeMap<String, String>| {
         labels.get(label::TEAM).map(String::as_str) == Some(run.team().as_str())
     };
     let mut taken: BTreeSet<u16> = avoid.clone();
