@@ -28,7 +28,8 @@ async fn every_action_goes_through_the_broker() {
 
     let source = projects::plain(&place, "app");
     place.workspace("blue", &source);
-    let start = ["submit", "start", "--team", "blue", "--local", "--preview", "main", "--no-agents"];
+    let start =
+        ["submit", "start", "--team", "blue", "--local", "--preview", "main", "--no-agents"];
     let started = place.done(&[&start[..], &["--follow", "--json"]].concat()).await;
     started.assert_in_sequence();
     assert!(started.changed());

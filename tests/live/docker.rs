@@ -95,7 +95,8 @@ pub(crate) fn gateway(inspected: &Value) -> String {
     match network["Gateway"].as_str().unwrap() {
         // An internal network has none; it is the first of the subnet all the same.
         "" => {
-            let address: std::net::Ipv4Addr = network["IPAddress"].as_str().unwrap().parse().unwrap();
+            let address: std::net::Ipv4Addr =
+                network["IPAddress"].as_str().unwrap().parse().unwrap();
             let length = network["IPPrefixLen"].as_u64().unwrap();
             let mask = u32::MAX << (32 - length);
             std::net::Ipv4Addr::from((u32::from(address) & mask) + 1).to_string()

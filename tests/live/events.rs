@@ -58,9 +58,8 @@ impl Events {
 
     /// Holds that sequences only grow and that each names the one before it.
     pub(crate) fn assert_in_sequence(&self) {
-        let number = |event: &Value, key: &str| {
-            event[key].as_str().map(|text| text.parse::<u64>().unwrap())
-        };
+        let number =
+            |event: &Value, key: &str| event[key].as_str().map(|text| text.parse::<u64>().unwrap());
         for pair in self.0.windows(2) {
             let (before, after) = (&pair[0], &pair[1]);
             assert_eq!(number(after, "prevsequence"), number(before, "sequence"), "{after}");

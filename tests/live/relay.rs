@@ -40,9 +40,8 @@ impl TcpRelay {
     /// Listens on a port and passes everything to `target`.
     pub(crate) async fn start(port: u16, target: (String, u16)) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-        let accept = move |context: &mut Context<'_>| {
-            listener.poll_accept(context).map_ok(|(near, _)| near)
-        };
+        let accept =
+            move |context: &mut Context<'_>| listener.poll_accept(context).map_ok(|(near, _)| near);
         let connect = move || {
             let target = target.clone();
             async move { TcpStream::connect(target).await }
@@ -62,9 +61,8 @@ impl DockerRelay {
     pub(crate) fn start(path: &Path) -> Self {
         let listener = UnixListener::bind(path).unwrap();
         let requests = Requests::default();
-        let accept = move |context: &mut Context<'_>| {
-            listener.poll_accept(context).map_ok(|(near, _)| near)
-        };
+        let accept =
+            move |context: &mut Context<'_>| listener.poll_accept(context).map_ok(|(near, _)| near);
         let _accepting = relay(accept, || UnixStream::connect(DOCKER), requests.clone());
         Self { path: path.to_owned(), requests, _accepting }
     }

@@ -76,10 +76,9 @@ pub(crate) struct Follower {
 impl Follower {
     pub(crate) async fn new(place: &Place) -> Self {
         let client = place.client();
-        let stream = until("events can be followed", STATE_MAX, async || {
-            client.follow(None).await.ok()
-        })
-        .await;
+        let stream =
+            until("events can be followed", STATE_MAX, async || client.follow(None).await.ok())
+                .await;
         Self { stream, seen: Events::default() }
     }
 
@@ -126,8 +125,7 @@ impl Follower {
 }
 
 fn is_end(kind: &str) -> bool {
-    let ends =
-        ["job.succeeded", "job.failed", "job.rejected", "job.cancelled", "job.superseded"];
+    let ends = ["job.succeeded", "job.failed", "job.rejected", "job.cancelled", "job.superseded"];
     ends.contains(&kind)
 }
 
