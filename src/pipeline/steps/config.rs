@@ -86,6 +86,7 @@ pub async fn assign_ports(
     }
     let names: Vec<PartName> = spec.previews.iter().map(|p| p.name.clone()).collect();
     let record = run.reporter.record().await;
+    let start = admission::spread(settings.instance.as_str(), run.team().as_str());
     let mut preferred = BTreeSet::new();
     for team in ports.records.teams().await? {
         if team != *run.team()
@@ -95,7 +96,8 @@ pub async fn assign_ports(
         }
     }
     loop {
-        let chosen = admission::choose_ports(settings, &names, &record.ports, &taken, &preferred)?;
+        let chosen =
+            admission::choose_ports(settings, &names, &record.ports, start, &taken, &preferred)?;
         // What this team's own containers hold is not free and still right.
         let mut all_free = true;
         for port in chosen.values().filter(|p| !held.contains(p)) {
