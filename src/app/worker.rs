@@ -68,6 +68,9 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION");
     info!(host = %settings.host, instance = %settings.instance, version, "worker begins");
     wait_for_docker_note(&wired.ports).await;
+    if let Err(failure) = wired.preparation.ensure_rules(&wired.ports).await {
+        warn!(code = failure.code.as_str(), "the host's firewall rules could not be set");
+    }
 
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();

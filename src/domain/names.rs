@@ -185,13 +185,11 @@ pub fn side_name(name: &ContainerName, run_short: &str) -> ContainerName {
     ContainerName(format!("{name}.old-{run_short}"))
 }
 
-/// The host name under which a preview is reached: `<preview>--<team>`, `_`
-/// as `-`, at most 63 characters, cut with a short hash that keeps it unique.
+/// The host name under which a preview is reached: `<preview>--<team>`, with
+/// `_` as `-`. 20 + 2 + 40 characters at most, within the 63 of a host name.
+/// Two teams that differ only in `_` and `-` share it; their ports differ.
 #[must_use]
 pub fn host_label(preview: &PartName, team: &TeamId) -> String {
-    // 20 + 2 + 40 = 62 characters at most, so the cut cannot happen with
-    // today's bounds; `-` and `_` in a team id can still collide, so a team id
-    // with `_` gets a hash whenever its mapped form is another team's id.
     format!("{preview}--{}", team.as_str().replace('_', "-"))
 }
 

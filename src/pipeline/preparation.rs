@@ -73,16 +73,25 @@ impl Preparation {
             self.ensure_image(ports, &kind, say).await?;
         }
         say("setting the host's firewall rules".to_owned());
+        let findings = self.ensure_rules(ports).await?;
+        self.ensure_proxy(ports, say).await?;
+        *done = Some((Instant::now(), findings.clone()));
+        Ok(findings)
+    }
+
+    /// Sets the host's firewall rules; also at boot, before any job.
+    ///
+    /// # Errors
+    /// The host cannot be asked; what it merely denies is a finding.
+    pub async fn ensure_rules(&self, ports: &Ports) -> Result<Vec<Finding>, Failure> {
         let rules = HostRules {
             resolvers: ports.host.resolvers().await,
             allow_private: ports.settings.egress.allow_private.clone(),
         };
         let findings = ports.host.ensure_rules(&rules).await?;
-        self.ensure_proxy(ports, say).await?;
         for finding in &findings {
             tracing::warn!(subject = finding.subject, "{}", finding.message);
         }
-        *done = Some((Instant::now(), findings.clone()));
         Ok(findings)
     }
 

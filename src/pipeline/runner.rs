@@ -298,6 +298,8 @@ impl JobRunner for Runner {
     }
 
     async fn status(&self, job: &Job) -> Result<Finished, SessionOver> {
+        let action = job.action.kind();
+        self.ports.metrics.job_received(action);
         let reporter = self.open(job).await?;
         let snapshot = match self.snapshot(&reporter).await {
             Ok(snapshot) => snapshot,
@@ -323,6 +325,9 @@ impl JobRunner for Runner {
                 message: "snapshot published".to_owned(),
             })
             .await?;
+        let now = self.ports.clock.unix_millis();
+        let outcome = Outcome::Succeeded { changed: false };
+        self.ports.metrics.job_ended(action, &outcome, Duration::ZERO, now);
         Ok(Finished::Done)
     }
 

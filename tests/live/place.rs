@@ -121,10 +121,6 @@ impl Place {
         Path::new("/var/covibes/instances").join(&self.instance)
     }
 
-    fn state(&self) -> PathBuf {
-        Path::new("/var/lib/covibes/instances").join(&self.instance)
-    }
-
     /// A client of the real broker, below this place's prefix.
     pub(crate) fn client(&self) -> RabbitClient {
         let names = Names::new(&self.instance).expect("the prefix is valid");
