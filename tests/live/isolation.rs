@@ -122,6 +122,6 @@ async fn egress(agent: &str) {
     // Plain requests are no tunnels.
     let plain = curl("http://example.com/", "").await;
     assert!(plain.contains("403"), "{plain}");
-    let around = curl(&registry, "--noproxy '*'").await;
+    let around = curl(&registry, "-m 5 --noproxy '*'").await;
     assert!(around.ends_with("000 000"), "{around}");
 }
