@@ -344,7 +344,6 @@ fn project(scratch: &Path) -> anyhow::Result<PathBuf> {
         chown(path, Some(CONTAINER_UID), Some(CONTAINER_UID))?;
     }
     // The service's user must be able to get there.
-    chown(scratch, Some(0), Some(0))?;
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(scratch, open)?;
     Ok(project)

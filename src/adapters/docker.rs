@@ -136,20 +136,19 @@ impl Engine for DockerEngine {
             ..Default::default()
         };
         let volumes = query::ListVolumesOptions { filters: Some(filters.clone()) };
-        // One after the other: each takes a few milliseconds, and a daemon
-        // that hangs is met once.
-        let containers = self
-            .call(
+        let docker = self.docker()?;
+        // At once: each takes a few milliseconds of the daemon's, and a start
+        // that changes nothing is little else than listings.
+        let (containers, networks, volumes) = tokio::try_join!(
+            self.call(
                 "list",
                 "containers",
                 CALL_TIME_MAX,
-                self.docker()?.list_containers(Some(containers)),
-            )
-            .await?;
-        let networks = self.networks(Some(filters)).await?;
-        let volumes = self
-            .call("list", "volumes", CALL_TIME_MAX, self.docker()?.list_volumes(Some(volumes)))
-            .await?;
+                docker.list_containers(Some(containers)),
+            ),
+            self.networks(Some(filters)),
+            self.call("list", "volumes", CALL_TIME_MAX, docker.list_volumes(Some(volumes))),
+        )?;
         Ok(Observed {
             containers: containers.into_iter().filter_map(map::container).collect(),
             networks,

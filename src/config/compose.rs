@@ -140,7 +140,9 @@ fn service(container: &ContainerPlan) -> Vec<(usize, String)> {
     line(4, "cap_drop: [ALL]".to_owned());
     line(4, "security_opt: [\"no-new-privileges:true\"]".to_owned());
     line(4, "ipc: private".to_owned());
-    line(4, "ulimits: {nofile: 65536, core: 0}".to_owned());
+    // Open files stay the daemon's: a number above its own hard limit fails
+    // every start where root lacks CAP_SYS_RESOURCE.
+    line(4, "ulimits: {core: 0}".to_owned());
     let restart = match container.restart {
         Restart::OnFailure => "on-failure:5",
         Restart::Never => "no",

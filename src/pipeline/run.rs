@@ -19,6 +19,7 @@ use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{RunId, TeamId};
 use crate::domain::job::Job;
 use crate::domain::step::StepId;
+use crate::ports::engine::Observed;
 use crate::ports::messages::SessionOver;
 
 /// A job may take this long from its delivery, waiting and retries included
@@ -64,6 +65,8 @@ pub struct Run<'a> {
     /// Failures count their tries from 1.
     pub attempt: u32,
     made_workspace: AtomicBool,
+    /// What there was of the team when the run began.
+    found: Option<Observed>,
 }
 
 impl<'a> Run<'a> {
@@ -76,6 +79,7 @@ impl<'a> Run<'a> {
         reporter: Reporter,
         interrupt: Interrupt,
         deadline: Instant,
+        found: Option<Observed>,
     ) -> Self {
         Self {
             ports,
@@ -88,6 +92,7 @@ impl<'a> Run<'a> {
             touched: Mutex::new(Instant::now()),
             attempt: 1,
             made_workspace: AtomicBool::new(false),
+            found,
         }
     }
 
@@ -95,6 +100,14 @@ impl<'a> Run<'a> {
     #[must_use]
     pub fn team(&self) -> &TeamId {
         &self.job.team
+    }
+
+    /// What there was of the team when the run began. Nobody but this run acts
+    /// on the team, so it holds until this run's first effect; nothing, if the
+    /// daemon did not answer or this is not the first attempt.
+    #[must_use]
+    pub fn found(&self) -> Option<&Observed> {
+        self.found.as_ref().filter(|_| self.attempt == 1)
     }
 
     /// Says what is being done now. Never waits; what comes too fast is told

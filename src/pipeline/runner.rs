@@ -230,13 +230,6 @@ impl JobRunner for Runner {
         }
         self.ports.metrics.job_began(action, Duration::ZERO);
         let id = RunId(self.ports.clock.new_id());
-        let first = self
-            .ports
-            .engine
-            .list(&self.filter(&job.team))
-            .await
-            .map(|observed| observed.containers.is_empty())
-            .unwrap_or(false);
         reporter
             .update(|record| {
                 record.put_job(JobRecord {
@@ -250,15 +243,20 @@ impl JobRunner for Runner {
                 });
             })
             .await;
-        if let Err(error) = reporter.save().await {
+        // The disk and the daemon work at the same time.
+        let filter = self.filter(&job.team);
+        let (saved, found) = tokio::join!(reporter.save(), self.ports.engine.list(&filter));
+        if let Err(error) = saved {
             tracing::error!(team.id = %job.team, %error, "the record cannot be written");
         }
+        let found = found.ok();
+        let first = found.as_ref().is_some_and(|found| found.containers.is_empty());
         tracing::info!(
             team.id = %job.team, job.id = %job.id, run.id = %id, action = action.as_str(),
             "job begins"
         );
         let deadline = started + JOB_TIME_MAX;
-        let mut run = Run::new(&self.ports, job, id, reporter, interrupt, deadline);
+        let mut run = Run::new(&self.ports, job, id, reporter, interrupt, deadline, found);
         let result = self.with_retries(&mut run).await;
         self.ports.metrics.job_left(action);
         let finished = self.end(&run, first, started, result).await;

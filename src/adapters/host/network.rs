@@ -31,11 +31,13 @@ pub(super) async fn limit(pid: u32, bits_per_second: u64) -> Result<(), String> 
     let rate = format!("{bits_per_second}bit");
     // 64 KiB of burst and 400 ms of queue let short answers pass unhindered.
     let bucket = ["root", "tbf", "rate", &rate, "burst", "64kb", "latency", "400ms"];
-    program("tc", &[&["qdisc", "replace", "dev", &veth], &bucket[..]].concat(), None).await?;
+    let into = [&["qdisc", "replace", "dev", &veth], &bucket[..]].concat();
     let pid = pid.to_string();
     let enter = ["-t", &pid, "-n", "tc", "qdisc", "replace", "dev", "eth0"];
-    program("nsenter", &[&enter[..], &bucket[..]].concat(), None).await?;
-    Ok(())
+    let out_of = [&enter[..], &bucket[..]].concat();
+    let (into, out_of) =
+        tokio::join!(program("tc", &into, None), program("nsenter", &out_of, None));
+    into.and(out_of).map(drop)
 }
 
 fn interface_of(index: &str) -> Option<String> {

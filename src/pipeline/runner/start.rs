@@ -196,19 +196,26 @@ impl Runner {
             }
         }
         run.step(StepId::Health, steps::health::wait(run, plan)).await?;
-        let observed =
-            self.ports.engine.list(&self.filter(run.team())).await.map_err(stop_failed)?;
-        undo::restore_or_drop_side_names(&self.ports, &observed).await.map_err(Stop::Failed)?;
+        // Leftovers were cleared before step 1, so what stands aside now was
+        // set aside by these changes.
+        if !changes.is_empty() {
+            let observed =
+                self.ports.engine.list(&self.filter(run.team())).await.map_err(stop_failed)?;
+            undo::restore_or_drop_side_names(&self.ports, &observed).await.map_err(Stop::Failed)?;
+        }
         Ok(changes)
     }
 
     /// Whether the host takes the team on, and with which subnets.
     async fn admit(&self, run: &Run<'_>, spec: &Spec) -> Result<u16, Failure> {
         let filter = Filter { instance: self.ports.settings.instance.clone(), team: None };
-        let observed = self.ports.engine.list(&filter).await?;
-        let resources = self.ports.host.resources().await?;
+        let (observed, all, resources) = tokio::join!(
+            self.ports.engine.list(&filter),
+            self.ports.engine.all_networks(),
+            self.ports.host.resources(),
+        );
+        let (observed, all, resources) = (observed?, all?, resources?);
         admission::admit(&self.ports.settings, &resources, &observed, run.team().as_str(), spec)?;
-        let all = self.ports.engine.all_networks().await?;
         let is_own = |labels: &BTreeMap<String, String>| {
             labels.get(label::TEAM).map(String::as_str) == Some(run.team().as_str())
                 && labels.get(label::INSTANCE).map(String::as_str)
@@ -230,8 +237,11 @@ impl Runner {
                 taken.push(slot_subnet(AGENT_NETWORKS, slot));
             }
         }
-        let slot = admission::choose_slot(&subnets(&own), record.slot, &taken)?;
+        let settings = &self.ports.settings;
+        let start = admission::spread(settings.instance.as_str(), run.team().as_str());
+        let slot = admission::choose_slot(&subnets(&own), record.slot, start, &taken)?;
         let fresh = spec_changed(&record, spec);
+        let kept = !fresh && record.slot == Some(slot) && run.attempt == 1;
         run.reporter
             .update(|record| {
                 record.slot = Some(slot);
@@ -242,7 +252,11 @@ impl Runner {
                 record.state = TeamState::Starting;
             })
             .await;
-        run.reporter.save().await?;
+        // That a run began is on disk already; what it stands on is too,
+        // unless it is new.
+        if !kept {
+            run.reporter.save().await?;
+        }
         Ok(slot)
     }
 
@@ -266,7 +280,14 @@ impl Runner {
 
     /// Removes one-shot containers and overlays of interrupted runs.
     async fn clear_leftovers(&self, run: &Run<'_>) -> Result<(), Failure> {
-        let observed = self.ports.engine.list(&self.filter(run.team())).await?;
+        let listed;
+        let observed = match run.found() {
+            Some(found) => found,
+            None => {
+                listed = self.ports.engine.list(&self.filter(run.team())).await?;
+                &listed
+            }
+        };
         let oneshot = |labels: &BTreeMap<String, String>| {
             labels.get(label::ROLE).map(String::as_str) == Some(Role::Oneshot.as_str())
         };
@@ -276,7 +297,7 @@ impl Runner {
         for volume in observed.volumes.iter().filter(|v| oneshot(&v.labels)) {
             self.ports.engine.remove_volume(&volume.name).await?;
         }
-        undo::restore_or_drop_side_names(&self.ports, &observed).await
+        undo::restore_or_drop_side_names(&self.ports, observed).await
     }
 }
 

@@ -3,7 +3,7 @@
 //! The merging is pure (`config::plan`); what this step adds is the choice of
 //! ports, which needs a look at who has which.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::layout::Layout;
 use crate::config::plan::{self, PlanInput, PreviewInput};
@@ -70,9 +70,14 @@ pub async fn assign_ports(
 ) -> Result<(), Failure> {
     let ports = run.ports;
     let settings = &ports.settings;
+    let names: Vec<PartName> = spec.previews.iter().map(|p| p.name.clone()).collect();
+    let record = run.reporter.record().await;
+    if avoid.is_empty() && has_ports(run, &names, &record.ports) {
+        return Ok(());
+    }
     let filter = Filter { instance: settings.instance.clone(), team: None };
     let observed = ports.engine.list(&filter).await?;
-    let own = |labels: &std::collections::BTreeMap<String, String>| {
+    let own = |labels: &BTreeMap<String, String>| {
         labels.get(label::TEAM).map(String::as_str) == Some(run.team().as_str())
     };
     let mut taken: BTreeSet<u16> = BTreeSet::new();
@@ -87,8 +92,7 @@ pub async fn assign_ports(
     // One preview's port was taken, and which is not known: those that this
     // team's running containers publish it cannot have been.
     taken.extend(avoid.difference(&held));
-    let names: Vec<PartName> = spec.previews.iter().map(|p| p.name.clone()).collect();
-    let record = run.reporter.record().await;
+    let start = admission::spread(settings.instance.as_str(), run.team().as_str());
     let mut preferred = BTreeSet::new();
     for team in ports.records.teams().await? {
         if team != *run.team()
@@ -98,7 +102,8 @@ pub async fn assign_ports(
         }
     }
     loop {
-        let chosen = admission::choose_ports(settings, &names, &record.ports, &taken, &preferred)?;
+        let chosen =
+            admission::choose_ports(settings, &names, &record.ports, start, &taken, &preferred)?;
         // What this team's own containers hold is not free and still right.
         let mut all_free = true;
         for port in chosen.values().filter(|p| !held.contains(p)) {
@@ -112,6 +117,17 @@ pub async fn assign_ports(
             return Ok(());
         }
     }
+}
+
+/// Whether the team's own containers hold just the ports that its previews
+/// should have.
+fn has_ports(run: &Run<'_>, names: &[PartName], chosen: &BTreeMap<PartName, u16>) -> bool {
+    let Some(found) = run.found() else { return false };
+    let held: BTreeSet<u16> =
+        found.containers.iter().flat_map(|c| c.host_ports.iter().copied()).collect();
+    chosen.len() == names.len()
+        && names.iter().all(|name| chosen.get(name).is_some_and(|port| held.contains(port)))
+        && chosen.values().all(|port| run.ports.settings.is_preview_port(*port))
 }
 
 /// Resolves the plan and writes the compose file that shows it.

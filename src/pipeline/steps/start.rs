@@ -29,8 +29,15 @@ pub async fn start(
     if changes.is_empty() && networks_there {
         return Ok((changes, "nothing to do".to_owned()));
     }
-    containers::ensure_networks(run.ports, &plan.networks).await?;
-    containers::ensure_volumes(run.ports, plan, input).await?;
+    // At the same time: the Engine takes 60 ms for a network, the host 30 ms
+    // for a cache with a size of its own. Both to their end, so that an undo
+    // after a failure of one finds all that the other made.
+    let networks = if networks_there { &[][..] } else { &plan.networks[..] };
+    let (networks, volumes) = tokio::join!(
+        containers::ensure_networks(run.ports, networks),
+        containers::ensure_volumes(run.ports, plan, input),
+    );
+    networks.and(volumes)?;
     containers::ensure_mount_points(run, input).await?;
     containers::ensure_secrets(run.ports, plan, spec, input.owner.0).await?;
     containers::apply(run, plan, &changes).await?;
