@@ -9,7 +9,7 @@ mod map;
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -36,7 +36,10 @@ const START_TIME_MAX: Duration = Duration::from_secs(60);
 /// An Engine on a unix socket.
 #[derive(Debug, Clone)]
 pub struct DockerEngine {
-    docker: Docker,
+    /// bollard makes no client for a socket that is not there yet, and a daemon
+    /// may come after its worker: so the client is made at the first call.
+    docker: OnceLock<Docker>,
+    socket: String,
     /// The block device of the host's data, for disk limits.
     disk_device: Option<String>,
     metrics: Arc<Metrics>,
@@ -49,20 +52,27 @@ pub struct DockerEngine {
 const OPEN_FILES: u64 = 65_536;
 
 impl DockerEngine {
-    /// Uses the daemon behind `socket`, a path. Connects on first use.
-    ///
-    /// # Errors
-    /// The path cannot be a socket.
-    pub fn new(
-        socket: &str,
-        disk_device: Option<String>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, EngineError> {
-        let docker = Docker::connect_with_unix(socket, 120, API_DEFAULT_VERSION)
-            .map_err(|e| error(e, "the daemon"))?;
+    /// Uses the daemon behind `socket`, a path, whenever there is one.
+    #[must_use]
+    pub fn new(socket: &str, disk_device: Option<String>, metrics: Arc<Metrics>) -> Self {
         let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
         let open_files = i64::try_from(hard.unwrap_or(OPEN_FILES).min(OPEN_FILES)).unwrap_or(1024);
-        Ok(Self { docker, disk_device, metrics, open_files })
+        let socket = socket.to_owned();
+        Self { docker: OnceLock::new(), socket, disk_device, metrics, open_files }
+    }
+
+    /// The client; makes no connection by itself.
+    fn docker(&self) -> Result<&Docker, EngineError> {
+        if let Some(docker) = self.docker.get() {
+            return Ok(docker);
+        }
+        match Docker::connect_with_unix(&self.socket, 120, API_DEFAULT_VERSION) {
+            Ok(docker) => Ok(self.docker.get_or_init(|| docker)),
+            Err(e) => {
+                self.metrics.docker_request("connect", false, false, Duration::ZERO);
+                Err(error(e, "the daemon"))
+            }
+        }
     }
 
     async fn call<T>(
@@ -92,7 +102,7 @@ impl DockerEngine {
                 "list_networks",
                 "networks",
                 CALL_TIME_MAX,
-                self.docker.list_networks(Some(options)),
+                self.docker()?.list_networks(Some(options)),
             )
             .await?;
         Ok(list.into_iter().filter_map(map::network).collect())
@@ -110,7 +120,8 @@ fn label_filters(filter: &Filter) -> HashMap<String, Vec<String>> {
 #[async_trait]
 impl Engine for DockerEngine {
     async fn version(&self) -> Result<EngineVersion, EngineError> {
-        let version = self.call("version", "version", CALL_TIME_MAX, self.docker.version()).await?;
+        let version =
+            self.call("version", "version", CALL_TIME_MAX, self.docker()?.version()).await?;
         Ok(EngineVersion {
             version: version.version.unwrap_or_default(),
             api: version.api_version.unwrap_or_default(),
@@ -125,6 +136,7 @@ impl Engine for DockerEngine {
             ..Default::default()
         };
         let volumes = query::ListVolumesOptions { filters: Some(filters.clone()) };
+        let docker = self.docker()?;
         // At once: each takes a few milliseconds of the daemon's, and a start
         // that changes nothing is little else than listings.
         let (containers, networks, volumes) = tokio::try_join!(
@@ -132,10 +144,10 @@ impl Engine for DockerEngine {
                 "list",
                 "containers",
                 CALL_TIME_MAX,
-                self.docker.list_containers(Some(containers)),
+                docker.list_containers(Some(containers)),
             ),
             self.networks(Some(filters)),
-            self.call("list", "volumes", CALL_TIME_MAX, self.docker.list_volumes(Some(volumes))),
+            self.call("list", "volumes", CALL_TIME_MAX, docker.list_volumes(Some(volumes))),
         )?;
         Ok(Observed {
             containers: containers.into_iter().filter_map(map::container).collect(),
@@ -169,7 +181,7 @@ impl Engine for DockerEngine {
             };
         }
         let request = create::network_request(plan);
-        self.call("create_network", what, CALL_TIME_MAX, self.docker.create_network(request))
+        self.call("create_network", what, CALL_TIME_MAX, self.docker()?.create_network(request))
             .await?;
         Ok(())
     }
@@ -179,7 +191,7 @@ impl Engine for DockerEngine {
             "remove_network",
             name.as_str(),
             CALL_TIME_MAX,
-            self.docker.remove_network(name.as_str()),
+            self.docker()?.remove_network(name.as_str()),
         );
         already(result.await, &[404])
     }
@@ -188,7 +200,7 @@ impl Engine for DockerEngine {
         let what = plan.name.as_str();
         // Creating one that exists answers 201 and keeps the old options.
         match self
-            .call("create_volume", what, CALL_TIME_MAX, self.docker.inspect_volume(what))
+            .call("create_volume", what, CALL_TIME_MAX, self.docker()?.inspect_volume(what))
             .await
         {
             Ok(found) => {
@@ -204,7 +216,8 @@ impl Engine for DockerEngine {
             Err(e) => return Err(e),
         }
         let request = create::volume_request(plan);
-        self.call("create_volume", what, CALL_TIME_MAX, self.docker.create_volume(request)).await?;
+        self.call("create_volume", what, CALL_TIME_MAX, self.docker()?.create_volume(request))
+            .await?;
         Ok(())
     }
 
@@ -214,7 +227,7 @@ impl Engine for DockerEngine {
             "remove_volume",
             name.as_str(),
             CALL_TIME_MAX,
-            self.docker.remove_volume(name.as_str(), options),
+            self.docker()?.remove_volume(name.as_str(), options),
         );
         already(result.await, &[404])
     }
@@ -234,7 +247,7 @@ impl Engine for DockerEngine {
             "create_container",
             plan.name.as_str(),
             CALL_TIME_MAX,
-            self.docker.create_container(Some(options), body),
+            self.docker()?.create_container(Some(options), body),
         )
         .await?;
         Ok(())
@@ -246,7 +259,7 @@ impl Engine for DockerEngine {
             "start_container",
             name.as_str(),
             START_TIME_MAX,
-            self.docker.start_container(name.as_str(), options),
+            self.docker()?.start_container(name.as_str(), options),
         );
         already(result.await, &[304])
     }
@@ -264,7 +277,7 @@ impl Engine for DockerEngine {
             "stop_container",
             name.as_str(),
             grace + CALL_TIME_MAX,
-            self.docker.stop_container(name.as_str(), Some(options)),
+            self.docker()?.stop_container(name.as_str(), Some(options)),
         );
         already(result.await, &[304, 404])
     }
@@ -282,7 +295,7 @@ impl Engine for DockerEngine {
             "restart_container",
             name.as_str(),
             grace + START_TIME_MAX,
-            self.docker.restart_container(name.as_str(), Some(options)),
+            self.docker()?.restart_container(name.as_str(), Some(options)),
         )
         .await
     }
@@ -293,7 +306,7 @@ impl Engine for DockerEngine {
             "hangup_container",
             name.as_str(),
             CALL_TIME_MAX,
-            self.docker.kill_container(name.as_str(), Some(options)),
+            self.docker()?.kill_container(name.as_str(), Some(options)),
         )
         .await
     }
@@ -308,7 +321,7 @@ impl Engine for DockerEngine {
             "rename_container",
             name.as_str(),
             CALL_TIME_MAX,
-            self.docker.rename_container(name.as_str(), options),
+            self.docker()?.rename_container(name.as_str(), options),
         )
         .await
     }
@@ -319,7 +332,7 @@ impl Engine for DockerEngine {
             "remove_container",
             name.as_str(),
             START_TIME_MAX,
-            self.docker.remove_container(name.as_str(), Some(options)),
+            self.docker()?.remove_container(name.as_str(), Some(options)),
         );
         // 409: a removal is already in progress.
         already(result.await, &[404, 409])
@@ -335,7 +348,7 @@ impl Engine for DockerEngine {
                 "inspect_container",
                 name.as_str(),
                 CALL_TIME_MAX,
-                self.docker.inspect_container(name.as_str(), options),
+                self.docker()?.inspect_container(name.as_str(), options),
             )
             .await;
         match result {
@@ -353,14 +366,14 @@ impl Engine for DockerEngine {
         let options =
             query::LogsOptions { follow: true, stdout: true, stderr: true, ..Default::default() };
         let mut lines = map::Lines::default();
-        let mut logs = std::pin::pin!(self.docker.logs(name.as_str(), Some(options)));
+        let mut logs = std::pin::pin!(self.docker()?.logs(name.as_str(), Some(options)));
         while let Some(chunk) = logs.next().await {
             let chunk = chunk.map_err(|e| error(e, name.as_str()))?;
             lines.push(&chunk.into_bytes(), on_line);
         }
         lines.finish(on_line);
         let options = None::<query::WaitContainerOptions>;
-        let mut wait = std::pin::pin!(self.docker.wait_container(name.as_str(), options));
+        let mut wait = std::pin::pin!(self.docker()?.wait_container(name.as_str(), options));
         match tokio::time::timeout(CALL_TIME_MAX, wait.next()).await {
             Ok(Some(Ok(answer))) => Ok(answer.status_code),
             Ok(Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. }))) => {
@@ -383,6 +396,7 @@ impl Engine for DockerEngine {
             tail: lines.to_string(),
             ..Default::default()
         };
+        let docker = self.docker()?;
         let collect = async {
             let out = std::sync::Mutex::new(Vec::new());
             let on_line = |line: &str| {
@@ -391,7 +405,7 @@ impl Engine for DockerEngine {
                 }
             };
             let mut splitter = map::Lines::default();
-            let mut logs = std::pin::pin!(self.docker.logs(name.as_str(), Some(options)));
+            let mut logs = std::pin::pin!(docker.logs(name.as_str(), Some(options)));
             while let Some(chunk) = logs.next().await {
                 splitter.push(&chunk?.into_bytes(), &on_line);
             }
@@ -407,7 +421,7 @@ impl Engine for DockerEngine {
                 "image_exists",
                 image.as_str(),
                 CALL_TIME_MAX,
-                self.docker.inspect_image(image.as_str()),
+                self.docker()?.inspect_image(image.as_str()),
             )
             .await
         {
@@ -434,8 +448,11 @@ impl Engine for DockerEngine {
             ..Default::default()
         };
         let mut lines = map::Lines::default();
-        let mut stream =
-            std::pin::pin!(self.docker.build_image(options, None, Some(body_full(context.into()))));
+        let mut stream = std::pin::pin!(self.docker()?.build_image(
+            options,
+            None,
+            Some(body_full(context.into()))
+        ));
         while let Some(progress) = stream.next().await {
             match progress {
                 Ok(info) => {

@@ -46,8 +46,7 @@ pub async fn wire(
     let disk = host.block_device(&settings.data_dir).await;
     let disk = disk.map(|device| device.display().to_string());
     let metrics = Arc::new(Metrics::new());
-    let engine = DockerEngine::new(&configuration.file.docker.socket, disk, Arc::clone(&metrics))
-        .context("cannot use the Docker socket")?;
+    let engine = DockerEngine::new(&configuration.file.docker.socket, disk, Arc::clone(&metrics));
     let records = FileRecords::open(&settings.state_dir.join("teams"))
         .context("cannot open the state directory")?;
     let catalog = ImageCatalog::load(&*host, image_sources(configuration)?).await?;

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
+use sha2::{Digest, Sha256};
 
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::PartName;
@@ -88,14 +89,23 @@ pub fn admit(
     Ok(())
 }
 
+/// A number of its own for each team of each instance. Choices begin there, so
+/// that two workers on one host that choose at once rarely choose the same.
+#[must_use]
+pub fn spread(instance: &str, team: &str) -> u16 {
+    let digest = Sha256::digest(format!("{instance}/{team}"));
+    u16::from_be_bytes([digest[0], digest[1]])
+}
+
 /// Chooses the index of a team's subnets: the one it has, the one it had, or
-/// the first that overlaps nothing.
+/// the first from `start` on that overlaps nothing.
 ///
 /// # Errors
 /// `capacity.subnets` when all 2,048 are taken.
 pub fn choose_slot(
     own: &[Ipv4Net],
     previous: Option<u16>,
+    start: u16,
     taken: &[Ipv4Net],
 ) -> Result<u16, Failure> {
     let slot_of = |net: &Ipv4Net| {
@@ -116,7 +126,7 @@ pub fn choose_slot(
     };
     previous
         .into_iter()
-        .chain(0..SLOTS)
+        .chain((0..SLOTS).map(|n| (start % SLOTS + n) % SLOTS))
         .find(free)
         .ok_or_else(|| Failure::new(Code::CapacitySubnets, "every team subnet is taken"))
 }
@@ -130,6 +140,7 @@ pub fn choose_ports(
     settings: &Settings,
     previews: &[PartName],
     previous: &BTreeMap<PartName, u16>,
+    start: u16,
     taken: &BTreeSet<u16>,
     preferred_by_others: &BTreeSet<u16>,
 ) -> Result<BTreeMap<PartName, u16>, Failure> {
@@ -149,10 +160,15 @@ pub fn choose_ports(
             continue;
         }
         let usable = |port: &u16| settings.is_preview_port(*port) && !used.contains(port);
-        let port = (first..=last)
+        let size = u32::from(last - first) + 1;
+        let all = || {
+            let from_start = |n| (u32::from(start) + n) % size;
+            (0..size).filter_map(move |n| u16::try_from(from_start(n)).ok()).map(|n| first + n)
+        };
+        let port = all()
             .filter(usable)
             .find(|port| !preferred_by_others.contains(port))
-            .or_else(|| (first..=last).find(usable))
+            .or_else(|| all().find(usable))
             .ok_or_else(|| Failure::new(Code::PortExhausted, "every preview port is taken"))?;
         used.insert(port);
         chosen.insert(preview.clone(), port);
@@ -170,11 +186,15 @@ mod tests {
 
     #[test]
     fn a_team_keeps_its_subnets_and_skips_foreign_ones() {
-        assert_eq!(choose_slot(&[net("172.22.0.64/27")], Some(9), &[]).unwrap(), 2);
-        assert_eq!(choose_slot(&[], Some(9), &[]).unwrap(), 9);
+        assert_eq!(choose_slot(&[net("172.22.0.64/27")], Some(9), 0, &[]).unwrap(), 2);
+        assert_eq!(choose_slot(&[], Some(9), 0, &[]).unwrap(), 9);
         let taken = [net("172.21.0.0/27"), net("172.22.0.32/28"), net("10.0.0.0/8")];
-        assert_eq!(choose_slot(&[], None, &taken).unwrap(), 2);
-        assert!(choose_slot(&[], Some(3), &[net("172.16.0.0/12")]).is_err());
+        assert_eq!(choose_slot(&[], None, 0, &taken).unwrap(), 2);
+        assert_eq!(
+            choose_slot(&[], None, SLOTS - 1, &[slot_subnet(AGENT_NETWORKS, SLOTS - 1)]).unwrap(),
+            0
+        );
+        assert!(choose_slot(&[], Some(3), 0, &[net("172.16.0.0/12")]).is_err());
     }
 
     #[test]
@@ -185,7 +205,7 @@ mod tests {
         let taken = BTreeSet::from([5002]);
         let parts = [a.clone(), b.clone(), c.clone()];
         let chosen =
-            choose_ports(&settings, &parts, &previous, &taken, &BTreeSet::from([5000])).unwrap();
+            choose_ports(&settings, &parts, &previous, 0, &taken, &BTreeSet::from([5000])).unwrap();
         assert_eq!(chosen[&a], 5001);
         assert_eq!(chosen[&b], 5003);
         // The last one left is one that a stopped team would like.
@@ -194,6 +214,7 @@ mod tests {
             &settings,
             &parts,
             &BTreeMap::new(),
+            7,
             &BTreeSet::from([5000, 5001]),
             &BTreeSet::new(),
         );

@@ -32,6 +32,9 @@ use crate::ports::probe::ProbeAnswer;
 /// pay for it; a daemon that lost its rules gets them back within a minute.
 const BELIEVED: Duration = Duration::from_secs(60);
 
+/// How often the proxy is looked after before a refusal is taken as one.
+const PROXY_TRIES: u32 = 3;
+
 /// Prepares the host.
 pub struct Preparation {
     catalog: ImageCatalog,
@@ -74,7 +77,16 @@ impl Preparation {
         }
         say("setting the host's firewall rules".to_owned());
         let findings = self.ensure_rules(ports).await?;
-        self.ensure_proxy(ports, say).await?;
+        // Another instance may be doing the same to the same container: what
+        // it took meanwhile is found as it should be at the next look.
+        let mut tries = 1;
+        while let Err(failure) = self.ensure_proxy(ports, say).await {
+            if tries == PROXY_TRIES || failure.code != Code::DockerFailed {
+                return Err(failure);
+            }
+            tries += 1;
+            ports.clock.sleep(Duration::from_millis(500)).await;
+        }
         *done = Some((Instant::now(), findings.clone()));
         Ok(findings)
     }
@@ -234,7 +246,8 @@ impl Preparation {
         let text = if known.lines().next() == Some(image.as_str()) {
             known
         } else {
-            let plan = ask_registries_plan(image.clone());
+            let nonce = ports.clock.new_id().simple().to_string();
+            let plan = ask_registries_plan(image.clone(), &nonce[24..]);
             let ended = oneshot::run(ports, &plan, &|_| {}).await?;
             let text = format!("{image}\n{}\n", ended.lines.join("\n"));
             ports.host.write_file(&cache, text.as_bytes(), 0o644, 0).await?;
@@ -304,9 +317,11 @@ fn host_plan(name: &str, role: Role, image: ImageRef, command: &[&str]) -> Conta
     }
 }
 
-fn ask_registries_plan(image: ImageRef) -> ContainerPlan {
+fn ask_registries_plan(image: ImageRef, nonce: &str) -> ContainerPlan {
     let command = ["/bin/sh", "-c", ASK_REGISTRIES];
-    let mut plan = host_plan("covibes_ask_registries", Role::Oneshot, image, &command);
+    // A name of its own: other instances may ask at the same moment.
+    let name = format!("covibes_ask_registries_{nonce}");
+    let mut plan = host_plan(&name, Role::Oneshot, image, &command);
     plan.env.insert("HOME".to_owned(), "/tmp".to_owned());
     plan
 }

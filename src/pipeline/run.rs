@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -206,6 +208,9 @@ impl<'a> Run<'a> {
         let mut interrupt = self.interrupt.clone();
         let mut progress = self.progress.subscribe();
         let mut told_at: Option<Instant> = None;
+        // Beside the work, never instead of it: the work may be telling
+        // something itself, and then this telling waits for that one's end.
+        let mut telling: Option<BoxFuture<'_, Result<(), SessionOver>>> = None;
         let mut work = std::pin::pin!(work);
         loop {
             let touched = *self.touched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -215,7 +220,16 @@ impl<'a> Run<'a> {
             tokio::select! {
                 biased;
                 reason = interrupt.wait() => return Err(Stop::Interrupted(reason)),
-                result = &mut work => return result.map_err(Stop::Failed),
+                result = &mut work => {
+                    if let Some(telling) = telling {
+                        telling.await?;
+                    }
+                    return result.map_err(Stop::Failed);
+                }
+                told = end_of(&mut telling), if telling.is_some() => {
+                    telling = None;
+                    told?;
+                }
                 () = tokio::time::sleep_until(idle_end.min(total_end)) => {
                     let touched = *self.touched.lock().unwrap_or_else(PoisonError::into_inner);
                     let now = Instant::now();
@@ -229,18 +243,29 @@ impl<'a> Run<'a> {
                         return Err(Stop::Failed(timeout(step)));
                     }
                 }
-                changed = progress.changed(), if told_at.is_none_or(|_| Instant::now() >= next_telling) => {
+                changed = progress.changed(), if telling.is_none() && told_at.is_none_or(|_| Instant::now() >= next_telling) => {
                     if changed.is_ok() {
                         let message = progress.borrow_and_update().clone();
                         if !message.is_empty() {
                             told_at = Some(Instant::now());
-                            self.reporter.tell(EventKind::StepProgress { step, message }).await?;
+                            let progress = EventKind::StepProgress { step, message };
+                            telling = Some(self.reporter.tell(progress).boxed());
                         }
                     }
                 }
                 () = tokio::time::sleep_until(next_telling), if told_at.is_some() && Instant::now() < next_telling => {}
             }
         }
+    }
+}
+
+/// Resolves when what is being told has been told; never, if nothing is.
+async fn end_of(
+    telling: &mut Option<BoxFuture<'_, Result<(), SessionOver>>>,
+) -> Result<(), SessionOver> {
+    match telling {
+        Some(telling) => telling.await,
+        None => std::future::pending().await,
     }
 }
 

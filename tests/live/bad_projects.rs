@@ -34,8 +34,10 @@ async fn check(make: impl Fn(&Path), expected: Expected) {
     let log: Vec<_> = log.into_iter().filter_map(|line| line.as_str()).collect();
     assert!(log.join("\n").contains(expected.log), "{failed}");
     assert_eq!(failed["undone"], true, "{failed}");
-    // A tenant's fault is not tried again.
-    assert_eq!(events.of("job.retrying"), [&json!(null); 0]);
+    // A tenant's fault is not tried again; another test's subnet may be.
+    let retried = events.of("job.retrying");
+    let codes: Vec<_> = retried.iter().map(|event| &event["data"]["failure"]["code"]).collect();
+    assert!(codes.iter().all(|code| **code != expected.code), "{codes:?}");
     place.assert_gone("bad").await;
 }
 

@@ -1,65 +1,127 @@
-//! What a container of one team reaches: its own and the allow-list, and
-//! neither the host nor another team.
+//! Two teams on one host, seen from inside their containers: neither reaches
+//! the other, the host, or a private address; registries are reached.
 
-use crate::docker;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use crate::docker::{self, exec};
+use crate::net;
 use crate::place::Place;
 use crate::projects;
 
-/// Whether a connection from a container is made, by curl's own word.
-async fn reaches(container: &str, url: &str) -> bool {
-    let curl = ["curl", "--noproxy", "*", "--silent", "--max-time", "3", "--output", "/dev/null"];
-    let ran = docker::exec(container, &[&curl[..], &[url]].concat()).await;
-    // 7: refused or unreachable; 28: no answer.
-    assert!([0, 7, 28, 52, 56].contains(&ran.code), "{}: {}", ran.code, ran.output);
-    ran.code == 0
+/// A team that runs, with the names of its containers.
+struct Team {
+    agent: String,
+    preview: String,
+    port: u16,
+}
+
+async fn bring_up(place: &Place, name: &str) -> Team {
+    let path = projects::plain(place, name);
+    let up = ["up", path.to_str().unwrap(), "--team", name, "--json"];
+    let link = place.done(&up).await.link("main");
+    let ids = docker::ids(&place.instance, name).await;
+    let find =
+        |role: &str| ids.keys().find(|id| id.contains(&format!("_{role}_"))).unwrap().clone();
+    Team { agent: find("agent"), preview: find("preview"), port: link.port().unwrap() }
+}
+
+/// Which of these a container can open a connection to, tried all at once.
+async fn reached(container: &str, targets: &[(&str, String, u16)]) -> Vec<String> {
+    let script = r#"
+        const targets = JSON.parse(process.argv[1]);
+        for (const [what, host, port] of targets) {
+          const socket = require('net').connect({ host, port });
+          socket.setTimeout(5000, () => socket.destroy());
+          socket.on('error', () => socket.destroy());
+          socket.on('connect', () => { console.log(what); socket.destroy(); });
+        }"#;
+    let list = serde_json::to_string(targets).unwrap();
+    let ended = exec(container, &["node", "-e", script, &list]).await;
+    assert_eq!(ended.code, 0, "{container}: {ended:?}");
+    let mut reached: Vec<_> = ended.output.lines().map(str::to_owned).collect();
+    reached.sort();
+    reached
+}
+
+/// The address by which this machine reaches others; nothing is sent.
+fn uplink() -> Ipv4Addr {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("192.0.2.1:9").unwrap();
+    match socket.local_addr().unwrap() {
+        SocketAddr::V4(address) => *address.ip(),
+        SocketAddr::V6(address) => panic!("{address} is no IPv4 address"),
+    }
 }
 
 #[tokio::test]
-async fn teams_reach_neither_each_other_nor_the_host() {
+async fn two_teams_reach_neither_each_other_nor_the_host() {
     let place = Place::new().await;
-    let project = projects::plain(&place, "app");
-    let project = project.to_str().unwrap();
-    place.done(&["up", project, "--team", "one", "--json"]).await;
-    let second = place.done(&["up", project, "--team", "two", "--json"]).await;
-    let published = second.link("main").port().unwrap();
-    let name = |role: &str| format!("covibes.{}_{role}", place.instance);
-    let (agent, preview) = (name("agent_one_agent-1"), name("preview_one_main"));
-    let other_agent = docker::inspect(&name("agent_two_agent-1")).await;
-    let other_preview = docker::inspect(&name("preview_two_main")).await;
-    let own_sync = docker::inspect(&name("sync_one")).await;
-
-    // A listener of the host on every address.
+    let (a, b) = (bring_up(&place, "ann").await, bring_up(&place, "bob").await);
+    // A service of the host's, on every address.
     let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
-    let host_port = listener.local_addr().unwrap().port();
+    let service = listener.local_addr().unwrap().port();
+    let host = uplink();
+    let _control = tokio::net::TcpStream::connect((host, service)).await.unwrap();
 
-    let own = format!("http://{}:8080/health", docker::address(&own_sync));
-    assert!(reaches(&agent, &own).await, "an agent reaches its own team's sync");
-    for (from, gateway) in [
-        (&agent, docker::gateway(&docker::inspect(&agent).await)),
-        (&preview, docker::gateway(&docker::inspect(&preview).await)),
-    ] {
-        for url in [
-            format!("http://{}:8080/health", docker::address(&other_agent)),
-            format!("http://{}:3000/", docker::address(&other_preview)),
-            format!("http://{gateway}:{published}/"),
-            format!("http://{gateway}:{host_port}/"),
-        ] {
-            assert!(!reaches(from, &url).await, "{from} reached {url}");
-        }
-    }
+    let inspected = async |name: &String| docker::inspect(name).await;
+    let (agent_a, preview_a) = (inspected(&a.agent).await, inspected(&a.preview).await);
+    let (agent_b, preview_b) = (inspected(&b.agent).await, inspected(&b.preview).await);
+    let (gateway_agent, gateway_preview) = (docker::gateway(&agent_a), docker::gateway(&preview_a));
+    let gateway_of_b = docker::gateway(&preview_b);
+    let address = docker::address;
 
-    // Out through the proxy: the allow-list and nothing else.
-    let connect = async |url: &str| {
-        let curl = ["curl", "--silent", "--max-time", "20", "--output", "/dev/null", "--write-out"];
-        let ran = docker::exec(&agent, &[&curl[..], &["%{http_connect}", url]].concat()).await;
-        ran.output
+    // A control: what is asked for answers to those who may ask.
+    let own = net::get((Ipv4Addr::LOCALHOST, b.port).into(), "localhost", "/").await;
+    assert_eq!(own.map(|answer| answer.status), Some(200));
+
+    let host = host.to_string();
+    let forbidden = [
+        ("B's agent", address(&agent_b), 8080),
+        ("B's preview", address(&preview_b), 3000),
+        ("B's supervisor", address(&preview_b), 9300),
+        ("B's port at the host", host.clone(), b.port),
+        ("B's port at B's gateway", gateway_of_b, b.port),
+        ("B's port at an own gateway", gateway_agent.clone(), b.port),
+        ("B's port at the other own gateway", gateway_preview.clone(), b.port),
+        ("a service at the host", host.clone(), service),
+        ("a service at an own gateway", gateway_agent.clone(), service),
+        ("a service at the other own gateway", gateway_preview, service),
+        ("a service at Docker's own bridge", "172.17.0.1".to_owned(), service),
+        ("the broker", host.clone(), 5672),
+        ("the metadata address", "169.254.169.254".to_owned(), 80),
+        ("the host's ssh", host, 22),
+    ];
+    // And one more: each asks what it may reach in the same breath.
+    let itself = |inspected, port| ("itself", address(inspected), port);
+    let to_agent = ("its team's agent", address(&agent_a), 8080);
+    let proxy = ("the proxy", gateway_agent, 3128);
+    let from_preview = [&forbidden[..], &[itself(&preview_a, 3000), to_agent]].concat();
+    // Not even a team's own preview reaches its agent.
+    assert_eq!(reached(&a.preview, &from_preview).await, ["itself"]);
+    let from_agent = [&forbidden[..], &[itself(&agent_a, 8080), proxy]].concat();
+    assert_eq!(reached(&a.agent, &from_agent).await, ["itself", "the proxy"]);
+
+    egress(&a.agent).await;
+}
+
+/// What the proxy lets through, and what not.
+async fn egress(agent: &str) {
+    let registry = exec(agent, &["npm", "config", "get", "registry"]).await.output;
+    let asked = |url: &str, more: &str| {
+        let code = "'%{http_code} %{http_connect}'";
+        format!("curl -s -m 20 -o /dev/null -w {code} {more} {url}")
     };
-    let registry = docker::exec(&agent, &["npm", "config", "get", "registry"]).await.output;
-    assert_eq!(connect(&registry).await, "200", "{registry}");
-    assert_eq!(connect("https://not-listed.invalid/").await, "403");
-    assert_eq!(connect("https://127.0.0.1/").await, "403");
-    for team in ["one", "two"] {
-        place.done(&["destroy", team, "--json"]).await;
-        place.assert_gone(team).await;
+    let curl =
+        async |url: &str, more: &str| exec(agent, &["sh", "-c", &asked(url, more)]).await.output;
+    let allowed = curl(&registry, "").await;
+    assert!(allowed.ends_with("200 200"), "{registry}: {allowed}");
+    for url in ["https://example.com/", "https://example.com:8443/", "https://169.254.169.254/"] {
+        let refused = curl(url, "").await;
+        assert!(refused.ends_with("000 403"), "{url}: {refused}");
     }
+    // Plain requests are no tunnels.
+    let plain = curl("http://example.com/", "").await;
+    assert!(plain.contains("403"), "{plain}");
+    let around = curl(&registry, "-m 5 --noproxy '*'").await;
+    assert!(around.ends_with("000 000"), "{around}");
 }

@@ -45,6 +45,7 @@ impl<'a> Worker<'a> {
     /// Waits until one check of `/readyz` fails while the worker lives.
     pub(crate) async fn until_fails(&self, check: &str) {
         until(&format!("/readyz says that {check} fails"), STATE_MAX, async || {
+            assert!(self.process.is_running(), "the worker ended: {}", self.process.stderr());
             assert_eq!(self.get("/livez").await?.status, 200);
             let said = self.readiness().await?;
             (said["ready"] == false && said["checks"][check]["ok"] == false).then_some(())

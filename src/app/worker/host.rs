@@ -83,7 +83,7 @@ fn report(failure: &crate::domain::failure::Failure) -> ExitCode {
 pub async fn doctor(configuration: Configuration, as_json: bool) -> anyhow::Result<ExitCode> {
     crate::app::cli::logs(false);
     let mut checks: Vec<(&str, bool, String)> = Vec::new();
-    let engine = super::teams::engine(&configuration)?;
+    let engine = super::teams::engine(&configuration);
     match engine.version().await {
         Ok(version) => {
             checks.push(("docker", true, format!("{} (API {})", version.version, version.api)));

@@ -47,19 +47,16 @@ pub enum Teams {
 }
 
 /// An engine for looking only.
-///
-/// # Errors
-/// The socket cannot be used.
-pub fn engine(configuration: &Configuration) -> anyhow::Result<DockerEngine> {
+#[must_use]
+pub fn engine(configuration: &Configuration) -> DockerEngine {
     DockerEngine::new(&configuration.file.docker.socket, None, Arc::new(Metrics::new()))
-        .context("cannot use the Docker socket")
 }
 
 /// Containers of the worker's instance and of `up`, by instance and team.
 async fn containers(
     configuration: &Configuration,
 ) -> anyhow::Result<BTreeMap<(String, String), Vec<ObservedContainer>>> {
-    let engine = engine(configuration)?;
+    let engine = engine(configuration);
     let mut teams: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let instances = [configuration.settings.instance.clone(), InstanceName::parse(LOCAL_INSTANCE)?];
     for instance in instances {
@@ -142,7 +139,7 @@ pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result
                     is(label::NAME) || is(label::ROLE)
                 })
                 .with_context(|| format!("team {team} has no part {part} that runs here"))?;
-            for line in engine(&configuration)?.log_tail(&container.name, lines).await? {
+            for line in engine(&configuration).log_tail(&container.name, lines).await? {
                 println!("{line}");
             }
         }

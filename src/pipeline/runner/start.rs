@@ -237,7 +237,9 @@ impl Runner {
                 taken.push(slot_subnet(AGENT_NETWORKS, slot));
             }
         }
-        let slot = admission::choose_slot(&subnets(&own), record.slot, &taken)?;
+        let settings = &self.ports.settings;
+        let start = admission::spread(settings.instance.as_str(), run.team().as_str());
+        let slot = admission::choose_slot(&subnets(&own), record.slot, start, &taken)?;
         let fresh = spec_changed(&record, spec);
         let kept = !fresh && record.slot == Some(slot) && run.attempt == 1;
         run.reporter

@@ -80,7 +80,7 @@ pub async fn assign_ports(
     let own = |labels: &BTreeMap<String, String>| {
         labels.get(label::TEAM).map(String::as_str) == Some(run.team().as_str())
     };
-    let mut taken: BTreeSet<u16> = avoid.clone();
+    let mut taken: BTreeSet<u16> = BTreeSet::new();
     let mut held: BTreeSet<u16> = BTreeSet::new();
     for container in &observed.containers {
         if own(&container.labels) {
@@ -89,6 +89,10 @@ pub async fn assign_ports(
             taken.extend(&container.host_ports);
         }
     }
+    // One preview's port was taken, and which is not known: those that this
+    // team's running containers publish it cannot have been.
+    taken.extend(avoid.difference(&held));
+    let start = admission::spread(settings.instance.as_str(), run.team().as_str());
     let mut preferred = BTreeSet::new();
     for team in ports.records.teams().await? {
         if team != *run.team()
@@ -98,7 +102,8 @@ pub async fn assign_ports(
         }
     }
     loop {
-        let chosen = admission::choose_ports(settings, &names, &record.ports, &taken, &preferred)?;
+        let chosen =
+            admission::choose_ports(settings, &names, &record.ports, start, &taken, &preferred)?;
         // What this team's own containers hold is not free and still right.
         let mut all_free = true;
         for port in chosen.values().filter(|p| !held.contains(p)) {

@@ -85,6 +85,8 @@ impl Records for World {
 #[async_trait]
 impl EventSink for World {
     async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
+        // A broker's confirm takes a moment, in which others want to tell too.
+        tokio::time::sleep(Duration::from_millis(5)).await;
         self.lock().events.push(event.clone());
         Ok(())
     }
