@@ -128,4 +128,13 @@ pub trait EventSink: Send + Sync {
     /// # Errors
     /// The session is over; the event may or may not have been stored.
     async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver>;
+
+    /// The sequence of the team's last event in the durable log, if there is a
+    /// log and the event is not too far back in it. Bounded in time.
+    ///
+    /// # Errors
+    /// The log cannot be read now.
+    async fn last_sequence(&self, _team: &TeamId) -> Result<Option<u64>, SessionOver> {
+        Ok(None)
+    }
 }

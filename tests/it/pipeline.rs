@@ -25,7 +25,7 @@ fn team() -> TeamId {
     TeamId::parse(TEAM).unwrap()
 }
 
-fn spec(previews: &[&str]) -> Spec {
+pub(crate) fn spec(previews: &[&str]) -> Spec {
     let preview =
         |name: &&str| PreviewSpec { name: PartName::parse(name).unwrap(), branch: None, ttl: None };
     Spec {
