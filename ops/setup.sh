@@ -77,7 +77,7 @@ Usage: ops/setup.sh [OPTIONS]
   --help         print this
 
 What it does, each part only when needed:
-  packages       installs docker.io, rabbitmq-server, debootstrap, iptables, …
+  packages       installs docker.io, rabbitmq-server, debootstrap, iptables, nftables, …
                  with apt-get
   docker         starts the Docker daemon if nothing answers on its socket
                  (DOCKER_HOST is respected)
@@ -172,6 +172,7 @@ missing_packages() {
     have git || echo git
     have ip && have tc || echo iproute2
     have iptables || echo iptables
+    have nft || echo nftables
     have mkfs.ext4 || echo e2fsprogs
     have losetup && have mountpoint || echo mount
     have setsid && have flock && have nsenter || echo util-linux

@@ -102,7 +102,7 @@ pub async fn doctor(configuration: Configuration, as_json: bool) -> anyhow::Resu
     };
     let hint = if broker { "answers" } else { "does not answer at `amqp.url`" };
     checks.push(("rabbitmq", broker, hint.to_owned()));
-    for program in ["iptables-restore", "tc", "nsenter", "mkfs.ext4", "mount", "umount"] {
+    for program in ["nft", "iptables", "tc", "nsenter", "mkfs.ext4", "mount", "umount"] {
         let found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
             .iter()
             .any(|d| std::path::Path::new(d).join(program).exists());
