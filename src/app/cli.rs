@@ -259,7 +259,7 @@ fn config(
 }
 
 fn schema(name: Option<&str>) -> anyhow::Result<ExitCode> {
-    let all = crate::wire::schema::all();
+    let all = super::schemas::all();
     match name {
         None => all.iter().for_each(|(name, _)| println!("{name}")),
         Some(name) => {
