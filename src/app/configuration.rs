@@ -356,7 +356,9 @@ fn check(file: File) -> anyhow::Result<Configuration> {
     let settings = Settings {
         instance: InstanceName::default_worker(),
         host,
-        host_dir: file.paths.data.join("host"),
+        // Not below `paths.data`: what all instances of a host share lies where
+        // all of them look (docs/adr/0026).
+        host_dir: Settings::default().host_dir,
         data_dir: file.paths.data.clone(),
         state_dir: file.paths.state.clone(),
         secret_dir: file.paths.secrets.clone(),
@@ -438,6 +440,13 @@ mod tests {
     fn unknown_keys_fail_and_are_named() {
         let error = with(&[("COVIBES_GIT_HOST", "x")]).unwrap_err();
         assert!(format!("{error:#}").contains("host"), "{error:#}");
+    }
+
+    #[test]
+    fn what_a_host_shares_does_not_move_with_an_instances_data() {
+        let moved = with(&[("COVIBES_PATHS_DATA", "/elsewhere")]).unwrap();
+        assert!(moved.settings.data_dir.starts_with("/elsewhere"));
+        assert_eq!(moved.settings.host_dir, with(&[]).unwrap().settings.host_dir);
     }
 
     #[test]

@@ -126,8 +126,19 @@ fn blocking(arguments: &[&str]) -> BTreeSet<String> {
     output.map(|o| lines(&String::from_utf8_lossy(&o.stdout))).unwrap_or_default()
 }
 
+/// The image of the worker that Compose runs for an instance.
+pub(crate) fn worker_image(instance: &str) -> String {
+    format!("covibes/worker:{instance}")
+}
+
 /// Removes everything of an instance. Never panics.
 pub(crate) fn remove_instance(instance: &str) {
+    // A worker that Compose runs comes first: it would make things anew.
+    let project = format!("--filter=label=com.docker.compose.project={instance}");
+    for id in blocking(&["ps", "-aq", &project]) {
+        blocking(&["rm", "-fv", &id]);
+    }
+    blocking(&["image", "rm", "-f", &worker_image(instance)]);
     let filter = format!("--filter=label=covibes.instance={instance}");
     for (list, remove) in [
         (&["ps", "-aq"][..], &["rm", "-fv"][..]),
@@ -140,12 +151,17 @@ pub(crate) fn remove_instance(instance: &str) {
     }
 }
 
-/// The instances that have containers, networks or volumes.
+/// The instances that have containers, networks, volumes or a worker's image,
+/// and the projects that have a worker under Compose.
 pub(crate) fn instances() -> BTreeSet<String> {
     let format = "--format={{.Label \"covibes.instance\"}}";
     let filter = "--filter=label=covibes.instance";
-    [&["ps", "-a"][..], &["network", "ls"], &["volume", "ls"]]
+    let projects = "--format={{.Label \"com.docker.compose.project\"}}";
+    let mut found: BTreeSet<String> = [&["ps", "-a"][..], &["network", "ls"], &["volume", "ls"]]
         .into_iter()
         .flat_map(|list| blocking(&[list, &[format, filter]].concat()))
-        .collect()
+        .collect();
+    found.extend(blocking(&["ps", "-a", "--filter=label=com.docker.compose.project", projects]));
+    found.extend(blocking(&["image", "ls", "--format={{.Tag}}", "covibes/worker"]));
+    found
 }

@@ -10,6 +10,7 @@
 
 mod bad_projects;
 mod broker;
+mod compose;
 mod convergence;
 mod docker;
 mod events;

@@ -20,7 +20,7 @@ use crate::docker;
 use crate::events::Events;
 
 /// The binary under test.
-const COVIBES: &str = env!("CARGO_BIN_EXE_covibes");
+pub(crate) const COVIBES: &str = env!("CARGO_BIN_EXE_covibes");
 
 /// How long a whole command may take: a first start with images on a busy host.
 pub(crate) const COMMAND_MAX: Duration = Duration::from_secs(240);
@@ -342,7 +342,7 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
     assert!(status.success(), "copying {} failed", from.display());
 }
 
-fn mounts_below(path: &Path) -> Vec<String> {
+pub(crate) fn mounts_below(path: &Path) -> Vec<String> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mut found: Vec<String> = table
         .lines()
