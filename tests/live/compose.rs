@@ -13,6 +13,7 @@ use tokio::process::Command;
 use crate::docker;
 use crate::net::{get, until_page_holds};
 use crate::place::{COMMAND_MAX, COVIBES, Place, STATE_MAX, until};
+use crate::policy;
 use crate::projects;
 use crate::worker::{Follower, Message};
 
@@ -46,7 +47,7 @@ impl<'a> Development<'a> {
 
         let (state, etc) = (place.directory("state"), place.directory("etc"));
         let own = format!("host.id = \"{}\"\ncapacity.disk_used_max = 0.99\n", place.instance);
-        std::fs::write(etc.join("covibes.toml"), own).unwrap();
+        std::fs::write(etc.join("covibes.toml"), own + &policy::toml()).unwrap();
         std::fs::create_dir(etc.join("secrets")).unwrap();
         let npmrc = registries(place, "npmrc", &["/etc/npmrc", "/usr/etc/npmrc"], ".npmrc");
         let variables = vec![
@@ -58,6 +59,7 @@ impl<'a> Development<'a> {
             ("COVIBES_DATA", data.clone().into()),
             ("COVIBES_STATE", state.into()),
             ("COVIBES_ETC", etc.into()),
+            ("CA_BUNDLE", policy::ca_bundle().into()),
             ("NPMRC", npmrc.into()),
             ("PIP_CONF", existing("/etc/pip.conf").into()),
         ];

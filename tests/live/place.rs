@@ -101,7 +101,8 @@ impl Place {
             // Whoever runs the tests decides how full the disk may be.
             ("COVIBES_CAPACITY_DISK_USED_MAX", "0.99".to_owned()),
         ];
-        let variables = variables.map(|(k, v)| (k.to_owned(), v)).into();
+        let variables = variables.into_iter().chain(crate::policy::variables());
+        let variables = variables.map(|(k, v)| (k.to_owned(), v)).collect();
         let (children, outputs) = (Mutex::default(), AtomicU32::new(0));
         Self { instance, dir, variables, children, outputs }
     }
