@@ -26,10 +26,11 @@ pub use self::sizes::{LaneLoad, LanesConfig};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::TeamId;
 use crate::domain::job::{ActionKind, Job};
+use crate::domain::message::Rejected;
 use crate::pipeline::interrupt::{Interrupt, Reason};
 use crate::pipeline::job_runner::{Finished, JobRunner};
 use crate::pipeline::lease::{TeamLease, TeamLeases};
-use crate::ports::messages::{Rejected, SessionOver, Settle};
+use crate::ports::messages::{SessionOver, Settle};
 
 mod beside;
 mod queue;

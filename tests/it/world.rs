@@ -101,14 +101,23 @@ impl World {
 
     /// A runner over this world, as after a start of the process.
     pub(crate) async fn runner(&self) -> Runner {
-        self.runner_that_opens(open_tree).await
+        self.runner_with(Settings::default(), open_tree).await
     }
 
-    /// The same, with another way to open a workspace.
+    /// A runner with other settings.
+    pub(crate) async fn runner_of(&self, settings: Settings) -> Runner {
+        self.runner_with(settings, open_tree).await
+    }
+
+    /// A runner with another way to open a workspace.
     pub(crate) async fn runner_that_opens(&self, open_tree: OpenTree) -> Runner {
+        self.runner_with(Settings::default(), open_tree).await
+    }
+
+    async fn runner_with(&self, settings: Settings, open_tree: OpenTree) -> Runner {
         let sources = ImageSources { binary_dir: PathBuf::from("/bin"), ..Default::default() };
         let catalog = ImageCatalog::load(self, sources).await.unwrap();
-        let settings = Settings { cache_sized: false, ..Settings::default() };
+        let settings = Settings { cache_sized: false, ..settings };
         let shared = Arc::new(self.clone());
         let ports = Ports {
             engine: shared.clone(),

@@ -71,6 +71,7 @@ impl Which {
             message_id: self.id.clone(),
             team: self.team.as_deref().map(TeamId::parse).transpose()?,
             reason: self.reason.clone(),
+            ..DeadFilter::default()
         })
     }
 }

@@ -14,9 +14,10 @@ use super::Shared;
 use super::queue::Entry;
 use crate::domain::ids::TeamId;
 use crate::domain::job::{ActionKind, Job};
+use crate::domain::message::Rejected;
 use crate::pipeline::interrupt::Reason;
 use crate::pipeline::job_runner::Finished;
-use crate::ports::messages::{Rejected, Settle};
+use crate::ports::messages::Settle;
 
 /// Status jobs of a team that wait for their answer; one more ends the oldest.
 const STATUSES_MAX_PER_TEAM: usize = 16;
