@@ -920,4 +920,7 @@ stop() {
   exit 1
 }
 
-main "$@"
+# Other scripts read this file for its functions.
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+  main "$@"
+fi

@@ -29,11 +29,14 @@ pub mod dead_letters;
 mod dispatch;
 mod events;
 pub mod follow;
+mod frames;
+pub mod greeting;
 mod link;
 mod mailbox;
 mod message;
 pub mod names;
 mod session;
+mod socket;
 pub mod topology;
 
 /// Deliveries read ahead of their turn, so that a stop is seen while the start

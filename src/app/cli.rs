@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::app::configuration::{self, Configuration};
+use crate::app::configuration::{self, Configuration, OneOrMore};
 use crate::app::stdout::{self, outln};
 use crate::app::terminal::Style;
 use crate::app::{dry, local, submit, worker};
@@ -246,13 +246,12 @@ fn config(
         }
         ConfigCommand::Print => {
             let mut file = load()?.file;
-            // The address may hold a password.
-            if let Ok(mut url) = url::Url::parse(&file.amqp.url)
-                && url.password().is_some_and(|p| p != "guest")
-            {
-                let _ = url.set_password(Some("redacted"));
-                file.amqp.url = url.to_string();
-            }
+            file.amqp.url = match file.amqp.url {
+                OneOrMore::One(url) => OneOrMore::One(without_password(url)),
+                OneOrMore::More(urls) => {
+                    OneOrMore::More(urls.into_iter().map(without_password).collect())
+                }
+            };
             stdout::write(format_args!("{}", toml::to_string(&file)?));
         }
         ConfigCommand::Schema => {
@@ -261,6 +260,18 @@ fn config(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// An address as it may be shown; guest's password is everybody's.
+fn without_password(address: String) -> String {
+    match url::Url::parse(&address) {
+        Ok(mut url) if url.password().is_some_and(|password| password != "guest") => {
+            let _ = url.set_password(Some("redacted"));
+            url.into()
+        }
+        Ok(_) => address,
+        Err(_) => "(not an address)".to_owned(),
+    }
 }
 
 fn schema(name: Option<&str>) -> anyhow::Result<ExitCode> {

@@ -184,12 +184,12 @@ fn preview(text: &str) -> anyhow::Result<PreviewSpec> {
 /// A client of the configured broker.
 ///
 /// # Errors
-/// The address or prefix is not valid.
+/// An address or the prefix is not valid.
 pub fn client(configuration: &Configuration) -> anyhow::Result<RabbitClient> {
     let names = Names::new(&configuration.file.amqp.prefix)
         .context("`amqp.prefix` is not a name")
         .context(BadConfiguration)?;
-    RabbitClient::new(&configuration.amqp_url, names).context(BadConfiguration)
+    RabbitClient::of_any(&configuration.amqp_urls, names).context(BadConfiguration)
 }
 
 /// Publishes a job and follows it, if asked to.

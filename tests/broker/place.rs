@@ -56,8 +56,12 @@ impl Place {
     }
 
     pub(crate) fn broker_at(&self, address: &str) -> RabbitBroker {
+        self.broker_at_any(&[address.to_owned()])
+    }
+
+    pub(crate) fn broker_at_any(&self, addresses: &[String]) -> RabbitBroker {
         RabbitBroker::new(
-            &[address.to_owned()],
+            addresses,
             self.names.clone(),
             self.host.clone(),
             Arc::new(TestClock),
