@@ -14,6 +14,7 @@ use crate::adapters::system::SystemClock;
 use crate::app::cli::{self, BadConfiguration};
 use crate::app::configuration::Configuration;
 use crate::app::exit;
+use crate::app::stdout::{self, outln};
 use crate::app::terminal::{End, Screen, Style};
 use crate::domain::ids::{JobId, PartName, TeamId};
 use crate::domain::job::{Action, Job};
@@ -218,7 +219,7 @@ pub async fn run(configuration: Configuration, request: Submit) -> anyhow::Resul
         .await
         .context("the job was not taken")?;
     let Some(mut stream) = stream else {
-        println!("{}", job.id);
+        outln!("{}", job.id);
         return Ok(ExitCode::SUCCESS);
     };
     let mut screen = Screen::new(Style::choose(common.json), Some(job.id.to_string()));
@@ -253,6 +254,9 @@ pub async fn follow(
             event = stream.next() => {
                 let Some(event) = event? else { bail!("the broker ended the subscription") };
                 screen.show(&event.body);
+                if stdout::is_gone() {
+                    return Ok(ExitCode::SUCCESS);
+                }
             }
             _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
         }

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::adapters::memory_queue::MemoryEvents;
 use crate::app::configuration::Configuration;
 use crate::app::exit;
+use crate::app::stdout::outln;
 use crate::app::wiring::wire;
 use crate::domain::ids::InstanceName;
 use crate::pipeline::image_catalog::{ImageCatalog, ImageKind, NODE_DEFAULT};
@@ -108,10 +109,10 @@ pub async fn doctor(configuration: Configuration, as_json: bool) -> anyhow::Resu
             .iter()
             .map(|(name, ok, detail)| json!({"check": name, "ok": ok, "detail": detail}))
             .collect();
-        println!("{}", json!({"ok": ok, "checks": list}));
+        outln!("{}", json!({"ok": ok, "checks": list}));
     } else {
         for (name, ok, detail) in &checks {
-            println!("{} {name:<18} {detail}", if *ok { "ok  " } else { "FAIL" });
+            outln!("{} {name:<18} {detail}", if *ok { "ok  " } else { "FAIL" });
         }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
