@@ -266,6 +266,11 @@ impl JobRunner for Runner {
 
     async fn skip(&self, job: &Job, because: &Reason) -> Result<Finished, SessionOver> {
         let reporter = self.open(job).await?;
+        // It may have had its turn before a crash: then it has its end.
+        let record = reporter.record().await;
+        if let Some(finished) = self.repeat(job, &record, &reporter).await? {
+            return Ok(finished);
+        }
         let (outcome, kind) = match because {
             Reason::Cancel { by } => {
                 (Outcome::Cancelled, EventKind::JobCancelled { by: Some(*by) })
