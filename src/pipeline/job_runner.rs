@@ -22,6 +22,14 @@ pub enum Finished {
 /// Executes jobs.
 #[async_trait]
 pub trait JobRunner: Send + Sync {
+    /// Tells a snapshot of one team, or of every team that is here.
+    ///
+    /// # Errors
+    /// The session is over.
+    async fn snapshot(&self, _team: Option<&TeamId>) -> Result<(), SessionOver> {
+        Ok(())
+    }
+
     /// Tells that a job was taken on. `position` counts the jobs of its lane
     /// that run before it.
     async fn accepted(&self, job: &Job, position: u32) -> Result<(), SessionOver>;

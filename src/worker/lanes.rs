@@ -116,6 +116,19 @@ impl Lanes {
         }
     }
 
+    /// Cancelled as soon as the team's lane has nothing left to do.
+    #[must_use]
+    pub fn ended(&self, team: &TeamId) -> CancellationToken {
+        self.0.table().get(team).map_or_else(
+            || {
+                let ended = CancellationToken::new();
+                ended.cancel();
+                ended
+            },
+            |lane| lane.ended.clone(),
+        )
+    }
+
     /// Resolves with the reason once a run or a settle found the session over.
     ///
     /// # Cancellation
@@ -270,6 +283,7 @@ impl Shared {
                 let mut table = self.table();
                 let lane = table.get_mut(team)?;
                 let Some(head) = lane.waiting.front() else {
+                    lane.ended.cancel();
                     table.remove(team);
                     return None;
                 };

@@ -7,9 +7,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod cluster;
 mod dead_letters;
 mod events;
 mod place;
 mod relay;
 mod session;
 mod supervisor;
+mod worker;
