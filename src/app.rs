@@ -6,6 +6,7 @@ pub mod dry;
 pub mod http;
 pub mod local;
 pub mod schemas;
+mod stdout;
 pub mod submit;
 pub mod terminal;
 pub mod wiring;

@@ -57,9 +57,8 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     let settings = &configuration.settings;
     let clock = Arc::new(SystemClock);
     let observer = Arc::new(observer::MetricsObserver::default());
-    let addresses = vec![configuration.amqp_url.clone()];
     let broker = RabbitBroker::new(
-        &addresses,
+        &configuration.amqp_urls,
         names,
         settings.host.clone(),
         clock.clone(),

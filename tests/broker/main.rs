@@ -7,10 +7,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod certificates;
 mod cluster;
 mod dead_letters;
+mod doors;
 mod events;
+mod hostile;
 mod place;
+mod raw;
 mod relay;
 mod session;
 mod supervisor;

@@ -61,14 +61,22 @@ impl Place {
     }
 
     pub(crate) fn broker_at(&self, address: &str) -> RabbitBroker {
-        self.broker_of(address, &self.host)
+        self.broker_on(&[address.to_owned()], &self.host)
+    }
+
+    pub(crate) fn broker_at_any(&self, addresses: &[String]) -> RabbitBroker {
+        self.broker_on(addresses, &self.host)
     }
 
     /// A broker for a worker on another host; its mailbox is cleared, too.
     pub(crate) fn broker_of(&self, address: &str, host: &HostId) -> RabbitBroker {
+        self.broker_on(&[address.to_owned()], host)
+    }
+
+    fn broker_on(&self, addresses: &[String], host: &HostId) -> RabbitBroker {
         self.hosts.lock().expect("no test panicked in here").insert(host.clone());
         RabbitBroker::new(
-            &[address.to_owned()],
+            addresses,
             self.names.clone(),
             host.clone(),
             Arc::new(TestClock),

@@ -48,6 +48,7 @@ const PROGRAMS: &[(&str, &[&str])] = &[
 /// Foreign crates with one place each.
 const ROOMS: &[(&str, &[&str])] = &[
     ("bollard", &["src/adapters/docker"]),
+    ("async_rs", &["src/adapters/rabbitmq"]),
     ("lapin", &["src/adapters/rabbitmq"]),
     ("deadpool_lapin", &["src/adapters/rabbitmq"]),
     ("backoff", &["src/policy/backoff.rs"]),

@@ -76,9 +76,14 @@ impl World {
 
     /// A runner over this world, as after a start of the process.
     pub(crate) async fn runner(&self) -> Runner {
+        self.runner_of(Settings::default()).await
+    }
+
+    /// A runner with other settings.
+    pub(crate) async fn runner_of(&self, settings: Settings) -> Runner {
         let sources = ImageSources { binary_dir: PathBuf::from("/bin"), ..Default::default() };
         let catalog = ImageCatalog::load(self, sources).await.unwrap();
-        let settings = Settings { cache_sized: false, ..Settings::default() };
+        let settings = Settings { cache_sized: false, ..settings };
         let shared = Arc::new(self.clone());
         let ports = Ports {
             engine: shared.clone(),

@@ -11,11 +11,10 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, Consumer};
 
-use super::client::{ClientError, RabbitClient, client_error};
-use super::link::{CALL_MAX, connect, within};
+use super::client::{ClientError, Node, RabbitClient, client_error};
+use super::link::{CALL_MAX, within};
 use super::message;
 use crate::domain::ids::TeamId;
-use crate::ports::broker::OpenError;
 
 /// Events that the broker keeps for a listener who does not read.
 const LISTENER_LENGTH_MAX: i64 = 10_000;
@@ -65,7 +64,7 @@ impl RabbitClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn follow(&self, team: Option<&TeamId>) -> Result<EventStream, ClientError> {
-        let (connection, channel) = self.listen().await?;
+        let (connection, channel) = self.at_any_node(Node::listen).await?;
         let exchange = self.names.events();
         let failed = |error: lapin::Error| client_error(&exchange, &error);
         let options =
@@ -97,7 +96,7 @@ impl RabbitClient {
         from: ReplayFrom,
         team: Option<&TeamId>,
     ) -> Result<EventStream, ClientError> {
-        let (connection, channel) = self.listen().await?;
+        let (connection, channel) = self.at_any_node(Node::listen).await?;
         let offset = match from {
             ReplayFrom::First => AMQPValue::LongString("first".into()),
             ReplayFrom::Offset(offset) => {
@@ -109,21 +108,6 @@ impl RabbitClient {
         arguments.insert("x-stream-offset".into(), offset);
         let queue = self.names.events_log();
         EventStream::open(connection, channel, queue, team.cloned(), arguments).await
-    }
-
-    async fn listen(&self) -> Result<(Connection, Channel), ClientError> {
-        let connection =
-            connect(&self.address, "covibes follow").await.map_err(|error| match error {
-                OpenError::Refused { reason } => ClientError::Refused { reason },
-                OpenError::Unreachable { .. }
-                | OpenError::WrongArguments { .. }
-                | OpenError::Address { .. } => {
-                    ClientError::Unreachable { reason: error.to_string() }
-                }
-            })?;
-        let opened = within(CALL_MAX, connection.create_channel()).await;
-        let channel = opened.map_err(|error| client_error("the broker", &error))?;
-        Ok((connection, channel))
     }
 }
 

@@ -4,16 +4,13 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde_json::json;
 
 use crate::adapters::known_hosts::FileKnownHosts;
-use crate::adapters::rabbitmq::RabbitClient;
-use crate::adapters::rabbitmq::names::Names;
 use crate::adapters::system::SystemClock;
-use crate::app::cli::BadConfiguration;
 use crate::app::configuration::Configuration;
 use crate::app::exit;
+use crate::app::submit::client;
 use crate::domain::control::{Heartbeat, Room};
 use crate::domain::ids::HostId;
 use crate::ports::clock::Clock as _;
@@ -24,13 +21,6 @@ use crate::ports::ctl::KnownHosts as _;
 const EVICT_WAIT: Duration = Duration::from_secs(120);
 
 const GIB: f64 = (1_u64 << 30) as f64;
-
-fn client(configuration: &Configuration) -> anyhow::Result<RabbitClient> {
-    let names = Names::new(&configuration.file.amqp.prefix)
-        .context("`amqp.prefix` is not a name")
-        .context(BadConfiguration)?;
-    RabbitClient::new(&configuration.amqp_url, names).context(BadConfiguration)
-}
 
 /// Prints the hosts that speak, and those of this host's own list that do not.
 ///
