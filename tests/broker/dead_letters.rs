@@ -40,7 +40,7 @@ async fn a_dead_letter_says_why_when_and_where() {
         place.publish_raw(1, "team.a.start", b"body").await;
         let incoming = soon("a job", session.dispatch.next()).await.unwrap();
         let team = TeamId::parse("a").unwrap();
-        session.dispatch.place(&team, &place.host).await.unwrap();
+        session.table.place(&team, &place.host).await.unwrap();
         incoming.forward(&team).await.unwrap();
         incoming.settle().ack().await.unwrap();
         let delivery = soon("a delivery", session.mailbox.next()).await.unwrap();

@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod certificates;
+mod cluster;
 mod dead_letters;
 mod doors;
 mod events;
@@ -17,3 +18,4 @@ mod raw;
 mod relay;
 mod session;
 mod supervisor;
+mod worker;
