@@ -107,3 +107,16 @@ async fn a_newer_start_takes_the_place_of_one_that_waits_for_room() {
     let log = bench.end().await;
     assert!(log.contains(&"skip 1: superseded by 2".to_owned()), "{log:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn room_that_others_free_is_found_by_looking() {
+    let bench = Bench::new(LanesConfig::default(), []);
+    bench.script.has_no_room_for(1);
+    bench.submit(1, "a", start());
+    bench.until("waits 1 at 1: capacity.memory").await;
+    let began = Instant::now();
+    bench.script.has_room_unnoticed();
+    bench.until("ack 1").await;
+    assert_eq!(began.elapsed(), LanesConfig::default().room_interval);
+    bench.end().await;
+}
