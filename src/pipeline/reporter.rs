@@ -17,11 +17,10 @@ use crate::domain::record::TeamRecord;
 use crate::ports::messages::SessionOver;
 use crate::wire::event::encode_event;
 
-/// Sequence numbers set aside on disk when a run begins: half an hour of
-/// microseconds, longer than the job deadline. After a crash the next run
-/// starts above them, whatever the clock says, and events within a run need
-/// no disk write of their own.
-const SEQUENCE_RESERVE: u64 = 30 * 60 * 1_000_000;
+/// Sequence numbers set aside on disk whenever the record is written: a minute
+/// of microseconds. Every process starts above them, whatever the clock says,
+/// and only an event beyond them needs a disk write of its own.
+const SEQUENCE_RESERVE: u64 = 60 * 1_000_000;
 
 /// Teams whose memory is kept although nobody uses it right now.
 const MEMORIES_KEPT: usize = 256;
@@ -34,6 +33,10 @@ struct Memory {
     record: OnceCell<Mutex<TeamRecord>>,
     /// Held from numbering to confirm, so that events leave in their order.
     telling: Mutex<()>,
+    /// The sequence that the record has on disk: no process after this one goes
+    /// below it. Held while the record is written, so that an older one never
+    /// replaces a newer.
+    reserved: Mutex<u64>,
 }
 
 /// The memories of all teams.
@@ -55,7 +58,14 @@ impl Memories {
             }
             Arc::clone(teams.entry(team.clone()).or_default())
         };
-        memory.record.get_or_try_init(async || load(ports, team).await.map(Mutex::new)).await?;
+        memory
+            .record
+            .get_or_try_init(async || {
+                let (record, on_disk) = load(ports, team).await?;
+                *memory.reserved.lock().await = on_disk;
+                Ok::<_, Failure>(Mutex::new(record))
+            })
+            .await?;
         Ok(memory)
     }
 
@@ -72,11 +82,13 @@ impl Memories {
     }
 }
 
-/// A team's record. Without one, the numbers of its events go on above those
-/// that the log still holds: another host, or a lost disk, told them.
-async fn load(ports: &Ports, team: &TeamId) -> Result<TeamRecord, Failure> {
+/// A team's record, and the sequence that it has on disk. Without one, the
+/// numbers of its events go on above those that the log still holds: another
+/// host, or a lost disk, told them.
+async fn load(ports: &Ports, team: &TeamId) -> Result<(TeamRecord, u64), Failure> {
     if let Some(record) = ports.records.load(team).await? {
-        return Ok(record);
+        let on_disk = record.sequence;
+        return Ok((record, on_disk));
     }
     let mut record = TeamRecord::new(team.clone());
     match ports.events.last_sequence(team).await {
@@ -86,7 +98,7 @@ async fn load(ports: &Ports, team: &TeamId) -> Result<TeamRecord, Failure> {
             "the log could not be asked for the team's last event; its numbers follow the clock"
         ),
     }
-    Ok(record)
+    Ok((record, 0))
 }
 
 /// One job's voice, with its team's memory.
@@ -146,32 +158,57 @@ impl Reporter {
     /// # Errors
     /// The disk refuses.
     pub async fn save(&self) -> Result<(), Failure> {
-        let mut record = self.record().await;
-        record.sequence = record.sequence.max(self.now_sequence()) + SEQUENCE_RESERVE;
-        self.ports.records.save(&record).await
+        let ahead = self.record().await.sequence.max(self.now_sequence()) + SEQUENCE_RESERVE;
+        self.write(ahead).await
     }
 
-    /// Writes the record to disk as it is, at the end of a job.
+    /// Writes the record to disk at the end of a job; what was set aside stays
+    /// so, for what is told until the next one begins.
     ///
     /// # Errors
     /// The disk refuses.
     pub async fn save_final(&self) -> Result<(), Failure> {
-        self.ports.records.save(&self.record().await).await
+        self.write(0).await
+    }
+
+    async fn write(&self, sequence_min: u64) -> Result<(), Failure> {
+        let mut reserved = self.memory.reserved.lock().await;
+        let mut record = self.record().await;
+        record.sequence = record.sequence.max(sequence_min).max(*reserved);
+        self.ports.records.save(&record).await?;
+        *reserved = record.sequence;
+        Ok(())
     }
 
     fn now_sequence(&self) -> u64 {
         u64::try_from(self.ports.clock.unix_millis()).unwrap_or(0) * 1000
     }
 
-    /// Makes an event and counts it, without publishing.
-    async fn encode(&self, kind: EventKind) -> EncodedEvent {
+    /// Makes an event and counts it, without publishing. Its number is set aside
+    /// on disk when it leaves.
+    ///
+    /// # Errors
+    /// The disk refuses: a number that a later process could give again must
+    /// not be told.
+    async fn encode(&self, kind: EventKind) -> Result<EncodedEvent, SessionOver> {
         let id = self.event_id(&kind);
-        let mut record = self.lock().await;
-        let previous = record.sequence;
-        let sequence = self.now_sequence().max(previous + 1);
-        record.sequence = sequence;
+        let (previous, sequence) = {
+            let mut record = self.lock().await;
+            let previous = record.sequence;
+            record.sequence = self.now_sequence().max(previous + 1);
+            (previous, record.sequence)
+        };
+        let is_reserved = sequence <= *self.memory.reserved.lock().await;
+        if !is_reserved && let Err(error) = self.save().await {
+            return Err(self.not_written(&error));
+        }
         let event = self.envelope(id, sequence, (previous > 0).then_some(previous), kind);
-        encode_event(&event)
+        Ok(encode_event(&event))
+    }
+
+    fn not_written(&self, error: &Failure) -> SessionOver {
+        tracing::error!(team.id = %self.team, %error, "the record cannot be written");
+        SessionOver { reason: "the record cannot be written".to_owned() }
     }
 
     /// An id that a repeat of the job's attempt gives again.
@@ -213,7 +250,7 @@ impl Reporter {
     /// The broker's session is over.
     pub async fn tell(&self, kind: EventKind) -> Result<(), SessionOver> {
         let _telling = self.memory.telling.lock().await;
-        let event = self.encode(kind).await;
+        let event = self.encode(kind).await?;
         self.publish(&event).await
     }
 
@@ -229,14 +266,13 @@ impl Reporter {
         is_end_of_run: bool,
     ) -> Result<(), SessionOver> {
         let _telling = self.memory.telling.lock().await;
-        let event = self.encode(kind).await;
+        let event = self.encode(kind).await?;
         change(&mut *self.lock().await, event.clone());
         let saved = if is_end_of_run { self.save_final().await } else { self.save().await };
         if let Err(error) = saved {
             // Without the record a repeat would do the work again, which is
             // safe; telling a final event and forgetting it would not be.
-            tracing::error!(team.id = %self.team, %error, "the record cannot be written");
-            return Err(SessionOver { reason: "the record cannot be written".to_owned() });
+            return Err(self.not_written(&error));
         }
         self.publish(&event).await
     }

@@ -315,6 +315,31 @@ async fn sequences_increase_over_jobs_and_processes_though_the_clock_stands() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_told_beside_a_run_is_never_numbered_twice() {
+    let world = World::new();
+    for _ in 0..3 {
+        // Each is a process that dies after its first word.
+        world.runner().await.accepted(&start(&["main"]), 1).await.unwrap();
+    }
+    let sequences: Vec<_> =
+        world.events().iter().map(|e| decode_event(&e.body).unwrap().sequence.unwrap()).collect();
+    assert_eq!(sequences.len(), 3);
+    assert!(sequences.is_sorted_by(|a, b| a < b), "{sequences:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_ended_keeps_its_end_when_it_is_overtaken() {
+    let world = World::new();
+    let first = start(&["main"]);
+    run(&world.runner().await, &first).await.unwrap();
+    let ended = world.events().last().unwrap().clone();
+    // It comes again after a crash, and a stop comes with it.
+    let by = job(Action::Stop).id;
+    world.runner().await.skip(&first, &Reason::Cancel { by }).await.unwrap();
+    assert_eq!(*world.events().last().unwrap(), ended);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_foreign_container_of_the_same_name_is_left_alone() {
     let world = World::new();
     let runner = world.runner().await;
