@@ -376,7 +376,7 @@ impl Runner {
         let (Some(outcome), Some(event)) = (&known.outcome, &known.final_event) else {
             return Ok(None);
         };
-        reporter.publish(event).await?;
+        reporter.tell_again(event).await?;
         tracing::info!(team.id = %job.team, job.id = %job.id, outcome, "job is known, told again");
         Ok(Some(match outcome.strip_prefix("failed:") {
             Some(code) => Finished::Dead(DeadLetter {
