@@ -38,7 +38,7 @@ start_worker() {
     pid=$(cat /run/covibes-setup/worker.pid 2>/dev/null || true)
     if worker_answers; then
         # One that we started from a binary that was built anew since is replaced.
-        if [[ -n $pid && $(readlink "/proc/$pid/exe" 2>/dev/null) == *" (deleted)" ]]; then
+        if [[ -n $pid && $(readlink "/proc/$pid/exe" 2>/dev/null) == */"$covibes (deleted)" ]]; then
             say "worker: replacing the one of an older build"
             kill -TERM "$pid"
             for _ in $(seq 700); do

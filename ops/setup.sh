@@ -12,6 +12,8 @@ set -Eeuo pipefail
 readonly BASE_IMAGE=covibes/debian:bookworm
 readonly BASE_SUITE=bookworm
 readonly LOG_DIR=/var/log/covibes
+# What the tests need besides packages; also where tests/live looks for it.
+readonly TOOLS_DIR=/var/cache/covibes
 readonly RUN_DIR=/run/covibes-setup
 readonly SETUP_LOG=$LOG_DIR/setup.log
 readonly DOCKER_LOG=$LOG_DIR/dockerd.log
@@ -69,7 +71,8 @@ Makes a Debian machine ready for Covibes. Safe to run again at any time.
 Usage: ops/setup.sh [OPTIONS]
 
   --check        print what is missing and change nothing; exit 1 if anything is
-  --tests        also install what only the tests need (cargo-nextest)
+  --tests        also install what only tests and lints need: cargo-nextest,
+                 cargo-deny, shellcheck, promtool, Docker Compose v2
   --management   start RabbitMQ with its management page on 127.0.0.1:15672
                  (only when this run is the one that starts RabbitMQ; it stays
                  until: rabbitmq-plugins disable rabbitmq_management)
@@ -77,7 +80,7 @@ Usage: ops/setup.sh [OPTIONS]
   --help         print this
 
 What it does, each part only when needed:
-  packages       installs docker.io, rabbitmq-server, debootstrap, iptables, …
+  packages       installs docker.io, rabbitmq-server, debootstrap, iptables, nftables, …
                  with apt-get
   docker         starts the Docker daemon if nothing answers on its socket
                  (DOCKER_HOST is respected)
@@ -114,7 +117,7 @@ read_arguments() {
 
 # Prints what is missing, one line each, and exits.
 check() {
-  local missing=() package
+  local missing=() package tool
   while read -r package; do
     missing+=("package: $package")
   done < <(missing_packages)
@@ -127,8 +130,10 @@ check() {
   fi
   rabbitmq_answers || missing+=("rabbitmq: nothing answers on 127.0.0.1:5672")
   base_image_exists || missing+=("base image: $BASE_IMAGE")
-  if $with_tests && ! have cargo-nextest; then
-    missing+=("test tool: cargo-nextest")
+  if $with_tests; then
+    while read -r tool; do
+      missing+=("test tool: $tool")
+    done < <(missing_test_tools)
   fi
   if ((${#missing[@]} == 0)); then
     printf 'nothing is missing\n' >&2
@@ -172,6 +177,7 @@ missing_packages() {
     have git || echo git
     have ip && have tc || echo iproute2
     have iptables || echo iptables
+    have nft || echo nftables
     have mkfs.ext4 || echo e2fsprogs
     have losetup && have mountpoint || echo mount
     have setsid && have flock && have nsenter || echo util-linux
@@ -193,6 +199,7 @@ missing_packages() {
     fi
     have dockerd || docker_answers || echo docker.io
     have rabbitmq-server || rabbitmq_answers || echo rabbitmq-server
+    ! $with_tests || have shellcheck || echo shellcheck
   } | sort -u
 }
 
@@ -678,14 +685,63 @@ image_megabytes() {
 # ---------------------------------------------------------------- test tools
 
 test_tools() {
-  if have cargo-nextest; then
-    already "test tools" "cargo-nextest is installed"
+  local missing=() tool
+  mapfile -t missing < <(missing_test_tools)
+  if ((${#missing[@]} == 0)); then
+    already "test tools" "all installed"
     return
   fi
+  for tool in "${missing[@]}"; do
+    case $tool in
+      promtool) install_promtool ;;
+      docker-compose) install_compose ;;
+      cargo-*) install_cargo_tool "$tool" ;;
+    esac
+  done
+}
+
+# Prints the tools that no Debian package brings in a form that fits.
+missing_test_tools() {
+  have promtool || echo promtool
+  "$TOOLS_DIR/docker-compose" version >/dev/null 2>&1 || echo docker-compose
+  have cargo-nextest || echo cargo-nextest
+  have cargo-deny || echo cargo-deny
+}
+
+# Only the program from Debian's package: installed, the package would also
+# bring a server that starts at each boot, and a dozen more packages.
+install_promtool() {
+  begin "test tools" "fetching promtool"
+  workshop=${workshop:-$(mktemp -d /var/tmp/covibes-setup.XXXXXX)}
+  logged fetch_package prometheus \
+    || { logged apt_get update && logged fetch_package prometheus; } \
+    || stop "apt-get could not fetch the package prometheus, which holds promtool" "" "$SETUP_LOG"
+  logged dpkg-deb --extract "$workshop"/prometheus_*.deb "$workshop/prometheus" \
+    || stop "the package prometheus could not be unpacked" "" "$SETUP_LOG"
+  install -m 755 "$workshop/prometheus/usr/bin/promtool" /usr/local/bin/promtool
+  finish
+}
+
+fetch_package() {
+  (cd "$workshop" && apt_get -o APT::Sandbox::User=root download "$1")
+}
+
+# Debian 12 has no Compose v2.
+install_compose() {
+  begin "test tools" "fetching Docker Compose v2"
+  logged "$(dirname "$0")/compose-v2.sh" "$TOOLS_DIR" \
+    || stop "Docker Compose v2 could not be fetched" "" "$SETUP_LOG"
+  finish
+}
+
+# Unoptimised and without debugging information: these tools run for seconds,
+# and built so, they compile in a third of the time.
+install_cargo_tool() {
   have cargo || stop "cargo is missing" "Install Rust, then run this again."
-  begin "test tools" "building cargo-nextest (some minutes)"
-  logged cargo install cargo-nextest --locked \
-    || stop "cargo-nextest could not be built" "" "$SETUP_LOG"
+  begin "test tools" "building $1 (a minute or two)"
+  logged env CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_STRIP=true \
+    cargo install "$1" --locked --debug \
+    || stop "$1 could not be built" "" "$SETUP_LOG"
   finish
 }
 
@@ -864,4 +920,7 @@ stop() {
   exit 1
 }
 
-main "$@"
+# Other scripts read this file for its functions.
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+  main "$@"
+fi

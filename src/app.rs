@@ -4,8 +4,9 @@ pub mod cli;
 pub mod configuration;
 pub mod dry;
 pub mod http;
-
 pub mod local;
+pub mod schemas;
+mod stdout;
 pub mod submit;
 pub mod terminal;
 pub mod wiring;

@@ -10,6 +10,7 @@ pub mod findings;
 pub mod ids;
 pub mod job;
 pub mod limits;
+pub mod message;
 pub mod names;
 pub mod plan;
 pub mod record;

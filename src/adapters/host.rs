@@ -1,6 +1,6 @@
 //! The Linux host: directories, firewall, traffic control, loop mounts.
 //!
-//! Programs of the distribution (`iptables-restore`, `tc`, `mkfs.ext4`,
+//! Programs of the distribution (`nft`, `iptables`, `tc`, `mkfs.ext4`,
 //! `mount`) do what they are made for; each is run with a clean environment,
 //! fixed arguments and a deadline. What the host denies becomes a finding.
 

@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::domain::event::EncodedEvent;
+use crate::domain::message::RawMessage;
 use crate::ports::messages::{
-    Acknowledge, DeadLetter, Delivery, EventSink, JobSource, RawMessage, SessionOver, Settle,
+    Acknowledge, DeadLetter, Delivery, EventSink, JobSource, SessionOver, Settle,
 };
 
 /// How a job in memory ended.

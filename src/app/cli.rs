@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::app::configuration::{self, Configuration};
+use crate::app::configuration::{self, Configuration, OneOrMore};
+use crate::app::stdout::{self, outln};
 use crate::app::terminal::Style;
 use crate::app::{dry, local, submit, worker};
 use crate::domain::ids::TeamId;
@@ -187,7 +188,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Compose { directory, team } => {
             let plan = dry::plan(load()?, &directory, &team)?;
-            print!("{}", crate::config::compose::render(&plan));
+            stdout::write(format_args!("{}", crate::config::compose::render(&plan)));
             Ok(ExitCode::SUCCESS)
         }
         Command::Teams(command) => worker::teams::run(load()?, command).await,
@@ -198,11 +199,15 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Schema { name } => schema(name.as_deref()),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "covibes", &mut std::io::stdout());
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command, "covibes", &mut text);
+            stdout::write(format_args!("{}", String::from_utf8_lossy(&text)));
             Ok(ExitCode::SUCCESS)
         }
         Command::Man => {
-            clap_mangen::Man::new(Arguments::command()).render(&mut std::io::stdout())?;
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Arguments::command()).render(&mut text)?;
+            stdout::write(format_args!("{}", String::from_utf8_lossy(&text)));
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -223,7 +228,7 @@ fn detect(directory: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
     let findings = dry::findings(&directory)?;
     if json {
         let findings = crate::wire::findings::Findings::from(&findings);
-        println!("{}", serde_json::to_string(&findings)?);
+        outln!("{}", serde_json::to_string(&findings)?);
     } else {
         dry::print_findings(&findings);
     }
@@ -241,33 +246,44 @@ fn config(
         }
         ConfigCommand::Print => {
             let mut file = load()?.file;
-            // The address may hold a password.
-            if let Ok(mut url) = url::Url::parse(&file.amqp.url)
-                && url.password().is_some_and(|p| p != "guest")
-            {
-                let _ = url.set_password(Some("redacted"));
-                file.amqp.url = url.to_string();
-            }
-            print!("{}", toml::to_string(&file)?);
+            file.amqp.url = match file.amqp.url {
+                OneOrMore::One(url) => OneOrMore::One(without_password(url)),
+                OneOrMore::More(urls) => {
+                    OneOrMore::More(urls.into_iter().map(without_password).collect())
+                }
+            };
+            stdout::write(format_args!("{}", toml::to_string(&file)?));
         }
         ConfigCommand::Schema => {
             let schema = schemars::schema_for!(configuration::File);
-            println!("{}", serde_json::to_string_pretty(&schema)?);
+            outln!("{}", serde_json::to_string_pretty(&schema)?);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// An address as it may be shown; guest's password is everybody's.
+fn without_password(address: String) -> String {
+    match url::Url::parse(&address) {
+        Ok(mut url) if url.password().is_some_and(|password| password != "guest") => {
+            let _ = url.set_password(Some("redacted"));
+            url.into()
+        }
+        Ok(_) => address,
+        Err(_) => "(not an address)".to_owned(),
+    }
+}
+
 fn schema(name: Option<&str>) -> anyhow::Result<ExitCode> {
-    let all = crate::wire::schema::all();
+    let all = super::schemas::all();
     match name {
-        None => all.iter().for_each(|(name, _)| println!("{name}")),
+        None => all.iter().for_each(|(name, _)| outln!("{name}")),
         Some(name) => {
             let (_, text) = all
                 .iter()
                 .find(|(known, _)| *known == name || known.ends_with(&format!("/{name}")))
                 .context("there is no schema of that name; `covibes schema` lists them")?;
-            print!("{text}");
+            stdout::write(format_args!("{text}"));
         }
     }
     Ok(ExitCode::SUCCESS)

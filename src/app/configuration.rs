@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::domain::ids::{HostId, InstanceName};
 use crate::domain::settings::{Capacity, Egress, GitPolicy, PreviewEgress, Settings};
 
+mod amqp;
+
+pub use self::amqp::{AmqpSection, OneOrMore};
+
 /// Where the file is looked for when nothing names one.
 const DEFAULT_FILE: &str = "/etc/covibes/covibes.toml";
 
@@ -89,28 +93,6 @@ pub struct DockerSection {
 impl Default for DockerSection {
     fn default() -> Self {
         Self { socket: "/var/run/docker.sock".to_owned() }
-    }
-}
-
-/// The broker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct AmqpSection {
-    /// Its address without a password, or with the broker's own guest account.
-    pub url: String,
-    /// A file with the whole address, for one with a password.
-    pub url_file: Option<PathBuf>,
-    /// The first part of every queue's and exchange's name.
-    pub prefix: String,
-}
-
-impl Default for AmqpSection {
-    fn default() -> Self {
-        Self {
-            url: "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned(),
-            url_file: None,
-            prefix: "covibes".to_owned(),
-        }
     }
 }
 
@@ -261,8 +243,8 @@ pub struct Configuration {
     pub file: File,
     /// What the lower floors see.
     pub settings: Settings,
-    /// The broker's address, with its password.
-    pub amqp_url: String,
+    /// The broker's addresses, with their passwords and authorities.
+    pub amqp_urls: Vec<String>,
     /// Where the worker's HTTP listens.
     pub http: SocketAddr,
 }
@@ -346,17 +328,13 @@ fn check(file: File) -> anyhow::Result<Configuration> {
             bail!("`paths`: {} is not absolute", path.display());
         }
     }
-    let amqp_url = match &file.amqp.url_file {
-        Some(path) => std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read `amqp.url_file` {}", path.display()))?
-            .trim()
-            .to_owned(),
-        None => file.amqp.url.clone(),
-    };
+    let amqp_urls = amqp::urls(&file.amqp)?;
     let settings = Settings {
         instance: InstanceName::default_worker(),
         host,
-        host_dir: file.paths.data.join("host"),
+        // Not below `paths.data`: what all instances of a host share lies where
+        // all of them look (docs/adr/0026).
+        host_dir: Settings::default().host_dir,
         data_dir: file.paths.data.clone(),
         state_dir: file.paths.state.clone(),
         secret_dir: file.paths.secrets.clone(),
@@ -388,7 +366,7 @@ fn check(file: File) -> anyhow::Result<Configuration> {
         cache_sized: file.preview.cache_sized,
     };
     let http = file.http.listen.parse().context("`http.listen` is not an address with a port")?;
-    Ok(Configuration { settings: settings.for_instance(instance), amqp_url, http, file })
+    Ok(Configuration { settings: settings.for_instance(instance), amqp_urls, http, file })
 }
 
 /// The machine's name as a host id: what does not fit becomes `-`.
@@ -438,6 +416,13 @@ mod tests {
     fn unknown_keys_fail_and_are_named() {
         let error = with(&[("COVIBES_GIT_HOST", "x")]).unwrap_err();
         assert!(format!("{error:#}").contains("host"), "{error:#}");
+    }
+
+    #[test]
+    fn what_a_host_shares_does_not_move_with_an_instances_data() {
+        let moved = with(&[("COVIBES_PATHS_DATA", "/elsewhere")]).unwrap();
+        assert!(moved.settings.data_dir.starts_with("/elsewhere"));
+        assert_eq!(moved.settings.host_dir, with(&[]).unwrap().settings.host_dir);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use anyhow::Context;
 
 use crate::app::configuration::Configuration;
 use crate::app::local::as_local;
+use crate::app::stdout::outln;
 use crate::app::wiring::open_tree;
 use crate::config::plan::{PlanInput, PreviewInput};
 use crate::domain::findings::{Findings, Language};
@@ -36,19 +37,19 @@ fn explain(failure: crate::domain::failure::Failure) -> anyhow::Error {
 
 /// Prints findings for a person.
 pub fn print_findings(findings: &Findings) {
-    println!("language         {}", findings.language.as_str());
-    println!("framework        {}", findings.framework.as_str());
-    println!("package manager  {}", findings.package_manager.as_str());
+    outln!("language         {}", findings.language.as_str());
+    outln!("framework        {}", findings.framework.as_str());
+    outln!("package manager  {}", findings.package_manager.as_str());
     if let Some(runtime) = &findings.runtime {
-        println!("runtime          {} {}", runtime.name.as_str(), runtime.version);
+        outln!("runtime          {} {}", runtime.name.as_str(), runtime.version);
     }
-    println!("app              {}", findings.app_dir);
-    println!("install          {}", findings.install.as_deref().unwrap_or("-"));
-    println!("dev              {}", findings.dev_command().as_deref().unwrap_or("-"));
-    println!("port             {}", findings.port.map_or("-".to_owned(), |p| p.to_string()));
-    println!();
+    outln!("app              {}", findings.app_dir);
+    outln!("install          {}", findings.install.as_deref().unwrap_or("-"));
+    outln!("dev              {}", findings.dev_command().as_deref().unwrap_or("-"));
+    outln!("port             {}", findings.port.map_or("-".to_owned(), |p| p.to_string()));
+    outln!();
     for evidence in &findings.evidence {
-        println!("{}: {} ({}: {})", evidence.field, evidence.value, evidence.file, evidence.why);
+        outln!("{}: {} ({}: {})", evidence.field, evidence.value, evidence.file, evidence.why);
     }
     for warning in &findings.warnings {
         eprintln!("warning: {warning}");
@@ -122,18 +123,18 @@ pub fn plan(configuration: Configuration, directory: &Path, team: &str) -> anyho
 
 /// Prints a plan for a person.
 pub fn print_plan(plan: &Plan) {
-    println!("team {}", plan.team);
+    outln!("team {}", plan.team);
     for network in &plan.networks {
-        println!("  network    {}  {}  {}", network.name, network.subnet, network.bridge);
+        outln!("  network    {}  {}  {}", network.name, network.subnet, network.bridge);
     }
     for volume in &plan.volumes {
-        println!("  volume     {}", volume.name);
+        outln!("  volume     {}", volume.name);
     }
     for install in &plan.installs {
-        println!("  install    {}  {}", install.preview, install.container.command.join(" "));
+        outln!("  install    {}  {}", install.preview, install.container.command.join(" "));
     }
     for container in &plan.containers {
-        println!(
+        outln!(
             "  container  {}  {}  {} MiB, {} CPU",
             container.name,
             container.image,
@@ -142,6 +143,6 @@ pub fn print_plan(plan: &Plan) {
         );
     }
     for (preview, link) in &plan.links {
-        println!("  preview    {preview}  {link}");
+        outln!("  preview    {preview}  {link}");
     }
 }

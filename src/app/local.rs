@@ -17,6 +17,7 @@ use crate::app::terminal::{End, Screen, Style};
 use crate::app::wiring::{Wired, wire};
 use crate::domain::ids::{InstanceName, JobId, PartName, TeamId};
 use crate::domain::job::{Action, Job};
+use crate::domain::message::RawMessage;
 use crate::domain::record::TeamRecord;
 use crate::domain::spec::{
     AgentSpec, GitSource, LimitsWish, PreviewSpec, SYNC_INTERVAL_DEFAULT, Spec, WorkspaceSource,
@@ -25,7 +26,6 @@ use crate::domain::spec::{
 use crate::pipeline::lease::TeamLeases;
 use crate::pipeline::runner::Runner;
 use crate::ports::clock::Clock;
-use crate::ports::messages::RawMessage;
 use crate::wire::job::{encode_job, parse_job, routing_key};
 use crate::worker::intake;
 use crate::worker::lanes::{LaneLoad, Lanes, LanesConfig};

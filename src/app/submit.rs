@@ -14,6 +14,7 @@ use crate::adapters::system::SystemClock;
 use crate::app::cli::{self, BadConfiguration};
 use crate::app::configuration::Configuration;
 use crate::app::exit;
+use crate::app::stdout::{self, outln};
 use crate::app::terminal::{End, Screen, Style};
 use crate::domain::ids::{JobId, PartName, TeamId};
 use crate::domain::job::{Action, Job};
@@ -183,12 +184,12 @@ fn preview(text: &str) -> anyhow::Result<PreviewSpec> {
 /// A client of the configured broker.
 ///
 /// # Errors
-/// The address or prefix is not valid.
+/// An address or the prefix is not valid.
 pub fn client(configuration: &Configuration) -> anyhow::Result<RabbitClient> {
     let names = Names::new(&configuration.file.amqp.prefix)
         .context("`amqp.prefix` is not a name")
         .context(BadConfiguration)?;
-    RabbitClient::new(&configuration.amqp_url, names).context(BadConfiguration)
+    RabbitClient::of_any(&configuration.amqp_urls, names).context(BadConfiguration)
 }
 
 /// Publishes a job and follows it, if asked to.
@@ -218,7 +219,7 @@ pub async fn run(configuration: Configuration, request: Submit) -> anyhow::Resul
         .await
         .context("the job was not taken")?;
     let Some(mut stream) = stream else {
-        println!("{}", job.id);
+        outln!("{}", job.id);
         return Ok(ExitCode::SUCCESS);
     };
     let mut screen = Screen::new(Style::choose(common.json), Some(job.id.to_string()));
@@ -253,6 +254,9 @@ pub async fn follow(
             event = stream.next() => {
                 let Some(event) = event? else { bail!("the broker ended the subscription") };
                 screen.show(&event.body);
+                if stdout::is_gone() {
+                    return Ok(ExitCode::SUCCESS);
+                }
             }
             _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::app::stdout::outln;
 use crate::domain::step::StepId;
 use crate::wire::event_body::{Body, FailureBody};
 use crate::wire::event_reader::{JobEnd, WireEvent, decode_event};
@@ -80,7 +81,7 @@ impl Screen {
         let ours = self.job.is_none() || self.job == event.job_id;
         if self.style == Style::Json {
             if ours {
-                println!("{body}");
+                outln!("{body}");
             }
         } else if ours {
             self.facts(&event);
@@ -177,7 +178,7 @@ impl Screen {
                     self.line(&self.paint("32", &format!("done: {message}")));
                     for (preview, link) in links {
                         self.line(&format!("preview {preview}:"));
-                        println!("{link}");
+                        outln!("{link}");
                     }
                 }
                 End::Succeeded(links.clone())

@@ -52,9 +52,8 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     let settings = &configuration.settings;
     let clock = Arc::new(SystemClock);
     let observer = Arc::new(observer::MetricsObserver::default());
-    let addresses = vec![configuration.amqp_url.clone()];
     let broker = RabbitBroker::new(
-        &addresses,
+        &configuration.amqp_urls,
         names,
         settings.host.clone(),
         clock.clone(),
@@ -91,6 +90,7 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     let served = CancellationToken::new();
     tasks.spawn(http::serve(listener, ready, served.clone()));
     tasks.spawn(gauges::keep(wired.ports.clone(), served.clone()));
+    tasks.spawn(Arc::clone(&runner).tend(served.clone()));
     let mut connected = state.subscribe();
     let told = {
         let (events, host) = (events.clone(), settings.host.clone());

@@ -65,7 +65,8 @@ pub struct Settings {
     pub host: HostId,
     /// Workspaces, worktrees and caches.
     pub data_dir: PathBuf,
-    /// What all instances of the host share: proxy configuration, image inventory.
+    /// What all instances of the host share: proxy configuration, image
+    /// inventory. The same for all of them, wherever their data lies.
     pub host_dir: PathBuf,
     /// Records, evidence, build logs.
     pub state_dir: PathBuf,

@@ -69,6 +69,15 @@ impl ImageKind {
         }
     }
 
+    /// Whether it is built from Debian itself. The proxy is, because all
+    /// instances of a host share it: it must be the same image for instances
+    /// with different CA bundles or registries, or they would replace it in
+    /// turns and cut every tunnel (docs/adr/0026). It reads neither.
+    #[must_use]
+    pub fn is_from_debian(&self) -> bool {
+        matches!(self, Self::Base | Self::Egress)
+    }
+
     /// The service binary that goes in.
     fn binary(&self) -> Option<&'static str> {
         match self {
@@ -170,23 +179,32 @@ impl ImageCatalog {
 
     fn small_files(&self, kind: &ImageKind) -> Vec<(String, u32, Vec<u8>)> {
         let file = |name: &str, content: &[u8]| (name.to_owned(), 0o644, content.to_vec());
-        let mut files = vec![
-            file("Dockerfile", kind.dockerfile().as_bytes()),
+        let mut files = vec![file("Dockerfile", kind.dockerfile().as_bytes())];
+        if *kind == ImageKind::Egress {
+            return files;
+        }
+        files.extend([
             file("ca-bundle.crt", &self.sources.ca_bundle),
             file("npmrc", &self.sources.npmrc),
             file("pip.conf", &self.sources.pip_conf),
-        ];
+        ]);
         if *kind == ImageKind::Base {
             files.push(file("gitconfig", include_bytes!("../../ops/images/base/gitconfig")));
         }
         files
     }
 
+    /// The image that a kind is built from.
+    #[must_use]
+    pub fn parent(&self, kind: &ImageKind) -> ImageRef {
+        match kind.is_from_debian() {
+            true => Self::debian(),
+            false => self.image(&ImageKind::Base),
+        }
+    }
+
     fn args(&self, kind: &ImageKind) -> BTreeMap<String, String> {
-        let base = match kind {
-            ImageKind::Base => Self::debian(),
-            _ => self.image(&ImageKind::Base),
-        };
+        let base = self.parent(kind);
         let mut args = BTreeMap::from([
             ("BASE_IMAGE".to_owned(), base.to_string()),
             ("VERSION".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
@@ -243,4 +261,24 @@ fn node_version(raw: &str) -> String {
         && plain.split('.').count() <= 3
         && plain.split('.').all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
     if !ok || plain == "20" { NODE_DEFAULT.to_owned() } else { plain.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalog(ca_bundle: &[u8]) -> ImageCatalog {
+        let sources = ImageSources { ca_bundle: ca_bundle.to_vec(), ..Default::default() };
+        let names = ["covibes-agent", "covibes-sync", "covibes-preview"];
+        ImageCatalog { sources, binaries: names.map(|name| (name, String::new())).into() }
+    }
+
+    #[test]
+    fn another_ca_bundle_makes_other_images_but_the_same_proxy() {
+        let (one, other) = (catalog(b"one"), catalog(b"other"));
+        for kind in [ImageKind::Base, ImageKind::Agent, ImageKind::Sync] {
+            assert_ne!(one.image(&kind), other.image(&kind), "{}", kind.name());
+        }
+        assert_eq!(one.image(&ImageKind::Egress), other.image(&ImageKind::Egress));
+    }
 }

@@ -126,10 +126,7 @@ impl Preparation {
         if ports.engine.image_exists(&image).await? {
             return Ok(image);
         }
-        let parent = match kind {
-            ImageKind::Base => ImageCatalog::debian(),
-            _ => self.catalog.image(&ImageKind::Base),
-        };
+        let parent = self.catalog.parent(kind);
         if !ports.engine.image_exists(&parent).await? {
             return Err(Failure::new(
                 Code::ImageMissing,

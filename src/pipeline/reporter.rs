@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use uuid::Uuid;
 
 use super::Ports;
@@ -28,8 +28,10 @@ const MEMORIES_KEPT: usize = 256;
 
 /// What this process knows of one team. Shared by everybody who speaks for it:
 /// the run in its lane, and the answers given beside the lane.
+#[derive(Default)]
 struct Memory {
-    record: Mutex<TeamRecord>,
+    /// Read when it is first needed; other teams do not wait meanwhile.
+    record: OnceCell<Mutex<TeamRecord>>,
     /// Held from numbering to confirm, so that events leave in their order. Holds
     /// the final event that is kept and may not be confirmed: it goes before any
     /// other, or a dashboard would take it for an old one.
@@ -43,27 +45,60 @@ struct Memory {
 /// The memories of all teams.
 #[derive(Default)]
 pub struct Memories {
-    teams: Mutex<HashMap<TeamId, Arc<Memory>>>,
+    teams: std::sync::Mutex<HashMap<TeamId, Arc<Memory>>>,
 }
 
 impl Memories {
+    fn teams(&self) -> std::sync::MutexGuard<'_, HashMap<TeamId, Arc<Memory>>> {
+        self.teams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn of(&self, ports: &Ports, team: &TeamId) -> Result<Arc<Memory>, Failure> {
-        let mut teams = self.teams.lock().await;
-        if let Some(memory) = teams.get(team) {
-            return Ok(Arc::clone(memory));
-        }
-        if teams.len() >= MEMORIES_KEPT {
-            teams.retain(|_, memory| Arc::strong_count(memory) > 1);
-        }
-        let record =
-            ports.records.load(team).await?.unwrap_or_else(|| TeamRecord::new(team.clone()));
-        let reserved = Mutex::new(record.sequence);
-        let telling = Mutex::new(last_final_event(&record));
-        let record = Mutex::new(record);
-        let memory = Arc::new(Memory { record, telling, reserved });
-        teams.insert(team.clone(), Arc::clone(&memory));
+        let memory = {
+            let mut teams = self.teams();
+            if teams.len() >= MEMORIES_KEPT && !teams.contains_key(team) {
+                teams.retain(|_, memory| Arc::strong_count(memory) > 1);
+            }
+            Arc::clone(teams.entry(team.clone()).or_default())
+        };
+        let read = async || {
+            let record = load(ports, team).await?;
+            *memory.telling.lock().await = last_final_event(&record);
+            *memory.reserved.lock().await = record.sequence;
+            Ok::<_, Failure>(Mutex::new(record))
+        };
+        memory.record.get_or_try_init(read).await?;
         Ok(memory)
     }
+
+    /// Forgets a team that nobody speaks for right now; says whether it did.
+    pub fn forget(&self, team: &TeamId) -> bool {
+        let mut teams = self.teams();
+        match teams.get(team) {
+            Some(memory) if Arc::strong_count(memory) > 1 => false,
+            _ => {
+                teams.remove(team);
+                true
+            }
+        }
+    }
+}
+
+/// A team's record. Without one, the numbers of its events go on above those
+/// that the log still holds: another host, or a lost disk, told them.
+async fn load(ports: &Ports, team: &TeamId) -> Result<TeamRecord, Failure> {
+    if let Some(record) = ports.records.load(team).await? {
+        return Ok(record);
+    }
+    let mut record = TeamRecord::new(team.clone());
+    match ports.events.last_sequence(team).await {
+        Ok(last) => record.sequence = last.unwrap_or(0),
+        Err(over) => tracing::warn!(
+            team.id = %team, reason = over.reason,
+            "the log could not be asked for the team's last event; its numbers follow the clock"
+        ),
+    }
+    Ok(record)
 }
 
 /// One job's voice, with its team's memory.
@@ -99,14 +134,23 @@ impl Reporter {
         })
     }
 
+    async fn lock(&self) -> MutexGuard<'_, TeamRecord> {
+        self.memory.record.get().expect("a reporter opens with its record").lock().await
+    }
+
     /// A copy of the record.
     pub async fn record(&self) -> TeamRecord {
-        self.memory.record.lock().await.clone()
+        self.lock().await.clone()
+    }
+
+    /// Looks something up in the record.
+    pub async fn read<R>(&self, look: impl FnOnce(&TeamRecord) -> R) -> R {
+        look(&*self.lock().await)
     }
 
     /// Changes the record in memory.
     pub async fn update<R>(&self, change: impl FnOnce(&mut TeamRecord) -> R) -> R {
-        change(&mut *self.memory.record.lock().await)
+        change(&mut *self.lock().await)
     }
 
     /// Writes the record to disk, with room for the events to come.
@@ -149,7 +193,7 @@ impl Reporter {
     async fn encode(&self, kind: EventKind) -> Result<EncodedEvent, SessionOver> {
         let id = self.event_id(&kind);
         let (previous, sequence) = {
-            let mut record = self.memory.record.lock().await;
+            let mut record = self.lock().await;
             let previous = record.sequence;
             record.sequence = self.now_sequence().max(previous + 1);
             (previous, record.sequence)
@@ -247,7 +291,7 @@ impl Reporter {
         let mut kept = self.memory.telling.lock().await;
         self.tell_unconfirmed(&mut kept).await?;
         let event = self.encode(kind).await?;
-        change(&mut *self.memory.record.lock().await, event.clone());
+        change(&mut *self.lock().await, event.clone());
         let saved = if is_end_of_run { self.save_final().await } else { self.save().await };
         if let Err(error) = saved {
             // Without the record a repeat would do the work again, which is
@@ -289,6 +333,8 @@ fn fact_of(kind: &EventKind) -> String {
             format!("{type_name}/{}/{part}", role.as_str())
         }
         EventKind::Preview { preview, .. } => format!("{type_name}/{preview}"),
+        // Told again, with what it waits for.
+        EventKind::JobAccepted { short: Some(_), .. } => format!("{type_name}/waits"),
         _ => type_name,
     }
 }

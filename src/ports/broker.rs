@@ -10,8 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::messages::{JobSource, RawMessage, SessionOver, Settle};
+use super::messages::{JobSource, SessionOver, Settle};
 use crate::domain::ids::{HostId, TeamId};
+use crate::domain::message::RawMessage;
 
 /// Why a session could not be opened.
 #[derive(Debug, thiserror::Error)]

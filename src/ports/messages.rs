@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use crate::domain::event::EncodedEvent;
-use crate::domain::failure::Failure;
 use crate::domain::ids::TeamId;
+use crate::domain::message::RawMessage;
 
 /// The broker did not do what was asked; the session is over.
 #[derive(Debug, thiserror::Error)]
@@ -12,36 +12,6 @@ use crate::domain::ids::TeamId;
 pub struct SessionOver {
     /// What ended it.
     pub reason: String,
-}
-
-/// A message as it came.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RawMessage {
-    /// The body, unparsed. It may be larger than is allowed.
-    pub body: Vec<u8>,
-    /// The content type, if it had one.
-    pub content_type: Option<String>,
-    /// The key under which the producer published it, `team.<team>.<action>`.
-    pub routing_key: String,
-    /// The producer's message id.
-    pub message_id: Option<String>,
-    /// The header `covibes-attempt`, 1 if absent.
-    pub attempt: u32,
-    /// Whether the broker handed it out before.
-    pub redelivered: bool,
-    /// The header `traceparent`.
-    pub traceparent: Option<String>,
-}
-
-/// Why a message is not a job, and whatever it says about itself all the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejected {
-    /// What is wrong with it.
-    pub failure: Failure,
-    /// The team, if the message names a valid one.
-    pub team: Option<TeamId>,
-    /// The job id, if the message has one.
-    pub job_id: Option<String>,
 }
 
 /// Why a message is put aside, for its headers.
@@ -128,4 +98,13 @@ pub trait EventSink: Send + Sync {
     /// # Errors
     /// The session is over; the event may or may not have been stored.
     async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver>;
+
+    /// The sequence of the team's last event in the durable log, if there is a
+    /// log and the event is not too far back in it. Bounded in time.
+    ///
+    /// # Errors
+    /// The log cannot be read now.
+    async fn last_sequence(&self, _team: &TeamId) -> Result<Option<u64>, SessionOver> {
+        Ok(None)
+    }
 }

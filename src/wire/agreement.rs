@@ -9,7 +9,7 @@ use proptest::sample::Index;
 use serde_json::{Value, json};
 
 use super::{arbitrary, job, schema, spec};
-use crate::ports::messages::RawMessage;
+use crate::domain::message::RawMessage;
 
 static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
     let (_, text) = schema::all().into_iter().find(|(name, _)| *name == "job.v1.json").unwrap();

@@ -16,7 +16,7 @@ use super::spec::{self, read_name, refuse};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{JobId, TeamId};
 use crate::domain::job::{Action, ActionKind, Job};
-use crate::ports::messages::{RawMessage, Rejected};
+use crate::domain::message::{RawMessage, Rejected};
 
 /// Size of a job at most (DESIGN 3); a spec of 16 agents with long prompts
 /// stays below.

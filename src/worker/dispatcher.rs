@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{HostId, TeamId};
+use crate::domain::message::{RawMessage, Rejected};
 use crate::pipeline::job_runner::{Finished, JobRunner};
 use crate::ports::broker::{BrokerFact, BrokerObserver, DispatchQueue, Forwarded, Incoming};
-use crate::ports::messages::{RawMessage, Rejected, SessionOver, Settle};
+use crate::ports::messages::{SessionOver, Settle};
 use crate::worker::intake::ParseJob;
 
 /// A larger body is not worth the copy to a mailbox (DESIGN 3: 256 KiB).

@@ -2,7 +2,8 @@
 //! a job or is refused.
 
 use crate::domain::job::Job;
-use crate::ports::messages::{JobSource, RawMessage, Rejected};
+use crate::domain::message::{RawMessage, Rejected};
+use crate::ports::messages::JobSource;
 use crate::worker::lanes::Lanes;
 
 /// Makes a job of a message. `wire` is the only one; it is handed in so that

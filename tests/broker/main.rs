@@ -7,9 +7,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod certificates;
 mod dead_letters;
+mod doors;
 mod events;
+mod hostile;
 mod place;
+mod raw;
 mod relay;
 mod session;
 mod supervisor;

@@ -12,9 +12,9 @@ use covibes::domain::event::EncodedEvent;
 use covibes::domain::failure::{Code, Failure};
 use covibes::domain::ids::{HostId, JobId, TeamId};
 use covibes::domain::job::{Action, ActionKind, Job};
+use covibes::domain::message::{RawMessage, Rejected};
 use covibes::ports::broker::{Broker as _, BrokerFact, BrokerObserver};
 use covibes::ports::clock::Clock;
-use covibes::ports::messages::{RawMessage, Rejected};
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use lapin::{Channel, Connection, ConnectionProperties};
 use tokio::sync::watch;
@@ -56,8 +56,12 @@ impl Place {
     }
 
     pub(crate) fn broker_at(&self, address: &str) -> RabbitBroker {
+        self.broker_at_any(&[address.to_owned()])
+    }
+
+    pub(crate) fn broker_at_any(&self, addresses: &[String]) -> RabbitBroker {
         RabbitBroker::new(
-            &[address.to_owned()],
+            addresses,
             self.names.clone(),
             self.host.clone(),
             Arc::new(TestClock),

@@ -2,8 +2,9 @@
 
 use covibes::adapters::rabbitmq::client::{ClientError, Found};
 use covibes::domain::ids::TeamId;
+use covibes::domain::message::RawMessage;
 use covibes::ports::broker::{Broker as _, BrokerSession, Forwarded, OpenError};
-use covibes::ports::messages::{Delivery, RawMessage};
+use covibes::ports::messages::Delivery;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 

@@ -1,10 +1,7 @@
 //! The floors: a module imports only from floors below its own, and a foreign
 //! client has one room (DESIGN section 9; `docs/ARCHITECTURE.md` draws it).
 //!
-//! What is known to break a rule stands in a list with its reason. An entry
-//! that is no longer needed fails as well, so the lists only get shorter.
-
-use std::collections::BTreeSet;
+//! There are no exceptions: a rule that must bend is a change of the table.
 
 use crate::source::{self, Named, Source};
 
@@ -51,6 +48,7 @@ const PROGRAMS: &[(&str, &[&str])] = &[
 /// Foreign crates with one place each.
 const ROOMS: &[(&str, &[&str])] = &[
     ("bollard", &["src/adapters/docker"]),
+    ("async_rs", &["src/adapters/rabbitmq"]),
     ("lapin", &["src/adapters/rabbitmq"]),
     ("deadpool_lapin", &["src/adapters/rabbitmq"]),
     ("backoff", &["src/policy/backoff.rs"]),
@@ -64,31 +62,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// A known breach: file, what it names, why it stands.
-type Exception = (&'static str, &'static [&'static str], &'static str);
-
-/// Imports that go up, or sideways.
-const IMPORTS: &[Exception] = &[
-    (
-        "src/wire/job.rs",
-        &["crate", "ports", "messages"],
-        "a raw message and a rejection are plain data; docs/adr/0007",
-    ),
-    (
-        "src/wire/agreement.rs",
-        &["crate", "ports", "messages"],
-        "as src/wire/job.rs, in a test; docs/adr/0007",
-    ),
-    (
-        "src/wire/schema.rs",
-        &["crate", "config", "project"],
-        "the schema of .covibes.yml is published with the others; docs/adr/0007",
-    ),
-];
-
 #[test]
 fn a_module_imports_only_from_floors_below() {
-    let mut breaches = Breaches::new(IMPORTS);
+    let mut breaches = Breaches::default();
     for source in source::all().iter().filter(|s| s.path.starts_with("src/")) {
         for named in source.paths() {
             let Some(to) = own_module(&named) else { continue };
@@ -129,7 +105,7 @@ fn every_module_has_a_floor() {
 
 #[test]
 fn a_foreign_crate_stays_in_its_room() {
-    let mut breaches = Breaches::new(&[]);
+    let mut breaches = Breaches::default();
     for source in source::all().iter().filter(|s| !s.is_test()) {
         for named in source.paths() {
             let room = ROOMS.iter().find(|(name, _)| *name == named.segments[0]);
@@ -145,7 +121,7 @@ fn a_foreign_crate_stays_in_its_room() {
 
 #[test]
 fn plain_words_know_no_json() {
-    let mut breaches = Breaches::new(&[]);
+    let mut breaches = Breaches::default();
     for source in source::all().iter().filter(|s| !s.is_test()) {
         let Some(module) = source.module().filter(|m| !m.is_empty()) else { continue };
         if !matches!(module[0].as_str(), "domain" | "policy" | "ports" | "worker") {
@@ -186,7 +162,7 @@ const AMBIENT: &[&[&str]] = &[
 
 #[test]
 fn time_chance_and_environment_are_asked_at_the_doors_only() {
-    let mut breaches = Breaches::new(&[]);
+    let mut breaches = Breaches::default();
     for source in source::all().iter().filter(|s| s.path.starts_with("src/")) {
         if DOORS.iter().any(|door| source.path.starts_with(door)) {
             continue;
@@ -213,23 +189,9 @@ const EFFECTS: &[&[&str]] = &[
     &["time", "Instant"],
 ];
 
-/// Effects below the adapters.
-const EFFECTS_KNOWN: &[Exception] = &[
-    (
-        "src/pipeline/steps/build.rs",
-        &["std", "time", "Instant"],
-        "measures for a metric and a message, decides nothing; should be tokio's",
-    ),
-    (
-        "src/pipeline/steps/workspace.rs",
-        &["std", "time", "Instant"],
-        "measures for a metric and a message, decides nothing; should be tokio's",
-    ),
-];
-
 #[test]
 fn effects_go_through_ports() {
-    let mut breaches = Breaches::new(EFFECTS_KNOWN);
+    let mut breaches = Breaches::default();
     for source in source::all().iter().filter(|s| !s.is_test()) {
         let module = source.module().and_then(|m| m.first().cloned()).unwrap_or_default();
         let above = matches!(module.as_str(), "adapters" | "app");
@@ -248,7 +210,7 @@ fn effects_go_through_ports() {
 
 #[test]
 fn nothing_is_spawned_that_a_drain_would_miss() {
-    let mut breaches = Breaches::new(&[]);
+    let mut breaches = Breaches::default();
     for source in source::all().iter().filter(|s| !s.is_test()) {
         for named in source.paths() {
             let spawns = [["tokio", "spawn"], ["task", "spawn"], ["thread", "spawn"]];
@@ -288,42 +250,19 @@ fn may_import(from: &str, to: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Collects breaches of one rule, less those that are known.
+/// Collects breaches of one rule.
+#[derive(Default)]
 struct Breaches {
-    known: &'static [Exception],
-    used: BTreeSet<usize>,
     lines: Vec<String>,
 }
 
 impl Breaches {
-    fn new(known: &'static [Exception]) -> Self {
-        Self { known, used: BTreeSet::new(), lines: Vec::new() }
-    }
-
     fn found(&mut self, source: &Source, named: &Named, why: &str) {
-        let known = self.known.iter().position(|(path, prefix, _)| {
-            *path == source.path
-                && named.segments.iter().map(String::as_str).zip(*prefix).all(|(a, b)| a == *b)
-                && named.segments.len() >= prefix.len()
-        });
-        match known {
-            Some(index) => {
-                self.used.insert(index);
-            }
-            None => {
-                let path = named.segments.join("::");
-                self.lines.push(format!("{}:{}: {path}: {why}", source.path, named.line));
-            }
-        }
+        let path = named.segments.join("::");
+        self.lines.push(format!("{}:{}: {path}: {why}", source.path, named.line));
     }
 
-    fn none(mut self) {
-        for (index, (path, prefix, _)) in self.known.iter().enumerate() {
-            if !self.used.contains(&index) {
-                let path_named = prefix.join("::");
-                self.lines.push(format!("{path}: {path_named} is mended; remove its exception"));
-            }
-        }
+    fn none(self) {
         assert!(self.lines.is_empty(), "\n{}", self.lines.join("\n"));
     }
 }

@@ -3,10 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
+mod commands;
 mod compose;
+mod crashes;
 mod floors;
+mod interruption;
+mod jobs;
 mod manners;
 mod ops;
 mod pipeline;
+mod process;
 mod source;
+mod tending;
 mod world;

@@ -5,10 +5,6 @@ use crate::source;
 /// Lines that a file may have.
 const LINES_MAX: usize = 500;
 
-/// Files that are longer: how long they may be, and why.
-const LONG: &[(&str, usize, &str)] =
-    &[("src/observe.rs", 650, "one table of metrics: half of it is names and help texts")];
-
 #[test]
 fn every_file_says_what_it_is_for() {
     let silent: Vec<_> =
@@ -21,13 +17,8 @@ fn no_file_is_too_long_to_read() {
     let mut long = Vec::new();
     for source in source::all() {
         let lines = source.text.lines().count();
-        let known = LONG.iter().find(|(path, _, _)| *path == source.path);
-        let max = known.map_or(LINES_MAX, |(_, max, _)| *max);
-        if lines > max {
-            long.push(format!("{}: {lines} lines, may have {max}", source.path));
-        }
-        if known.is_some() && lines <= LINES_MAX {
-            long.push(format!("{}: short enough now; remove its exception", source.path));
+        if lines > LINES_MAX {
+            long.push(format!("{}: {lines} lines, may have {LINES_MAX}", source.path));
         }
     }
     assert!(long.is_empty(), "\n{}", long.join("\n"));

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use covibes::app::configuration;
 use covibes::domain::ids::{JobId, PartName, TeamId};
 use covibes::domain::job::{Action, Job};
 use covibes::domain::spec::{
@@ -25,7 +26,7 @@ fn team() -> TeamId {
     TeamId::parse(TEAM).unwrap()
 }
 
-fn spec(previews: &[&str]) -> Spec {
+pub(crate) fn spec(previews: &[&str]) -> Spec {
     let preview =
         |name: &&str| PreviewSpec { name: PartName::parse(name).unwrap(), branch: None, ttl: None };
     Spec {
@@ -99,6 +100,23 @@ async fn a_second_start_does_nothing_and_says_so() {
     let event = decode_event(&events.last().unwrap().body).unwrap();
     let Some(JobEnd::Succeeded { message, .. }) = event.end() else { panic!("{event:?}") };
     assert!(message.starts_with("nothing to do"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_with_its_data_elsewhere_leaves_the_hosts_proxy_alone() {
+    let world = World::new();
+    run(&world.runner().await, &start(&["main"])).await.unwrap();
+    assert!(world.has_container("covibes_egress"));
+    world.forget_calls();
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let variables = [("COVIBES_PATHS_DATA", "/elsewhere"), ("COVIBES_HOST_INSTANCE", "other")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let settings = configuration::load(Some(file.path()), variables).unwrap().settings;
+    run(&world.runner_of(settings).await, &start(&["main"])).await.unwrap();
+    let calls = world.calls();
+    assert!(calls.iter().any(|call| call.contains("covibes.other_")), "{calls:?}");
+    assert!(!calls.iter().any(|call| call.contains("covibes_egress")), "{calls:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -126,9 +126,42 @@ fn blocking(arguments: &[&str]) -> BTreeSet<String> {
     output.map(|o| lines(&String::from_utf8_lossy(&o.stdout))).unwrap_or_default()
 }
 
+/// The image of the worker that Compose runs for an instance.
+pub(crate) fn worker_image(instance: &str) -> String {
+    format!("covibes/worker:{instance}")
+}
+
+/// The name of something that a test puts beside its instance.
+pub(crate) fn beside(instance: &str, name: &str) -> String {
+    format!("covibes-{instance}-{name}")
+}
+
+/// Its label: not the instance's own, or the worker would take it for a part.
+pub(crate) fn beside_label(instance: &str) -> String {
+    format!("{BESIDE}={instance}")
+}
+
+const BESIDE: &str = "covibes-test";
+
+/// The labels by which everything of a test is found. A worker that Compose
+/// runs comes first: it would make things anew.
+const LABELS: [&str; 3] = ["com.docker.compose.project", BESIDE, "covibes.instance"];
+
 /// Removes everything of an instance. Never panics.
 pub(crate) fn remove_instance(instance: &str) {
-    let filter = format!("--filter=label=covibes.instance={instance}");
+    for label in LABELS {
+        remove(label, instance);
+    }
+    blocking(&["image", "rm", "-f", &worker_image(instance)]);
+}
+
+/// Removes what a test put beside its instance. Never panics.
+pub(crate) fn remove_beside(instance: &str) {
+    remove(BESIDE, instance);
+}
+
+fn remove(label: &str, value: &str) {
+    let filter = format!("--filter=label={label}={value}");
     for (list, remove) in [
         (&["ps", "-aq"][..], &["rm", "-fv"][..]),
         (&["network", "ls", "-q"][..], &["network", "rm"][..]),
@@ -140,12 +173,15 @@ pub(crate) fn remove_instance(instance: &str) {
     }
 }
 
-/// The instances that have containers, networks or volumes.
+/// The instances of tests that have left anything.
 pub(crate) fn instances() -> BTreeSet<String> {
-    let format = "--format={{.Label \"covibes.instance\"}}";
-    let filter = "--filter=label=covibes.instance";
-    [&["ps", "-a"][..], &["network", "ls"], &["volume", "ls"]]
-        .into_iter()
-        .flat_map(|list| blocking(&[list, &[format, filter]].concat()))
-        .collect()
+    let mut found = blocking(&["image", "ls", "--format={{.Tag}}", "covibes/worker"]);
+    for label in LABELS {
+        let format = format!("--format={{{{.Label \"{label}\"}}}}");
+        let filter = format!("--filter=label={label}");
+        for list in [&["ps", "-a"][..], &["network", "ls"], &["volume", "ls"]] {
+            found.extend(blocking(&[list, &[&format, &filter]].concat()));
+        }
+    }
+    found
 }

@@ -119,6 +119,8 @@ async fn a_docker_that_comes_later_is_waited_for() {
     place.set("COVIBES_DOCKER_SOCKET", socket.to_str().unwrap());
     let worker = Worker::start(&place);
     worker.until_fails("docker").await;
+    // The two are looked for side by side; a job needs the broker's queues.
+    worker.until_holds("broker").await;
     assert_eq!(worker.metric("covibes_docker_up").await, 0.0);
     let mut events = Follower::new(&place).await;
     place.workspace("late", &projects::plain(&place, "app"));

@@ -104,6 +104,54 @@ async fn two_teams_reach_neither_each_other_nor_the_host() {
     egress(&a.agent).await;
 }
 
+/// Docker takes its own isolation out of the firewall and puts it back whenever
+/// a network is made; who asks often enough finds the moment.
+#[tokio::test]
+async fn nothing_opens_while_networks_come_and_go() {
+    let place = Place::new().await;
+    let (a, b) = (bring_up(&place, "ann").await, bring_up(&place, "bob").await);
+    let address = async |name: &String| docker::address(&docker::inspect(name).await);
+    let (agent_b, preview_b) = (address(&b.agent).await, address(&b.preview).await);
+    // Ask until told to stop, and say how often and what answered.
+    let ask = format!(
+        r#"
+        const targets = [['{preview_b}', 3000], ['{preview_b}', 9300], ['{agent_b}', 8080]];
+        let asked = 0;
+        const reached = new Set();
+        const once = ([host, port]) => new Promise(done => {{
+          const socket = require('net').connect({{ host, port, timeout: 50 }});
+          const end = () => {{ socket.destroy(); done(); }};
+          socket.on('timeout', end).on('error', end);
+          socket.on('connect', () => {{ reached.add(host + ':' + port); end(); }});
+        }});
+        (async () => {{
+          while (!require('fs').existsSync('/tmp/enough') && asked < 1e6) {{
+            await Promise.all(targets.map(once));
+            asked += targets.length;
+          }}
+          console.log(JSON.stringify({{ asked, reached: [...reached] }}));
+        }})();"#
+    );
+    let from = async |container: &str| exec(container, &["node", "-e", &ask]).await.output;
+    let churn = async {
+        let label = format!("covibes.instance={}", place.instance);
+        for number in 0..15 {
+            let name = format!("churn-{}-{number}", place.instance);
+            docker::docker(&["network", "create", "--label", &label, &name]).await;
+            docker::docker(&["network", "rm", &name]).await;
+        }
+        for container in [&a.preview, &a.agent] {
+            assert_eq!(exec(container, &["touch", "/tmp/enough"]).await.code, 0);
+        }
+    };
+    let (by_preview, by_agent, ()) = tokio::join!(from(&a.preview), from(&a.agent), churn);
+    for said in [by_preview, by_agent] {
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert!(said["asked"].as_u64().unwrap() > 100, "{said}");
+        assert_eq!(said["reached"], serde_json::json!([]), "{said}");
+    }
+}
+
 /// What the proxy lets through, and what not.
 async fn egress(agent: &str) {
     let registry = exec(agent, &["npm", "config", "get", "registry"]).await.output;

@@ -1,5 +1,5 @@
-//! The real binary against a live RabbitMQ and Docker. README.md beside this
-//! file lists what is here, what runs in which form, and how.
+//! The real binary against a live RabbitMQ and Docker. `docs/TESTING.md` says
+//! what it needs, what runs in which form, and how.
 //!
 //! Live, because what is tested is what the parts do together: containers that
 //! really start, rules that really refuse, messages that really come again.
@@ -10,16 +10,20 @@
 
 mod bad_projects;
 mod broker;
+mod compose;
 mod convergence;
 mod docker;
 mod events;
 mod examples;
 mod faults;
+mod git;
+mod git_server;
 mod hardening;
 mod hostile;
 mod isolation;
 mod net;
 mod place;
+mod policy;
 mod projects;
 mod relay;
 mod user_path;

@@ -20,7 +20,7 @@ use crate::docker;
 use crate::events::Events;
 
 /// The binary under test.
-const COVIBES: &str = env!("CARGO_BIN_EXE_covibes");
+pub(crate) const COVIBES: &str = env!("CARGO_BIN_EXE_covibes");
 
 /// How long a whole command may take: a first start with images on a busy host.
 pub(crate) const COMMAND_MAX: Duration = Duration::from_secs(240);
@@ -101,7 +101,8 @@ impl Place {
             // Whoever runs the tests decides how full the disk may be.
             ("COVIBES_CAPACITY_DISK_USED_MAX", "0.99".to_owned()),
         ];
-        let variables = variables.map(|(k, v)| (k.to_owned(), v)).into();
+        let variables = variables.into_iter().chain(crate::policy::variables());
+        let variables = variables.map(|(k, v)| (k.to_owned(), v)).collect();
         let (children, outputs) = (Mutex::default(), AtomicU32::new(0));
         Self { instance, dir, variables, children, outputs }
     }
@@ -342,7 +343,7 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
     assert!(status.success(), "copying {} failed", from.display());
 }
 
-fn mounts_below(path: &Path) -> Vec<String> {
+pub(crate) fn mounts_below(path: &Path) -> Vec<String> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mut found: Vec<String> = table
         .lines()

@@ -53,6 +53,15 @@ impl<'a> Worker<'a> {
         .await;
     }
 
+    /// Waits until one check of `/readyz` holds, whatever the others say.
+    pub(crate) async fn until_holds(&self, check: &str) {
+        until(&format!("/readyz says that {check} holds"), STATE_MAX, async || {
+            assert!(self.process.is_running(), "the worker ended: {}", self.process.stderr());
+            (self.readiness().await?["checks"][check]["ok"] == true).then_some(())
+        })
+        .await;
+    }
+
     /// The value of a series, as `name{labels}`.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
         let text = self.get("/metrics").await.expect("metrics are served").body;

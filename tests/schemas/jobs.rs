@@ -1,7 +1,7 @@
 //! Examples of jobs, and what only the envelope of a message decides.
 
 use covibes::domain::failure::Code;
-use covibes::ports::messages::{RawMessage, Rejected};
+use covibes::domain::message::{RawMessage, Rejected};
 use covibes::wire::job::{JOB_BYTES_MAX, encode_job, parse_job, routing_key};
 use serde_json::Value;
 

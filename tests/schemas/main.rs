@@ -13,7 +13,7 @@ mod jobs;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use covibes::wire::schema;
+use covibes::app::schemas;
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -65,11 +65,11 @@ fn errors(validator: &jsonschema::Validator, instance: &Value) -> Vec<String> {
 
 #[test]
 fn committed_files_are_what_the_types_say() {
-    for (name, text) in schema::all() {
+    for (name, text) in schemas::all() {
         check_file(&root().join(name), &text);
     }
     let generated: BTreeSet<String> =
-        schema::all().iter().map(|(name, _)| (*name).to_owned()).collect();
+        schemas::all().iter().map(|(name, _)| (*name).to_owned()).collect();
     let committed: BTreeSet<String> = std::fs::read_dir(root())
         .unwrap()
         .map(|entry| entry.unwrap())
@@ -81,7 +81,7 @@ fn committed_files_are_what_the_types_say() {
 
 #[test]
 fn schemas_are_valid_and_name_themselves() {
-    for (name, text) in schema::all() {
+    for (name, text) in schemas::all() {
         if !name.ends_with(".json") {
             continue;
         }
@@ -94,7 +94,7 @@ fn schemas_are_valid_and_name_themselves() {
 
 #[test]
 fn asyncapi_refers_to_what_exists() {
-    let files = schema::all();
+    let files = schemas::all();
     let (_, text) = files.iter().find(|(name, _)| *name == "asyncapi.yaml").unwrap();
     let document: Value = serde_saphyr::from_str(text).unwrap();
     assert_eq!(document["asyncapi"], "3.0.0");

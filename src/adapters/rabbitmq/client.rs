@@ -4,19 +4,22 @@
 //! Short errands take a connection from a pool; whoever listens gets one of
 //! their own. Every errand opens its own channel, because a failed one closes it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use deadpool_lapin::{Manager, Pool};
 use lapin::options::{BasicPublishOptions, ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Confirmation, ExchangeKind};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ExchangeKind};
 
 use super::link::{
-    CALL_MAX, complete_address, confirm_channel, is_access_refused, is_not_found, properties,
-    short, within,
+    CALL_MAX, complete_address, confirm_channel, connect, is_access_refused, is_not_found,
+    properties, short, split, within,
 };
 use super::message;
 use super::names::Names;
+use super::socket::Sockets;
 use super::topology::{Exchange, Topology};
 use crate::domain::ids::HostId;
 use crate::ports::broker::OpenError;
@@ -26,6 +29,10 @@ const POOL_SIZE: usize = 2;
 
 /// How long an errand waits for a free connection, and for one to be made.
 const POOL_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// Before the addresses of a list are tried again, each time all of them.
+const ROUND_DELAYS: &[Duration] =
+    &[Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 
 /// Why an errand failed.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +78,16 @@ pub enum ClientError {
 /// Runs errands.
 #[derive(Clone)]
 pub struct RabbitClient {
-    pub(super) pool: Pool,
-    pub(super) address: String,
+    nodes: Arc<[Node]>,
+    /// The node that answered last.
+    current: Arc<AtomicUsize>,
     pub(super) names: Names,
+}
+
+/// One of the broker's addresses, with connections to it.
+pub(super) struct Node {
+    address: String,
+    pool: Pool,
 }
 
 /// One exchange or queue as `doctor` shows it.
@@ -112,16 +126,25 @@ impl RabbitClient {
     /// # Errors
     /// The address is not valid.
     pub fn new(address: &str, names: Names) -> Result<Self, OpenError> {
-        let address = complete_address(address)?;
-        let invalid = |reason: String| OpenError::Address { reason };
-        let runtime =
-            lapin::runtime::default_runtime().map_err(|error| invalid(error.to_string()))?;
-        let manager = Manager::new(address.clone(), || properties("covibes client"), runtime);
-        let pool = Pool::builder(manager)
-            .max_size(POOL_SIZE)
-            .build()
-            .map_err(|error| invalid(error.to_string()))?;
-        Ok(Self { pool, address, names })
+        Self::of_any(&[address.to_owned()], names)
+    }
+
+    /// A client of a broker with several addresses, the nodes of a cluster: they
+    /// are tried in turn.
+    ///
+    /// # Errors
+    /// An address is not valid, or there is none.
+    pub fn of_any(addresses: &[String], names: Names) -> Result<Self, OpenError> {
+        if addresses.is_empty() {
+            return Err(OpenError::Address { reason: "none is configured".to_owned() });
+        }
+        let nodes = addresses.iter().map(|address| Node::new(address)).collect::<Result<_, _>>()?;
+        Ok(Self { nodes, current: Arc::default(), names })
+    }
+
+    /// Where its nodes are, passwords included.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().map(|node| node.address.as_str())
     }
 
     /// Publishes a job and resolves once the broker has it.
@@ -174,23 +197,42 @@ impl RabbitClient {
         &self,
         errand: impl AsyncFnOnce(&Channel) -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
-        let connection = match tokio::time::timeout(POOL_WAIT_MAX, self.pool.get()).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(deadpool_lapin::PoolError::Backend(error))) => {
-                return Err(client_error("the broker", &error));
-            }
-            Ok(Err(error)) => return Err(ClientError::Unreachable { reason: error.to_string() }),
-            Err(_) => {
-                let reason = format!("no connection within {} s", POOL_WAIT_MAX.as_secs());
-                return Err(ClientError::Unreachable { reason });
-            }
-        };
-        let opened = confirm_channel(&connection).await;
-        let channel = opened.map_err(|error| client_error("the broker", &error))?;
+        let (connection, channel) = self.at_any_node(Node::channel).await?;
         let done = errand(&channel).await;
         // An errand that failed may have closed it already.
         let _ = within(CALL_MAX, channel.close(200, "OK".into())).await;
+        drop(connection);
         done
+    }
+
+    /// Does it at the node that answered last, or at the next one that answers.
+    /// A cluster that loses a node needs some seconds to find itself, so that
+    /// the whole list is tried more than once.
+    pub(super) async fn at_any_node<'a, T>(
+        &'a self,
+        attempt: impl AsyncFn(&'a Node) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let delays = if self.nodes.len() > 1 { ROUND_DELAYS } else { &[] };
+        let mut delays = delays.iter();
+        loop {
+            let first = self.current.load(Ordering::Relaxed);
+            let mut failure = None;
+            for turn in first..first + self.nodes.len() {
+                let index = turn % self.nodes.len();
+                match attempt(&self.nodes[index]).await {
+                    Ok(done) => {
+                        self.current.store(index, Ordering::Relaxed);
+                        return Ok(done);
+                    }
+                    // All nodes know the same users.
+                    Err(refused @ ClientError::Refused { .. }) => return Err(refused),
+                    Err(error) => failure = Some(error),
+                }
+            }
+            let Some(failure) = failure else { continue };
+            let Some(delay) = delays.next() else { return Err(failure) };
+            tokio::time::sleep(*delay).await;
+        }
     }
 
     pub(super) async fn publish(
@@ -216,6 +258,52 @@ impl RabbitClient {
             Ok(Confirmation::Nack(_)) => Err(ClientError::Full { queue: self.names.dispatch() }),
             Err(error) => Err(client_error(exchange, &error)),
         }
+    }
+}
+
+impl Node {
+    fn new(address: &str) -> Result<Self, OpenError> {
+        let address = complete_address(address)?;
+        let (plain, tls) = split(&address)?;
+        let manager = Manager::new(plain, || properties("covibes client"), Sockets::runtime(tls));
+        let pool = Pool::builder(manager)
+            .max_size(POOL_SIZE)
+            .build()
+            .map_err(|error| OpenError::Address { reason: error.to_string() })?;
+        Ok(Self { address, pool })
+    }
+
+    /// A connection of the pool and a channel on it.
+    async fn channel(&self) -> Result<(deadpool_lapin::Connection, Channel), ClientError> {
+        let connection = match tokio::time::timeout(POOL_WAIT_MAX, self.pool.get()).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(deadpool_lapin::PoolError::Backend(error))) => {
+                return Err(client_error("the broker", &error));
+            }
+            Ok(Err(error)) => return Err(ClientError::Unreachable { reason: error.to_string() }),
+            Err(_) => {
+                let reason = format!("no connection within {} s", POOL_WAIT_MAX.as_secs());
+                return Err(ClientError::Unreachable { reason });
+            }
+        };
+        let opened = confirm_channel(&connection).await;
+        let channel = opened.map_err(|error| client_error("the broker", &error))?;
+        Ok((connection, channel))
+    }
+
+    /// A connection of its own, and a channel on it.
+    pub(super) async fn listen(&self) -> Result<(Connection, Channel), ClientError> {
+        let connected = connect(&self.address, "covibes follow").await;
+        let connection = connected.map_err(|error| match error {
+            OpenError::Refused { reason } => ClientError::Refused { reason },
+            OpenError::Unreachable { reason } => ClientError::Unreachable { reason },
+            OpenError::WrongArguments { .. } | OpenError::Address { .. } => {
+                ClientError::Unreachable { reason: error.to_string() }
+            }
+        })?;
+        let opened = within(CALL_MAX, connection.create_channel()).await;
+        let channel = opened.map_err(|error| client_error("the broker", &error))?;
+        Ok((connection, channel))
     }
 }
 
@@ -280,6 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn errands_can_run_in_tasks_of_their_own() {
+        assert!(RabbitClient::of_any(&[], Names::default()).is_err());
         let client = RabbitClient::new("amqp://127.0.0.1/%2f", Names::default()).unwrap();
         let filter = DeadFilter::default();
         can_be_spawned(client.publish_job(b"", "", "", &[]));

@@ -13,8 +13,9 @@ use super::mailbox::{AmqpSettle, Kept, Settling};
 use super::message;
 use super::names::{Names, TABLE_MARKER};
 use crate::domain::ids::{HostId, TeamId};
+use crate::domain::message::RawMessage;
 use crate::ports::broker::{DispatchQueue, Forwarded, Incoming};
-use crate::ports::messages::{RawMessage, SessionOver, Settle};
+use crate::ports::messages::{SessionOver, Settle};
 
 /// The dispatcher's side of the broker.
 pub(super) struct Dispatch {

@@ -11,11 +11,10 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, Consumer};
 
-use super::client::{ClientError, RabbitClient, client_error};
-use super::link::{CALL_MAX, connect, within};
+use super::client::{ClientError, Node, RabbitClient, client_error};
+use super::link::{CALL_MAX, within};
 use super::message;
 use crate::domain::ids::TeamId;
-use crate::ports::broker::OpenError;
 
 /// Events that the broker keeps for a listener who does not read.
 const LISTENER_LENGTH_MAX: i64 = 10_000;
@@ -44,6 +43,8 @@ pub enum ReplayFrom {
     /// A moment, in seconds since 1970. Whole chunks are kept, so that some
     /// events before it may come too.
     UnixSeconds(u64),
+    /// The last chunk: its beginning tells where the log ends, nearly.
+    Last,
 }
 
 /// Events, one after the other. Its connection ends with it.
@@ -65,7 +66,7 @@ impl RabbitClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn follow(&self, team: Option<&TeamId>) -> Result<EventStream, ClientError> {
-        let (connection, channel) = self.listen().await?;
+        let (connection, channel) = self.at_any_node(Node::listen).await?;
         let exchange = self.names.events();
         let failed = |error: lapin::Error| client_error(&exchange, &error);
         let options =
@@ -97,33 +98,19 @@ impl RabbitClient {
         from: ReplayFrom,
         team: Option<&TeamId>,
     ) -> Result<EventStream, ClientError> {
-        let (connection, channel) = self.listen().await?;
+        let (connection, channel) = self.at_any_node(Node::listen).await?;
         let offset = match from {
             ReplayFrom::First => AMQPValue::LongString("first".into()),
             ReplayFrom::Offset(offset) => {
                 AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX))
             }
             ReplayFrom::UnixSeconds(seconds) => AMQPValue::Timestamp(seconds),
+            ReplayFrom::Last => AMQPValue::LongString("last".into()),
         };
         let mut arguments = FieldTable::default();
         arguments.insert("x-stream-offset".into(), offset);
         let queue = self.names.events_log();
         EventStream::open(connection, channel, queue, team.cloned(), arguments).await
-    }
-
-    async fn listen(&self) -> Result<(Connection, Channel), ClientError> {
-        let connection =
-            connect(&self.address, "covibes follow").await.map_err(|error| match error {
-                OpenError::Refused { reason } => ClientError::Refused { reason },
-                OpenError::Unreachable { .. }
-                | OpenError::WrongArguments { .. }
-                | OpenError::Address { .. } => {
-                    ClientError::Unreachable { reason: error.to_string() }
-                }
-            })?;
-        let opened = within(CALL_MAX, connection.create_channel()).await;
-        let channel = opened.map_err(|error| client_error("the broker", &error))?;
-        Ok((connection, channel))
     }
 }
 

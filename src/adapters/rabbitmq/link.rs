@@ -6,6 +6,7 @@
 //! [`Publisher::publish`].
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProper
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::socket::{Sockets, Tls};
 use crate::ports::broker::OpenError;
 use crate::ports::messages::SessionOver;
 
@@ -37,8 +39,11 @@ const BLOCKED_MAX: Duration = Duration::from_secs(600);
 /// below 5 s false alarms begin.
 const HEARTBEAT_SECONDS: &str = "10";
 
-/// Milliseconds for TCP and TLS.
-const CONNECT_MILLIS: &str = "5000";
+/// Where brokers listen for TLS.
+const AMQPS_PORT: u16 = 5671;
+
+/// The parameter of an address that names a file with certificate authorities.
+const AUTHORITIES: &str = "cacertfile";
 
 /// Ends a call that takes too long.
 pub(super) async fn within<T>(
@@ -59,9 +64,16 @@ pub(super) fn is_precondition_failed(error: &lapin::Error) -> bool {
     amqp_kind(error) == Some(AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
 }
 
-/// Whether the broker refuses the user.
+/// Whether the broker refuses the user. A wrong password and a lacking
+/// permission are 403; a vhost that is missing or closed to the user is 530.
 pub(super) fn is_access_refused(error: &lapin::Error) -> bool {
-    amqp_kind(error) == Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED))
+    matches!(
+        amqp_kind(error),
+        Some(
+            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)
+                | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)
+        )
+    )
 }
 
 /// Whether there is no such thing.
@@ -76,21 +88,47 @@ fn amqp_kind(error: &lapin::Error) -> Option<AMQPErrorKind> {
     }
 }
 
-/// The broker's address with our heartbeat and connect timeout, unless it has
-/// its own.
+/// The broker's address with our heartbeat, unless it has its own.
 pub(super) fn complete_address(raw: &str) -> Result<String, OpenError> {
-    let address = |reason: String| OpenError::Address { reason };
-    let mut url = url::Url::parse(raw).map_err(|error| address(error.to_string()))?;
+    let mut url = url::Url::parse(raw).map_err(|error| not_an_address(error.to_string()))?;
     if !matches!(url.scheme(), "amqp" | "amqps") {
-        return Err(address("it must begin with amqp:// or amqps://".to_owned()));
+        return Err(not_an_address("it must begin with amqp:// or amqps://".to_owned()));
     }
-    for (name, value) in [("heartbeat", HEARTBEAT_SECONDS), ("connection_timeout", CONNECT_MILLIS)]
-    {
-        if !url.query_pairs().any(|(given, _)| given == name) {
-            url.query_pairs_mut().append_pair(name, value);
-        }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(not_an_address("it names no host".to_owned()));
     }
+    if !url.query_pairs().any(|(given, _)| given == "heartbeat") {
+        url.query_pairs_mut().append_pair("heartbeat", HEARTBEAT_SECONDS);
+    }
+    split(url.as_str())?;
     Ok(url.into())
+}
+
+fn not_an_address(reason: String) -> OpenError {
+    OpenError::Address { reason }
+}
+
+/// What the client connects to, and how the socket beneath it is secured: TLS is
+/// the socket's business, so that for the client every address is a plain one.
+pub(super) fn split(address: &str) -> Result<(String, Option<Tls>), OpenError> {
+    let mut url = url::Url::parse(address).map_err(|error| not_an_address(error.to_string()))?;
+    let authorities = url.query_pairs().find(|(name, _)| name == AUTHORITIES);
+    let authorities = authorities.map(|(_, path)| PathBuf::from(path.as_ref()));
+    let others: Vec<_> =
+        url.query_pairs().into_owned().filter(|(name, _)| name != AUTHORITIES).collect();
+    url.query_pairs_mut().clear().extend_pairs(others);
+    let tls = (url.scheme() == "amqps").then(|| {
+        let host = url.host_str().unwrap_or_default();
+        Tls { host: host.trim_matches(['[', ']']).to_owned(), authorities }
+    });
+    if tls.is_some() {
+        let port = url.port().unwrap_or(AMQPS_PORT);
+        let plain = url.set_scheme("amqp").and_then(|()| url.set_port(Some(port)));
+        plain.map_err(|()| not_an_address("it names no host".to_owned()))?;
+    }
+    // What the client finds wrong, it finds now.
+    url.as_str().parse::<lapin::uri::AMQPUri>().map_err(not_an_address)?;
+    Ok((url.into(), tls))
 }
 
 /// Names the connection in the broker's own tools. No automatic recovery: it
@@ -101,17 +139,14 @@ pub(super) fn properties(name: &str) -> ConnectionProperties {
 
 /// Connects.
 pub(super) async fn connect(address: &str, name: &str) -> Result<Connection, OpenError> {
-    let connecting = Connection::connect(address, properties(name));
+    let (address, tls) = split(address)?;
+    let runtime = Sockets::runtime(tls);
+    let connecting = Connection::connect_with_runtime(&address, properties(name), runtime);
     within(CALL_MAX, connecting).await.map_err(|error| {
         let reason = error.to_string();
-        match amqp_kind(&error) {
-            // A wrong password is 403; a vhost that is missing or closed to the
-            // user is 530.
-            Some(
-                AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)
-                | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED),
-            ) => OpenError::Refused { reason },
-            _ => OpenError::Unreachable { reason },
+        match is_access_refused(&error) {
+            true => OpenError::Refused { reason },
+            false => OpenError::Unreachable { reason },
         }
     })
 }
@@ -206,6 +241,11 @@ impl Publisher {
         &self.channel
     }
 
+    /// Whether the broker takes nothing on this connection right now.
+    pub(super) fn is_blocked(&self) -> bool {
+        *self.blocked.borrow()
+    }
+
     /// Publishes, mandatory, and waits for the confirm. Time in which the
     /// broker blocks does not count. A publish that was given up may still be
     /// stored later, which is why giving up ends the session: its message comes
@@ -259,12 +299,27 @@ mod tests {
         let complete = |raw| complete_address(raw).unwrap();
         assert_eq!(
             complete("amqp://guest:guest@127.0.0.1:5672/%2f"),
-            "amqp://guest:guest@127.0.0.1:5672/%2f?heartbeat=10&connection_timeout=5000"
+            "amqp://guest:guest@127.0.0.1:5672/%2f?heartbeat=10"
         );
-        assert!(complete("amqp://h/%2f?heartbeat=30").contains("heartbeat=30&"));
-        for bad in ["", "http://h", "127.0.0.1:5672"] {
+        assert!(complete("amqp://h/%2f?heartbeat=30").ends_with("heartbeat=30"));
+        for bad in ["", "http://h", "127.0.0.1:5672", "amqp://", "amqp://h/%2f?heartbeat=soon"] {
             assert!(complete_address(bad).unwrap_err().is_fatal(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_address_with_tls_is_a_plain_one_for_the_client() {
+        let secure = |raw: &str| split(&complete_address(raw).unwrap()).unwrap();
+        let tls = |host: &str, file: Option<&str>| {
+            Some(Tls { host: host.to_owned(), authorities: file.map(PathBuf::from) })
+        };
+        let (address, how) = secure("amqps://u:p@broker.example/%2f?cacertfile=%2Fa%20b%2Fca.pem");
+        assert_eq!(address, "amqp://u:p@broker.example:5671/%2f?heartbeat=10");
+        assert_eq!(how, tls("broker.example", Some("/a b/ca.pem")));
+        let (address, how) = secure("amqps://[::1]:5673/%2f");
+        assert!(address.starts_with("amqp://[::1]:5673/"), "{address}");
+        assert_eq!(how, tls("::1", None));
+        assert_eq!(secure("amqp://h/%2f?cacertfile=x").1, None);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use lapin::types::{AMQPValue, FieldTable};
 use super::link::short;
 use crate::domain::event::EncodedEvent;
 use crate::domain::ids::HostId;
-use crate::ports::messages::{DeadLetter, RawMessage};
+use crate::domain::message::RawMessage;
+use crate::ports::messages::DeadLetter;
 
 /// The key under which the producer published, once it is no longer the
 /// message's own.

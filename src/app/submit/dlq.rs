@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::adapters::rabbitmq::dead_letters::{DEAD_LETTERS_LOOK_MAX, DeadFilter, DeadMessage};
 use crate::app::configuration::Configuration;
+use crate::app::stdout::outln;
 use crate::domain::ids::TeamId;
 
 /// Looks at dead letters.
@@ -71,6 +72,7 @@ impl Which {
             message_id: self.id.clone(),
             team: self.team.as_deref().map(TeamId::parse).transpose()?,
             reason: self.reason.clone(),
+            ..DeadFilter::default()
         })
     }
 }
@@ -86,7 +88,7 @@ pub async fn run(configuration: Configuration, command: Dlq) -> anyhow::Result<E
         Dlq::Ls { which, json } => {
             let letters = client.dead_letters(&which.filter(false)?, DEAD_LETTERS_LOOK_MAX).await?;
             for letter in &letters {
-                if json { println!("{}", as_json(letter)) } else { line(letter) }
+                if json { outln!("{}", as_json(letter)) } else { line(letter) }
             }
             if !json {
                 eprintln!("{} dead letter(s)", letters.len());
@@ -97,7 +99,7 @@ pub async fn run(configuration: Configuration, command: Dlq) -> anyhow::Result<E
             let letters = client.dead_letters(&filter, 1).await?;
             let Some(letter) = letters.first() else { bail!("there is no dead letter {id}") };
             line(letter);
-            println!("{}", String::from_utf8_lossy(&letter.body));
+            outln!("{}", String::from_utf8_lossy(&letter.body));
         }
         Dlq::Requeue { which } => {
             let count = client.requeue_dead_letters(&which.filter(true)?).await?;
@@ -120,7 +122,7 @@ pub async fn run(configuration: Configuration, command: Dlq) -> anyhow::Result<E
 }
 
 fn line(letter: &DeadMessage) {
-    println!(
+    outln!(
         "{}  {}  {}  attempts {}  {}  {}",
         letter.message_id.as_deref().unwrap_or("-"),
         letter.routing_key,

@@ -1,5 +1,6 @@
 //! `covibes host` and `doctor`: what this host has and lacks.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use serde_json::json;
 use crate::adapters::memory_queue::MemoryEvents;
 use crate::app::configuration::Configuration;
 use crate::app::exit;
+use crate::app::stdout::outln;
 use crate::app::wiring::wire;
 use crate::domain::ids::InstanceName;
 use crate::pipeline::image_catalog::{ImageCatalog, ImageKind, NODE_DEFAULT};
@@ -93,16 +95,8 @@ pub async fn doctor(configuration: Configuration, as_json: bool) -> anyhow::Resu
         }
         Err(error) => checks.push(("docker", false, error.to_string())),
     }
-    let address = url::Url::parse(&configuration.amqp_url)
-        .ok()
-        .and_then(|url| Some((url.host_str()?.to_owned(), url.port().unwrap_or(5672))));
-    let broker = match address {
-        Some((host, port)) => tokio::net::TcpStream::connect((host, port)).await.is_ok(),
-        None => false,
-    };
-    let hint = if broker { "answers" } else { "does not answer at `amqp.url`" };
-    checks.push(("rabbitmq", broker, hint.to_owned()));
-    for program in ["iptables-restore", "tc", "nsenter", "mkfs.ext4", "mount", "umount"] {
+    checks.extend(broker_checks(&configuration).await);
+    for program in ["nft", "iptables", "tc", "nsenter", "mkfs.ext4", "mount", "umount"] {
         let found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
             .iter()
             .any(|d| std::path::Path::new(d).join(program).exists());
@@ -115,11 +109,44 @@ pub async fn doctor(configuration: Configuration, as_json: bool) -> anyhow::Resu
             .iter()
             .map(|(name, ok, detail)| json!({"check": name, "ok": ok, "detail": detail}))
             .collect();
-        println!("{}", json!({"ok": ok, "checks": list}));
+        outln!("{}", json!({"ok": ok, "checks": list}));
     } else {
         for (name, ok, detail) in &checks {
-            println!("{} {name:<18} {detail}", if *ok { "ok  " } else { "FAIL" });
+            outln!("{} {name:<18} {detail}", if *ok { "ok  " } else { "FAIL" });
         }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+/// Whether each address of the broker can be used, and what a split of the
+/// cluster would do, as far as that can be seen.
+async fn broker_checks(configuration: &Configuration) -> Vec<(&'static str, bool, String)> {
+    let client = match crate::app::submit::client(configuration) {
+        Ok(client) => client,
+        Err(error) => return vec![("rabbitmq", false, format!("{error:#}"))],
+    };
+    let mut checks = Vec::new();
+    let mut clusters = BTreeSet::new();
+    let mut may_split = false;
+    for (at, found) in client.look_at_nodes().await {
+        match found {
+            Ok(node) => {
+                let detail = format!("{} at {at}, cluster {}", node.version, node.cluster);
+                checks.push(("rabbitmq", true, detail));
+                may_split |= node.needs_partition_handling();
+                clusters.insert(node.cluster);
+            }
+            Err(error) => checks.push(("rabbitmq", false, format!("{at}: {error}"))),
+        }
+    }
+    if clusters.len() > 1 {
+        let all = clusters.into_iter().collect::<Vec<_>>().join(", ");
+        checks.push(("cluster", false, format!("the addresses of `amqp.url` belong to {all}")));
+    } else if may_split && configuration.amqp_urls.len() > 1 {
+        // A node tells its partition handling to nobody over AMQP.
+        let how = "before 4.x each node needs `cluster_partition_handling = pause_minority`; \
+                   look with: rabbitmqctl environment | grep cluster_partition_handling";
+        checks.push(("cluster", true, how.to_owned()));
+    }
+    checks
 }

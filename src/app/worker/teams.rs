@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::adapters::docker::DockerEngine;
 use crate::app::configuration::Configuration;
 use crate::app::local::LOCAL_INSTANCE;
+use crate::app::stdout::outln;
 use crate::domain::ids::{InstanceName, PartName, TeamId};
 use crate::domain::names::host_label;
 use crate::observe::Metrics;
@@ -93,7 +94,7 @@ pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result
     match command {
         Teams::Ls { json } => {
             if !json {
-                println!("{:<32} {:<12} {:>7}  LINKS", "TEAM", "INSTANCE", "RUNNING");
+                outln!("{:<32} {:<12} {:>7}  LINKS", "TEAM", "INSTANCE", "RUNNING");
             }
             for ((team, instance), list) in &teams {
                 let running = list.iter().filter(|c| c.state == "running").count();
@@ -101,10 +102,10 @@ pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result
                 if json {
                     let line = json!({"team": team, "instance": instance, "running": running,
                         "containers": list.len(), "links": links});
-                    println!("{line}");
+                    outln!("{line}");
                 } else {
                     let count = format!("{running}/{}", list.len());
-                    println!("{team:<32} {instance:<12} {count:>7}  {}", links.join(" "));
+                    outln!("{team:<32} {instance:<12} {count:>7}  {}", links.join(" "));
                 }
             }
         }
@@ -118,10 +119,10 @@ pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result
                     if json {
                         let line = json!({"container": container.name.as_str(), "role": role,
                             "instance": instance, "state": container.state, "link": link});
-                        println!("{line}");
+                        outln!("{line}");
                     } else {
                         let (name, state) = (container.name.as_str(), &container.state);
-                        println!("{role:<8} {state:<10} {name}  {}", link.unwrap_or_default());
+                        outln!("{role:<8} {state:<10} {name}  {}", link.unwrap_or_default());
                     }
                 }
             }
@@ -140,7 +141,7 @@ pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result
                 })
                 .with_context(|| format!("team {team} has no part {part} that runs here"))?;
             for line in engine(&configuration).log_tail(&container.name, lines).await? {
-                println!("{line}");
+                outln!("{line}");
             }
         }
     }

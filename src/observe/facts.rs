@@ -1,0 +1,202 @@
+//! What happens, and which metrics it moves: a method per fact, so that no
+//! caller knows a name or a label.
+
+use std::time::Duration;
+
+use super::{Listing, Metrics};
+use crate::domain::event::TeamState;
+use crate::domain::failure::{Code, Failure};
+use crate::domain::job::{ActionKind, Outcome};
+use crate::domain::plan::Role;
+use crate::domain::step::StepId;
+
+impl Metrics {
+    /// A job was taken on.
+    pub fn job_received(&self, action: ActionKind) {
+        self.jobs_received.with_label_values(&[action.as_str()]).inc();
+    }
+
+    /// The broker handed out a message that it had handed out before.
+    pub fn message_redelivered(&self) {
+        self.messages_redelivered.inc();
+    }
+
+    /// A job began, after waiting.
+    pub fn job_began(&self, action: ActionKind, waited: Duration) {
+        self.jobs_in_progress.with_label_values(&[action.as_str()]).inc();
+        self.job_queue_wait.with_label_values(&[action.as_str()]).observe(waited.as_secs_f64());
+    }
+
+    /// A job that began is over for this process, whatever its end.
+    pub fn job_left(&self, action: ActionKind) {
+        self.jobs_in_progress.with_label_values(&[action.as_str()]).dec();
+    }
+
+    /// A job ended.
+    pub fn job_ended(
+        &self,
+        action: ActionKind,
+        outcome: &Outcome,
+        duration: Duration,
+        unix_millis: i64,
+    ) {
+        let action = action.as_str();
+        self.jobs.with_label_values(&[action, outcome.as_str()]).inc();
+        self.job_duration.with_label_values(&[action]).observe(duration.as_secs_f64());
+        match outcome {
+            Outcome::Succeeded { .. } => {
+                self.last_job_success.with_label_values(&[action]).set(unix_millis as f64 / 1000.0);
+            }
+            Outcome::Failed(failure) => {
+                let step = failure.step.map_or("none", StepId::as_str);
+                self.job_failures.with_label_values(&[step, failure.code.as_str()]).inc();
+            }
+            Outcome::Cancelled | Outcome::Superseded => {}
+        }
+    }
+
+    /// A step ended.
+    pub fn step_ended(&self, step: StepId, outcome: &str, duration: Duration) {
+        self.step_duration
+            .with_label_values(&[step.as_str(), outcome])
+            .observe(duration.as_secs_f64());
+    }
+
+    /// A run is repeated because of a platform fault.
+    pub fn step_retried(&self, failure: &Failure) {
+        let step = failure.step.map_or("none", StepId::as_str);
+        self.step_retries.with_label_values(&[step, failure.code.as_str()]).inc();
+    }
+
+    /// A message was refused.
+    pub fn message_rejected(&self, code: Code) {
+        self.messages_rejected.with_label_values(&[code.as_str()]).inc();
+        tracing::warn!(code = code.as_str(), "a message was refused");
+    }
+
+    /// A message was stored among the dead letters.
+    pub fn dead_lettered(&self, code: Code) {
+        self.dead_lettered.with_label_values(&[code.as_str()]).inc();
+    }
+
+    /// The durable log confirmed an event.
+    pub fn event_confirmed(&self, duration: Duration) {
+        self.events_published.with_label_values(&["confirmed"]).inc();
+        self.event_publish_duration.observe(duration.as_secs_f64());
+    }
+
+    /// An event was not confirmed.
+    pub fn event_failed(&self) {
+        self.events_published.with_label_values(&["failed"]).inc();
+    }
+
+    /// A request to Docker ended.
+    pub fn docker_request(&self, operation: &str, ok: bool, reached: bool, duration: Duration) {
+        let outcome = if ok { "ok" } else { "error" };
+        self.docker_requests.with_label_values(&[operation, outcome]).inc();
+        self.docker_request_duration
+            .with_label_values(&[operation])
+            .observe(duration.as_secs_f64());
+        self.docker_up.set(i64::from(reached));
+    }
+
+    /// Whether the Docker daemon answered last.
+    #[must_use]
+    pub fn is_docker_up(&self) -> bool {
+        self.docker_up.get() == 1
+    }
+
+    /// A connection to the broker came up or went down.
+    pub fn broker_connected(&self, role: &str, up: bool) {
+        self.broker_connected.with_label_values(&[role]).set(i64::from(up));
+    }
+
+    /// The broker blocked or unblocked publishing.
+    pub fn broker_blocked(&self, blocked: bool) {
+        self.broker_blocked.set(i64::from(blocked));
+    }
+
+    /// A session with the broker ended.
+    pub fn broker_session_ended(&self, reason: &str) {
+        self.broker_reconnects.with_label_values(&[reason]).inc();
+    }
+
+    /// This worker became or ceased to be the dispatcher.
+    pub fn dispatcher_active(&self, active: bool) {
+        self.dispatcher_active.set(i64::from(active));
+    }
+
+    /// How many jobs wait in lanes.
+    pub fn lane_waiting(&self, jobs: usize) {
+        self.lane_waiting_jobs.set(i64::try_from(jobs).unwrap_or(i64::MAX));
+    }
+
+    /// A container was started, or could not be.
+    pub fn container_started(&self, role: Role, ok: bool) {
+        let outcome = if ok { "started" } else { "failed" };
+        self.container_starts.with_label_values(&[role.as_str(), outcome]).inc();
+    }
+
+    /// A container was restarted by the worker.
+    pub fn container_restarted(&self, role: Role) {
+        self.container_restarts.with_label_values(&[role.as_str()]).inc();
+    }
+
+    /// The kernel ended something in a container.
+    pub fn container_oom(&self, role: Role) {
+        self.container_oom_kills.with_label_values(&[role.as_str()]).inc();
+    }
+
+    /// An image was built.
+    pub fn image_built(&self, ok: bool, duration: Duration) {
+        let outcome = if ok { "succeeded" } else { "failed" };
+        self.image_build_duration.with_label_values(&[outcome]).observe(duration.as_secs_f64());
+    }
+
+    /// Dependencies were installed.
+    pub fn installed(&self, ok: bool, duration: Duration) {
+        let outcome = if ok { "succeeded" } else { "failed" };
+        self.dependency_install_duration
+            .with_label_values(&[outcome])
+            .observe(duration.as_secs_f64());
+    }
+
+    /// A Git operation ended.
+    pub fn git_operation(&self, operation: &str, duration: Duration) {
+        self.git_operation_duration.with_label_values(&[operation]).observe(duration.as_secs_f64());
+    }
+
+    /// A rule refused something.
+    pub fn policy_denied(&self, rule: &str) {
+        self.policy_denials.with_label_values(&[rule]).inc();
+    }
+
+    /// Something that nobody owned was removed.
+    pub fn orphan_removed(&self, kind: &str) {
+        self.orphans_removed.with_label_values(&[kind]).inc();
+    }
+
+    /// Sets what a listing showed: containers by role and state, teams by
+    /// state, ports, subnets and free disk.
+    pub fn observed(&self, listing: &Listing) {
+        self.containers.reset();
+        for role in Role::ALL.map(Role::as_str) {
+            for state in ["running", "exited"] {
+                self.containers.with_label_values(&[role, state]);
+            }
+        }
+        for (role, state) in &listing.containers {
+            self.containers.with_label_values(&[role.as_str(), state]).inc();
+        }
+        for state in TeamState::ALL {
+            let count = listing.teams.iter().filter(|s| **s == state).count();
+            self.teams
+                .with_label_values(&[state.as_str()])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.preview_ports_in_use.set(listing.ports_in_use);
+        self.preview_ports_limit.set(listing.ports_limit);
+        self.subnets_in_use.set(listing.subnets_in_use);
+        self.workspace_disk_available.set(listing.disk_available_bytes as f64);
+    }
+}

@@ -1,0 +1,174 @@
+//! Getting in: certificates, permissions, and several addresses.
+
+use std::process::Command;
+
+use covibes::adapters::rabbitmq::RabbitClient;
+use covibes::adapters::rabbitmq::client::ClientError;
+use covibes::ports::broker::{Broker as _, OpenError};
+
+use crate::certificates::{Certificates, TlsRelay};
+use crate::place::{Place, address, in_place, number, soon};
+use crate::relay::Relay;
+
+#[tokio::test]
+async fn an_unknown_authority_is_named_and_tried_again() {
+    in_place(async |place| {
+        let certificates = Certificates::new("localhost");
+        let relay = TlsRelay::new(&certificates, &address()).await;
+        let unknown = relay.address(&address(), "localhost", None);
+        let error = soon("a refusal", place.broker_at(&unknown).open()).await.err().unwrap();
+        // Somebody may be putting the right certificate there just now.
+        assert!(!error.is_fatal(), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("UnknownIssuer") && text.contains("amqp.ca_file"), "{text}");
+        assert!(!text.contains("guest"), "{text}");
+        let client = RabbitClient::new(&unknown, place.names.clone()).unwrap();
+        let error = client.publish_job(b"", "team.a.stop", "1", &[]).await.unwrap_err();
+        assert!(error.to_string().contains("amqp.ca_file"), "{error}");
+
+        let authority = certificates.authority();
+        let other = relay.address(&address(), "127.0.0.1", Some(&authority));
+        let error = soon("a refusal", place.broker_at(&other).open()).await.err().unwrap();
+        assert!(error.to_string().contains("127.0.0.1"), "{error}");
+        let gone = relay.address(&address(), "localhost", Some("/nowhere/ca.pem".as_ref()));
+        let error = soon("a refusal", place.broker_at(&gone).open()).await.err().unwrap();
+        assert!(error.to_string().contains("/nowhere/ca.pem"), "{error}");
+        place.broker().open().await.unwrap().link.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_known_authority_lets_everything_through() {
+    in_place(async |place| {
+        let certificates = Certificates::new("localhost");
+        let relay = TlsRelay::new(&certificates, &address()).await;
+        let secure = relay.address(&address(), "localhost", Some(&certificates.authority()));
+        let mut session = place.broker_at(&secure).open().await.unwrap();
+        let client = RabbitClient::new(&secure, place.names.clone()).unwrap();
+        let id = uuid::Uuid::from_u128(1).to_string();
+        // More than a TLS record and a frame hold.
+        let body = vec![b'x'; 300_000];
+        client.publish_job(&body, "team.a.stop", &id, &[]).await.unwrap();
+        let job = soon("a job", session.dispatch.next()).await.unwrap();
+        assert_eq!((number(job.message()), job.message().body.len()), (1, body.len()));
+        job.settle().ack().await.unwrap();
+        let nodes = client.look_at_nodes().await;
+        assert_eq!(nodes.len(), 1);
+        let node = nodes[0].1.as_ref().unwrap();
+        assert!(node.version.starts_with(|c: char| c.is_ascii_digit()), "{node:?}");
+        assert_ne!(node.cluster, "unknown");
+        session.link.close().await;
+    })
+    .await;
+}
+
+/// The way to `rabbitmqctl` of the broker under test.
+fn ctl(arguments: &[&str]) {
+    let words = std::env::var("COVIBES_RABBITMQCTL").unwrap_or_else(|_| "rabbitmqctl".to_owned());
+    let mut words = words.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    let ended = command.args(words).args(arguments).output();
+    let ended = ended.expect("rabbitmqctl is there; COVIBES_RABBITMQCTL names another");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "rabbitmqctl {arguments:?}: {said}");
+}
+
+/// A user that is removed with it.
+struct User(String);
+
+impl User {
+    fn new(place: &Place) -> Self {
+        let name = format!("{}-user", place.names.jobs());
+        ctl(&["add_user", &name, "a password"]);
+        Self(name)
+    }
+
+    fn address(&self) -> String {
+        let mut url = url::Url::parse(&address()).unwrap();
+        url.set_username(&self.0).unwrap();
+        url.set_password(Some("a%20password")).unwrap();
+        url.into()
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        ctl(&["delete_user", &self.0]);
+    }
+}
+
+#[tokio::test]
+async fn a_user_without_permission_is_told_what_is_missing() {
+    in_place(async |place| {
+        place.broker().open().await.unwrap().link.close().await;
+        let user = User::new(&place);
+        let worker = place.broker_at(&user.address());
+        let client = RabbitClient::new(&user.address(), place.names.clone()).unwrap();
+        let refused = |error: OpenError| match error {
+            OpenError::Refused { reason } => reason,
+            other => panic!("{other}"),
+        };
+        // No permission on the vhost at all.
+        let reason = refused(soon("a refusal", worker.open()).await.err().unwrap());
+        assert!(reason.contains("vhost") && reason.contains(&user.0), "{reason}");
+        assert!(!reason.contains("a password"), "{reason}");
+        let error = client.publish_job(b"", "team.a.stop", "1", &[]).await.unwrap_err();
+        assert!(matches!(error, ClientError::Refused { .. }), "{error}");
+
+        // On the vhost, and nothing in it.
+        ctl(&["set_permissions", "-p", "/", &user.0, "", "", ""]);
+        let reason = refused(soon("a refusal", worker.open()).await.err().unwrap());
+        assert!(reason.contains(&place.names.dead_letter_exchange()), "{reason}");
+        let error = client.publish_job(b"", "team.a.stop", "1", &[]).await.unwrap_err();
+        assert!(matches!(error, ClientError::Refused { .. }), "{error}");
+        assert!(error.to_string().contains(&place.names.jobs()), "{error}");
+
+        // A producer's permissions are enough for a producer.
+        let prefix = place.names.jobs().replace('.', "\\.");
+        ctl(&["set_permissions", "-p", "/", &user.0, "", &format!("^{prefix}$"), ""]);
+        client.publish_job(b"", "team.a.stop", "1", &[]).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn addresses_are_tried_in_turn() {
+    in_place(async |place| {
+        let nowhere = "amqp://guest:guest@127.0.0.1:1/%2f".to_owned();
+        let (one, two) = (Relay::new(&address()).await, Relay::new(&address()).await);
+        let all = [nowhere, one.address.clone(), two.address.clone()];
+        let worker = place.broker_at_any(&all);
+        let open = async || {
+            for _ in 0..all.len() {
+                if let Ok(session) = soon("an answer", worker.open()).await {
+                    return session;
+                }
+            }
+            panic!("no address of three is good");
+        };
+        let mut session = open().await;
+        one.cut();
+        let client = RabbitClient::of_any(&all, place.names.clone()).unwrap();
+        client.publish_job(b"{}", "team.a.stop", "1", &[]).await.unwrap();
+        let reason = soon("the end", session.link.ended()).await;
+        assert!(!reason.is_empty());
+        session.link.close().await;
+        let mut session = open().await;
+        let job = soon("a job", session.dispatch.next()).await.unwrap();
+        job.settle().ack().await.unwrap();
+
+        // The one that answered last is gone as well, and the first is back.
+        one.mend();
+        two.cut();
+        let mut stream = client.follow(None).await.unwrap();
+        client.publish_job(b"{}", "team.a.stop", "2", &[]).await.unwrap();
+        one.cut();
+        let over = soon("the end", stream.next()).await;
+        assert!(!matches!(over, Ok(Some(_))));
+        let error = client.publish_job(b"{}", "team.a.stop", "3", &[]).await.unwrap_err();
+        assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+        session.link.close().await;
+    })
+    .await;
+}
