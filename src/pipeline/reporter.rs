@@ -62,9 +62,9 @@ impl Memories {
             Arc::clone(teams.entry(team.clone()).or_default())
         };
         let read = async || {
-            let record = load(ports, team).await?;
+            let (record, on_disk) = load(ports, team).await?;
             *memory.telling.lock().await = last_final_event(&record);
-            *memory.reserved.lock().await = record.sequence;
+            *memory.reserved.lock().await = on_disk;
             Ok::<_, Failure>(Mutex::new(record))
         };
         memory.record.get_or_try_init(read).await?;
@@ -84,11 +84,13 @@ impl Memories {
     }
 }
 
-/// A team's record. Without one, the numbers of its events go on above those
-/// that the log still holds: another host, or a lost disk, told them.
-async fn load(ports: &Ports, team: &TeamId) -> Result<TeamRecord, Failure> {
+/// A team's record, and the sequence that it has on disk. Without one, the
+/// numbers of its events go on above those that the log still holds: another
+/// host, or a lost disk, told them.
+async fn load(ports: &Ports, team: &TeamId) -> Result<(TeamRecord, u64), Failure> {
     if let Some(record) = ports.records.load(team).await? {
-        return Ok(record);
+        let on_disk = record.sequence;
+        return Ok((record, on_disk));
     }
     let mut record = TeamRecord::new(team.clone());
     match ports.events.last_sequence(team).await {
@@ -98,7 +100,7 @@ async fn load(ports: &Ports, team: &TeamId) -> Result<TeamRecord, Failure> {
             "the log could not be asked for the team's last event; its numbers follow the clock"
         ),
     }
-    Ok(record)
+    Ok((record, 0))
 }
 
 /// One job's voice, with its team's memory.
