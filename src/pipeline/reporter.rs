@@ -16,6 +16,7 @@ use crate::domain::ids::{JobId, TeamId};
 use crate::domain::record::TeamRecord;
 use crate::ports::messages::SessionOver;
 use crate::wire::event::encode_event;
+use crate::wire::event_reader::decode_event;
 
 /// Sequence numbers set aside on disk whenever the record is written: a minute
 /// of microseconds. Every process starts above them, whatever the clock says,
@@ -31,8 +32,10 @@ const MEMORIES_KEPT: usize = 256;
 struct Memory {
     /// Read when it is first needed; other teams do not wait meanwhile.
     record: OnceCell<Mutex<TeamRecord>>,
-    /// Held from numbering to confirm, so that events leave in their order.
-    telling: Mutex<()>,
+    /// Held from numbering to confirm, so that events leave in their order. Holds
+    /// the final event that is kept and may not be confirmed: it goes before any
+    /// other, or a dashboard would take it for an old one.
+    telling: Mutex<Option<EncodedEvent>>,
     /// The sequence that the record has on disk: no process after this one goes
     /// below it. Held while the record is written, so that an older one never
     /// replaces a newer.
@@ -58,14 +61,13 @@ impl Memories {
             }
             Arc::clone(teams.entry(team.clone()).or_default())
         };
-        memory
-            .record
-            .get_or_try_init(async || {
-                let (record, on_disk) = load(ports, team).await?;
-                *memory.reserved.lock().await = on_disk;
-                Ok::<_, Failure>(Mutex::new(record))
-            })
-            .await?;
+        let read = async || {
+            let (record, on_disk) = load(ports, team).await?;
+            *memory.telling.lock().await = last_final_event(&record);
+            *memory.reserved.lock().await = on_disk;
+            Ok::<_, Failure>(Mutex::new(record))
+        };
+        memory.record.get_or_try_init(read).await?;
         Ok(memory)
     }
 
@@ -249,9 +251,32 @@ impl Reporter {
     /// # Errors
     /// The broker's session is over.
     pub async fn tell(&self, kind: EventKind) -> Result<(), SessionOver> {
-        let _telling = self.memory.telling.lock().await;
+        let mut kept = self.memory.telling.lock().await;
+        self.tell_unconfirmed(&mut kept).await?;
         let event = self.encode(kind).await?;
         self.publish(&event).await
+    }
+
+    /// Publishes a final event that the record kept.
+    ///
+    /// # Errors
+    /// The broker's session is over.
+    pub async fn tell_again(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
+        let mut kept = self.memory.telling.lock().await;
+        if kept.as_ref().is_some_and(|kept| kept.id != event.id) {
+            self.tell_unconfirmed(&mut kept).await?;
+        }
+        self.publish(event).await?;
+        *kept = None;
+        Ok(())
+    }
+
+    async fn tell_unconfirmed(&self, kept: &mut Option<EncodedEvent>) -> Result<(), SessionOver> {
+        if let Some(event) = kept.as_ref() {
+            self.publish(event).await?;
+            *kept = None;
+        }
+        Ok(())
     }
 
     /// Makes an event, hands it to `keep`, which stores it durably, and only
@@ -265,7 +290,8 @@ impl Reporter {
         change: impl FnOnce(&mut TeamRecord, EncodedEvent) + Send,
         is_end_of_run: bool,
     ) -> Result<(), SessionOver> {
-        let _telling = self.memory.telling.lock().await;
+        let mut kept = self.memory.telling.lock().await;
+        self.tell_unconfirmed(&mut kept).await?;
         let event = self.encode(kind).await?;
         change(&mut *self.lock().await, event.clone());
         let saved = if is_end_of_run { self.save_final().await } else { self.save().await };
@@ -274,20 +300,26 @@ impl Reporter {
             // safe; telling a final event and forgetting it would not be.
             return Err(self.not_written(&error));
         }
-        self.publish(&event).await
+        let event = kept.insert(event);
+        self.publish(event).await?;
+        *kept = None;
+        Ok(())
     }
 
-    /// Publishes an event that was made before.
-    ///
-    /// # Errors
-    /// The broker's session is over.
-    pub async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
+    async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
         let result = self.ports.events.publish(event).await;
         if result.is_err() {
             self.ports.metrics.event_failed();
         }
         result
     }
+}
+
+/// The final event that was told last, or was about to be. Whether it was
+/// confirmed is not on disk; told twice, it is the same event.
+fn last_final_event(record: &TeamRecord) -> Option<EncodedEvent> {
+    let sequence = |event: &&EncodedEvent| decode_event(&event.body).ok().and_then(|e| e.sequence);
+    record.jobs.iter().filter_map(|job| job.final_event.as_ref()).max_by_key(sequence).cloned()
 }
 
 /// What tells one fact of a job from another.

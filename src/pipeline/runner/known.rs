@@ -110,7 +110,7 @@ impl Runner {
             .flatten();
         let Some(known) = known else { return Ok(None) };
         if let Some(event) = &known.final_event {
-            reporter.publish(event).await?;
+            reporter.tell_again(event).await?;
         }
         let outcome = known.outcome.as_deref().unwrap_or_default();
         tracing::info!(team.id = %job.team, job.id = %job.id, outcome, "job is known, told again");
