@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod certificates;
+mod cluster;
 mod dead_letters;
 mod doors;
 mod events;

@@ -51,6 +51,16 @@ impl Place {
         }
     }
 
+    /// Another host of the same installation, at a broker of several addresses.
+    pub(crate) fn another_host(&self, host: &str, addresses: &[String]) -> Self {
+        Self {
+            names: self.names.clone(),
+            host: HostId::parse(host).expect("the host id is valid"),
+            facts: Arc::default(),
+            client: RabbitClient::of_any(addresses, self.names.clone()).expect("they are valid"),
+        }
+    }
+
     pub(crate) fn broker(&self) -> RabbitBroker {
         self.broker_at(&address())
     }

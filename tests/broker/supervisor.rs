@@ -24,8 +24,8 @@ use crate::place::{Place, TestClock, address, event, in_place, parse, raw_channe
 use crate::relay::Relay;
 
 /// Holds restarts until `held` is false; publishes an event per run.
-struct Script {
-    log: watch::Sender<Vec<String>>,
+pub(crate) struct Script {
+    pub(crate) log: watch::Sender<Vec<String>>,
     held: watch::Sender<bool>,
     events: Arc<RabbitEvents>,
 }
@@ -85,8 +85,8 @@ impl JobRunner for Script {
     }
 }
 
-struct Worker {
-    script: Arc<Script>,
+pub(crate) struct Worker {
+    pub(crate) script: Arc<Script>,
     state: watch::Receiver<BrokerState>,
     shutdown: CancellationToken,
     running: JoinHandle<Result<(), OpenError>>,
@@ -94,7 +94,11 @@ struct Worker {
 
 impl Worker {
     fn start(place: &Place, address: &str) -> Self {
-        let broker = place.broker_at(address);
+        Self::start_at(place, &[address.to_owned()])
+    }
+
+    pub(crate) fn start_at(place: &Place, addresses: &[String]) -> Self {
+        let broker = place.broker_at_any(addresses);
         let script = Arc::new(Script {
             log: watch::Sender::default(),
             held: watch::Sender::new(true),
@@ -121,7 +125,7 @@ impl Worker {
         Self { script, state: watching, shutdown, running }
     }
 
-    async fn is_in(&mut self, phase: Phase) -> BrokerState {
+    pub(crate) async fn is_in(&mut self, phase: Phase) -> BrokerState {
         let reached = self.state.wait_for(|state| state.phase == phase);
         soon(phase.as_str(), reached).await.unwrap().clone()
     }
@@ -132,7 +136,7 @@ impl Worker {
         soon(line, log.wait_for(seen)).await.unwrap();
     }
 
-    async fn stop(self) -> Vec<String> {
+    pub(crate) async fn stop(self) -> Vec<String> {
         self.shutdown.cancel();
         soon("the drain", self.running).await.unwrap().unwrap();
         self.script.log.borrow().clone()
