@@ -146,3 +146,21 @@ fn a_start_that_fails_after_a_crash_takes_back_what_its_first_run_made() {
     assert_eq!(world.leftovers("team_a"), Vec::<String>::new());
     assert_eq!(world.paths("team_a"), Vec::<std::path::PathBuf>::new());
 }
+
+#[test]
+fn a_job_whose_time_is_over_after_a_crash_leaves_nothing() {
+    let world = World::new();
+    world.die_at("create_container covibes_preview_team_a_main");
+    let broker = Broker::new(&world);
+    let mut job = start_of("team_a");
+    job.deadline_unix_ms = Some(1_795_435_200_000 + 60_000);
+    let index = broker.publish(job);
+    assert!(broker.run_until_deaths(1));
+    assert_ne!(world.leftovers("team_a"), Vec::<String>::new());
+    world.pass(120_000);
+    broker.run_to_the_end();
+    let Some(Settled::Dead(letter)) = broker.settled(index) else { panic!("it was done") };
+    assert_eq!(letter.reason, "job.deadline");
+    assert_eq!(world.leftovers("team_a"), Vec::<String>::new());
+    assert_eq!(world.paths("team_a"), Vec::<std::path::PathBuf>::new());
+}

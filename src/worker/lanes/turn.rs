@@ -102,7 +102,7 @@ impl Shared {
                 () = self.stopping.cancelled() => return None,
                 () = self.head_is_not(team, kind, &head.changed) => continue,
                 () = tokio::time::sleep_until(head.deadline), if has_time => {
-                    self.expire(team, None);
+                    self.expire(team, None).await;
                     continue;
                 }
                 ready = ready => ready,
@@ -255,9 +255,11 @@ impl Shared {
             biased;
             () = self.stopping.cancelled() => return None,
             () = self.head_key_is_not(team, head.key, &head.changed) => {}
-            () = tokio::time::sleep_until(head.deadline) => self.expire(team, Some(short.clone())),
-            () = room => {}
+            () = tokio::time::sleep_until(head.deadline) => {}
+            () = room => return Some(()),
         }
+        // Does nothing, if it was overtaken instead.
+        self.expire(team, Some(short)).await;
         Some(())
     }
 
@@ -277,35 +279,36 @@ impl Shared {
     }
 
     /// Ends the first waiting job because its time is over; `short` says that
-    /// it waited for room.
-    fn expire(self: &Arc<Self>, team: &TeamId, short: Option<Failure>) {
-        let mut table = self.table();
-        // The one that waited so long may have been overtaken by now.
-        let Some(lane) = table.get_mut(team) else { return };
-        if lane.waiting.front().is_none_or(|head| head.deadline > Instant::now()) {
-            return;
-        }
-        let Some(mut entry) = lane.waiting.pop_front() else { return };
-        self.note_load(&table);
+    /// it waited for room. The team's next job waits meanwhile: a run in which
+    /// the worker died may have left something to take back.
+    async fn expire(self: &Arc<Self>, team: &TeamId, short: Option<Failure>) {
+        let entry = {
+            let mut table = self.table();
+            // The one that waited so long may have been overtaken by now.
+            let Some(lane) = table.get_mut(team) else { return };
+            if lane.waiting.front().is_none_or(|head| head.deadline > Instant::now()) {
+                return;
+            }
+            let entry = lane.waiting.pop_front();
+            self.note_load(&table);
+            entry
+        };
+        let Some(mut entry) = entry else { return };
         let failure = short.unwrap_or_else(|| {
             let message = "the job's time was over before it could begin";
             Failure::new(Code::JobDeadline, message)
         });
-        let shared = Arc::clone(self);
-        self.spawn(async move {
-            if entry.accepted.wait_for(|told| *told).await.is_err() {
-                return;
-            }
-            let (job, settles) = entry.into_settles();
-            let end = |first| {
-                let shared = Arc::clone(&shared);
-                async move {
-                    let ended = shared.runner.fail(None, &job, failure).await;
-                    shared.settle_as(first, ended).await;
-                }
-            };
-            shared.end_all(settles, end).await;
-        });
+        if entry.accepted.wait_for(|told| *told).await.is_err() {
+            return;
+        }
+        // If somebody else has the team, there is no waiting for it any more.
+        let lease = self.leases.try_acquire(team);
+        let (job, settles) = entry.into_settles();
+        let end = |first| async {
+            let ended = self.runner.fail(lease, &job, failure).await;
+            self.settle_as(first, ended).await;
+        };
+        self.end_all(settles, end).await;
     }
 }
 
