@@ -10,6 +10,7 @@ use crate::adapters::known_hosts::FileKnownHosts;
 use crate::adapters::system::SystemClock;
 use crate::app::configuration::Configuration;
 use crate::app::exit;
+use crate::app::stdout::outln;
 use crate::app::submit::client;
 use crate::domain::control::{Heartbeat, Room};
 use crate::domain::ids::HostId;
@@ -39,22 +40,27 @@ pub async fn list(configuration: Configuration, as_json: bool) -> anyhow::Result
         .collect();
     if as_json {
         for heartbeat in &heard {
-            println!("{}", line_of_json(heartbeat));
+            outln!("{}", line_of_json(heartbeat));
         }
         for host in &silent {
-            println!("{}", json!({"host": host.as_str(), "state": "silent"}));
+            outln!("{}", json!({"host": host.as_str(), "state": "silent"}));
         }
         return Ok(ExitCode::SUCCESS);
     }
-    println!(
+    outln!(
         "{:<24} {:<10} {:>6} {:>10} {:>6} {:>5}  ROLE",
-        "HOST", "STATE", "TEAMS", "MEMORY", "CPU", "JOBS"
+        "HOST",
+        "STATE",
+        "TEAMS",
+        "MEMORY",
+        "CPU",
+        "JOBS"
     );
     for heartbeat in &heard {
-        println!("{}", line(heartbeat));
+        outln!("{}", line(heartbeat));
     }
     for host in &silent {
-        println!("{:<24} {:<10}", host.as_str(), "silent");
+        outln!("{:<24} {:<10}", host.as_str(), "silent");
     }
     Ok(ExitCode::SUCCESS)
 }
