@@ -36,6 +36,7 @@ mod events;
 pub mod follow;
 mod frames;
 pub mod greeting;
+mod history;
 mod link;
 mod mailbox;
 mod message;
@@ -82,9 +83,12 @@ impl RabbitBroker {
         if addresses.is_empty() {
             return Err(OpenError::Address { reason: "none is configured".to_owned() });
         }
-        let addresses =
-            addresses.iter().map(|raw| link::complete_address(raw)).collect::<Result<_, _>>()?;
-        let events = Arc::new(RabbitEvents::new(names.clone(), Arc::clone(&observer)));
+        let addresses = addresses
+            .iter()
+            .map(|raw| link::complete_address(raw))
+            .collect::<Result<Vec<_>, _>>()?;
+        let reader = RabbitClient::of_any(&addresses, names.clone())?;
+        let events = Arc::new(RabbitEvents::new(names.clone(), reader, Arc::clone(&observer)));
         let next_address = AtomicUsize::new(0);
         Ok(Self { addresses, next_address, names, host, events, clock, observer })
     }

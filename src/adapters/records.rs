@@ -94,6 +94,25 @@ impl Records for FileRecords {
         self.blocking(move |directory| save(directory, &team, &saved, ticket, &text)).await
     }
 
+    async fn remove(&self, team: &TeamId) -> Result<(), Failure> {
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed) + 1;
+        let team = team.clone();
+        let saved = self.saved(&team);
+        self.blocking(move |directory| {
+            let mut last = saved.lock().unwrap_or_else(PoisonError::into_inner);
+            if *last > ticket {
+                return Ok(());
+            }
+            directory.remove(&file_name(&team)).map_err(|error| {
+                tracing::error!(team.id = %team, error = %error, "cannot remove a team's record");
+                Failure::new(Code::RecordIo, "the worker cannot remove the team's record")
+            })?;
+            *last = ticket;
+            Ok(())
+        })
+        .await
+    }
+
     async fn teams(&self) -> Result<Vec<TeamId>, Failure> {
         self.blocking(|directory| {
             let names = directory.names().map_err(|error| {
@@ -214,6 +233,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_removed_record_is_gone_and_may_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = FileRecords::open(folder.path()).unwrap();
+        let record = full();
+        records.remove(&record.team).await.unwrap();
+        records.save(&record).await.unwrap();
+        records.remove(&record.team).await.unwrap();
+        assert_eq!(records.load(&record.team).await.unwrap(), None);
+        assert_eq!(records.teams().await.unwrap(), []);
+        records.save(&record).await.unwrap();
+        assert_eq!(records.load(&record.team).await.unwrap(), Some(record));
+    }
+
+    #[tokio::test]
+    async fn a_record_of_the_first_version_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = FileRecords::open(folder.path()).unwrap();
+        let text = r#"{"version": 1, "team": "a", "generation": 3, "sequence": 9,
+            "state": "running", "spec": null, "slot": 7, "ports": {}, "workspace_path": null,
+            "mount_points": [], "jobs": [{"id": "00000000-0000-0000-0000-000000000001",
+            "attempt": 1, "action": "stop", "run": "00000000-0000-0000-0000-000000000002",
+            "outcome": null, "final_event": null, "step_millis": {}}]}"#;
+        std::fs::write(folder.path().join("a.json"), text).unwrap();
+        let record = records.load(&team("a")).await.unwrap().unwrap();
+        assert_eq!((record.generation, record.slot, record.adopted), (3, Some(7), false));
+        assert_eq!(record.jobs[0].trial, Default::default());
+        assert!(record.jobs[0].before.workspace, "nothing is taken for its own");
+    }
+
+    #[tokio::test]
     async fn a_torn_record_is_never_trusted() {
         let folder = tempfile::tempdir().unwrap();
         let records = FileRecords::open(folder.path()).unwrap();
@@ -230,6 +279,11 @@ mod tests {
             zeroed[length..].fill(0);
             std::fs::write(&path, &zeroed).unwrap();
             assert_eq!(records.load(&record.team).await.unwrap(), None, "zeros from {length}");
+            // Else each one looks for a free name among all before it.
+            for n in 1..=2 {
+                let aside = folder.path().join(format!("team_alpha.json.bad-{n}"));
+                std::fs::remove_file(aside).unwrap();
+            }
         }
         std::fs::write(&path, &whole).unwrap();
         assert_eq!(records.load(&record.team).await.unwrap(), Some(record));
@@ -243,7 +297,7 @@ mod tests {
         let path = folder.path().join("team_alpha.json");
         let whole = std::fs::read_to_string(&path).unwrap();
         let cases = [
-            whole.replace("\"version\": 1", "\"version\": 2"),
+            whole.replace("\"version\": 2", "\"version\": 3"),
             whole.replace("\"team\": \"team_alpha\"", "\"team\": \"team_beta\""),
             whole.replace("\"state\": \"degraded\"", "\"state\": \"dancing\""),
             whole.replacen('{', "{\"unknown\": 1,", 1),

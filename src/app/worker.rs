@@ -102,6 +102,7 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     let served = CancellationToken::new();
     tasks.spawn(http::serve(listener, ready, served.clone()));
     tasks.spawn(gauges::keep(wired.ports.clone(), served.clone()));
+    tasks.spawn(Arc::clone(&runner).tend(served.clone()));
     let mut connected = state.subscribe();
     let told = {
         let (events, host) = (events.clone(), settings.host.clone());

@@ -37,6 +37,12 @@ impl StepId {
         }
     }
 
+    /// The step of that name.
+    #[must_use]
+    pub fn parse(raw: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| step.as_str() == raw)
+    }
+
     /// How long the step may take in all. The sum stays under the job
     /// deadline of 20 minutes (DESIGN 3.7), so a step names itself before the
     /// job as a whole gives up.

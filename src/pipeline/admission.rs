@@ -8,60 +8,113 @@ use ipnet::Ipv4Net;
 use sha2::{Digest, Sha256};
 
 use crate::domain::failure::{Code, Failure};
-use crate::domain::ids::PartName;
+use crate::domain::ids::{PartName, TeamId};
 use crate::domain::limits::{self, Limits};
-use crate::domain::plan::{AGENT_NETWORKS, PREVIEW_NETWORKS, Role, SLOTS, slot_subnet};
+use crate::domain::plan::{AGENT_NETWORKS, PREVIEW_NETWORKS, Plan, Role, SLOTS, slot_subnet};
 use crate::domain::settings::Settings;
 use crate::domain::spec::Spec;
 use crate::ports::engine::{Observed, label};
 use crate::ports::host::HostResources;
 
-fn reservation(limits: Limits) -> (u64, u64) {
-    (limits.memory_reserved_bytes, u64::from(limits.cpu_reserved_millis))
+/// What a team sets aside on a host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Thousandths of a CPU.
+    pub cpu_millis: u64,
+    /// Preview ports.
+    pub ports: usize,
 }
 
-/// What a spec sets aside: bytes and thousandths of a CPU.
-fn reserved_by_spec(spec: &Spec) -> (u64, u64) {
-    let agents = spec.agents.iter().map(|a| reservation(a.limits.lower(limits::AGENT)));
-    let previews = spec.previews.iter().map(|_| reservation(limits::PREVIEW));
-    agents
-        .chain(previews)
-        .chain([reservation(limits::SYNC)])
-        .fold((0, 0), |(m, c), (memory, cpu)| (m + memory, c + cpu))
+impl Share {
+    fn of(role: Role, limits: Limits) -> Self {
+        Self {
+            memory_bytes: limits.memory_reserved_bytes,
+            cpu_millis: u64::from(limits.cpu_reserved_millis),
+            ports: usize::from(role == Role::Preview),
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            memory_bytes: self.memory_bytes + other.memory_bytes,
+            cpu_millis: self.cpu_millis + other.cpu_millis,
+            ports: self.ports + other.ports,
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
+            cpu_millis: self.cpu_millis.max(other.cpu_millis),
+            ports: self.ports.max(other.ports),
+        }
+    }
+
+    /// Whether it is more than `other` in anything.
+    #[must_use]
+    pub fn exceeds(self, other: Self) -> bool {
+        self.or(other) != other
+    }
 }
 
-/// What the containers of other teams set aside.
-fn reserved_by_others(observed: &Observed, team: &str) -> (u64, u64, BTreeSet<String>) {
-    let mut teams = BTreeSet::new();
-    let (mut memory, mut cpu) = (0, 0);
+/// What a spec asks for.
+#[must_use]
+pub fn share_of_spec(spec: &Spec) -> Share {
+    let agents = spec.agents.iter().map(|a| Share::of(Role::Agent, a.limits.lower(limits::AGENT)));
+    let previews = spec.previews.iter().map(|_| Share::of(Role::Preview, limits::PREVIEW));
+    agents.chain(previews).fold(Share::of(Role::Sync, limits::SYNC), Share::and)
+}
+
+/// What a plan asks for.
+#[must_use]
+pub fn share_of_plan(plan: &Plan) -> Share {
+    plan.containers
+        .iter()
+        .map(|container| Share::of(container.owner.role, container.limits))
+        .fold(Share::default(), Share::and)
+}
+
+/// What every other team has: what its containers set aside, or what was set
+/// aside for a run of it, whichever is more.
+#[must_use]
+pub fn claims_of_others(
+    observed: &Observed,
+    held: &BTreeMap<TeamId, Share>,
+    team: &TeamId,
+) -> BTreeMap<String, Share> {
+    let mut claims: BTreeMap<String, Share> = BTreeMap::new();
     for container in &observed.containers {
-        let Some(owner) = container.labels.get(label::TEAM).filter(|t| *t != team) else {
+        let Some(owner) = container.labels.get(label::TEAM).filter(|t| *t != team.as_str()) else {
             continue;
         };
-        teams.insert(owner.clone());
         let role = container.labels.get(label::ROLE).and_then(|r| Role::parse(r));
-        let (m, c) = match role {
-            Some(Role::Agent) => reservation(limits::AGENT),
-            Some(Role::Preview) => reservation(limits::PREVIEW),
-            Some(Role::Sync) => reservation(limits::SYNC),
-            Some(Role::Oneshot | Role::Egress) | None => (0, 0),
+        let share = match role {
+            Some(Role::Agent) => Share::of(Role::Agent, limits::AGENT),
+            Some(Role::Preview) => Share::of(Role::Preview, limits::PREVIEW),
+            Some(Role::Sync) => Share::of(Role::Sync, limits::SYNC),
+            Some(Role::Oneshot | Role::Egress) | None => Share::default(),
         };
-        memory += m;
-        cpu += c;
+        let claim = claims.entry(owner.clone()).or_default();
+        *claim = claim.and(share);
     }
-    (memory, cpu, teams)
+    for (owner, share) in held.iter().filter(|(owner, _)| *owner != team) {
+        let claim = claims.entry(owner.to_string()).or_default();
+        *claim = claim.or(*share);
+    }
+    claims
 }
 
-/// Decides whether the host has room for a start.
+/// Decides whether the host has room for one more team's share.
 ///
 /// # Errors
-/// `capacity.*` or `host.disk_low`, naming the short resource.
+/// `capacity.*`, `port.exhausted` or `host.disk_low`, naming the short resource.
 pub fn admit(
     settings: &Settings,
     resources: &HostResources,
-    observed: &Observed,
-    team: &str,
-    spec: &Spec,
+    others: &BTreeMap<String, Share>,
+    wanted: Share,
 ) -> Result<(), Failure> {
     let capacity = &settings.capacity;
     if resources.disk_used > capacity.disk_used_max {
@@ -70,21 +123,22 @@ pub fn admit(
             format!("the host's disk is {:.0} % full", resources.disk_used * 100.0),
         ));
     }
-    let (memory, cpu, teams) = reserved_by_others(observed, team);
-    if teams.len() >= capacity.teams_max as usize {
+    if others.len() >= capacity.teams_max as usize {
         return Err(Failure::new(
             Code::CapacityTeams,
-            format!("the host runs {} teams already", teams.len()),
+            format!("the host runs {} teams already", others.len()),
         ));
     }
-    let (wanted_memory, wanted_cpu) = reserved_by_spec(spec);
-    let memory_limit = resources.memory_bytes as f64 * capacity.memory_overcommit;
-    if (memory + wanted_memory) as f64 > memory_limit {
+    let all = others.values().copied().fold(wanted, Share::and);
+    if all.memory_bytes as f64 > resources.memory_bytes as f64 * capacity.memory_overcommit {
         return Err(Failure::new(Code::CapacityMemory, "the host's memory is reserved"));
     }
-    let cpu_limit = resources.cpus * 1000.0 * capacity.cpu_overcommit;
-    if (cpu + wanted_cpu) as f64 > cpu_limit {
+    if all.cpu_millis as f64 > resources.cpus * 1000.0 * capacity.cpu_overcommit {
         return Err(Failure::new(Code::CapacityCpu, "the host's CPUs are reserved"));
+    }
+    let (first, last) = settings.preview_ports;
+    if all.ports > (first..=last).filter(|port| settings.is_preview_port(*port)).count() {
+        return Err(Failure::new(Code::PortExhausted, "every preview port is taken"));
     }
     Ok(())
 }
@@ -95,6 +149,16 @@ pub fn admit(
 pub fn spread(instance: &str, team: &str) -> u16 {
     let digest = Sha256::digest(format!("{instance}/{team}"));
     u16::from_be_bytes([digest[0], digest[1]])
+}
+
+/// The index of a subnet, if it is a team's.
+#[must_use]
+pub fn slot_of(net: &Ipv4Net) -> Option<u16> {
+    [AGENT_NETWORKS, PREVIEW_NETWORKS].into_iter().find_map(|space| {
+        let offset = u32::from(net.network()).checked_sub(u32::from(space.network()))?;
+        let slot = u16::try_from(offset / 32).ok().filter(|s| *s < SLOTS)?;
+        (slot_subnet(space, slot) == *net).then_some(slot)
+    })
 }
 
 /// Chooses the index of a team's subnets: the one it has, the one it had, or
@@ -108,13 +172,6 @@ pub fn choose_slot(
     start: u16,
     taken: &[Ipv4Net],
 ) -> Result<u16, Failure> {
-    let slot_of = |net: &Ipv4Net| {
-        [AGENT_NETWORKS, PREVIEW_NETWORKS].into_iter().find_map(|space| {
-            let offset = u32::from(net.network()).checked_sub(u32::from(space.network()))?;
-            let slot = u16::try_from(offset / 32).ok().filter(|s| *s < SLOTS)?;
-            (slot_subnet(space, slot) == *net).then_some(slot)
-        })
-    };
     if let Some(slot) = own.iter().find_map(slot_of) {
         return Ok(slot);
     }
@@ -182,6 +239,31 @@ mod tests {
 
     fn net(text: &str) -> Ipv4Net {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn each_resource_that_is_short_is_named_and_a_share_counts_once() {
+        let mut settings = Settings { preview_ports: (5000, 5003), ..Settings::default() };
+        settings.capacity.teams_max = 3;
+        let resources =
+            HostResources { memory_bytes: 10, cpus: 1.0, disk_used: 0.1, disk_available_bytes: 1 };
+        settings.capacity.cpu_overcommit = 1.0;
+        let share = |memory_bytes, cpu_millis, ports| Share { memory_bytes, cpu_millis, ports };
+        let code = |others: &[Share], wanted| {
+            let named = others.iter().enumerate().map(|(n, share)| (n.to_string(), *share));
+            admit(&settings, &resources, &named.collect(), wanted).err().map(|f| f.code)
+        };
+        assert_eq!(code(&[share(5, 500, 2)], share(5, 500, 2)), None);
+        assert_eq!(code(&[share(5, 1, 1)], share(6, 1, 1)), Some(Code::CapacityMemory));
+        assert_eq!(code(&[share(1, 500, 1)], share(1, 501, 1)), Some(Code::CapacityCpu));
+        assert_eq!(code(&[share(1, 1, 2)], share(1, 1, 3)), Some(Code::PortExhausted));
+        assert_eq!(code(&[share(1, 1, 0); 3], share(1, 1, 0)), Some(Code::CapacityTeams));
+        // What was set aside for a run, and what it has made so far, are one claim.
+        let [a, b] = ["a", "b"].map(|raw| TeamId::parse(raw).unwrap());
+        let held = BTreeMap::from([(a.clone(), share(9, 9, 1)), (b, share(1, 1, 0))]);
+        let claims = claims_of_others(&Observed::default(), &held, &a);
+        assert_eq!(claims.into_iter().collect::<Vec<_>>(), [("b".to_owned(), share(1, 1, 0))]);
+        assert!(share(1, 2, 1).exceeds(share(2, 1, 1)) && !share(1, 1, 1).exceeds(share(1, 1, 1)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Telling a running job that something later overtook it.
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::domain::ids::JobId;
 
@@ -31,16 +32,25 @@ pub struct Interrupter(watch::Sender<Reason>);
 
 /// The side that is interrupted.
 #[derive(Debug, Clone)]
-pub struct Interrupt(watch::Receiver<Reason>);
+pub struct Interrupt {
+    reason: watch::Receiver<Reason>,
+    deadline: Option<Instant>,
+}
 
 /// A new pair, not interrupted.
 #[must_use]
 pub fn pair() -> (Interrupter, Interrupt) {
     let (sender, receiver) = watch::channel(Reason::None);
-    (Interrupter(sender), Interrupt(receiver))
+    (Interrupter(sender), Interrupt { reason: receiver, deadline: None })
 }
 
 impl Interrupter {
+    /// The reason so far.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        *self.0.borrow()
+    }
+
     /// Interrupts. The first cancel stays; only `Abandon` overrides it.
     pub fn interrupt(&self, reason: Reason) {
         self.0.send_if_modified(|current| {
@@ -59,10 +69,23 @@ impl Interrupter {
 }
 
 impl Interrupt {
+    /// The same, for a job that must end before `deadline`: it counts from the
+    /// delivery, which the run has not seen.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Instant) -> Self {
+        Self { deadline: Some(deadline), ..self }
+    }
+
+    /// When the job's time is over, if whoever delivered it said so.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
     /// The reason so far.
     #[must_use]
     pub fn reason(&self) -> Reason {
-        *self.0.borrow()
+        *self.reason.borrow()
     }
 
     /// Resolves with the reason once interrupted; never, if the other side is
@@ -72,7 +95,8 @@ impl Interrupt {
     /// Safe.
     pub async fn wait(&mut self) -> Reason {
         // The guard is not held over the second wait, or no task could wait.
-        let reason = self.0.wait_for(|reason| *reason != Reason::None).await.map(|reason| *reason);
+        let reason =
+            self.reason.wait_for(|reason| *reason != Reason::None).await.map(|reason| *reason);
         match reason {
             Ok(reason) => reason,
             Err(_) => std::future::pending().await,

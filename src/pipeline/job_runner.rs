@@ -1,9 +1,12 @@
 //! What a lane asks of the pipeline. A trait, so that lanes are tested without
 //! Docker and the pipeline without lanes.
 
-use async_trait::async_trait;
+use std::time::Duration;
 
-use super::interrupt::Interrupt;
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::interrupt::{Interrupt, Reason};
 use super::lease::TeamLease;
 use crate::domain::failure::Failure;
 use crate::domain::ids::TeamId;
@@ -19,6 +22,48 @@ pub enum Finished {
     Dead(DeadLetter),
 }
 
+/// How a job may begin, by what the record knows of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Like any other.
+    Fresh,
+    /// The worker died in a run of it: one of its like at a time on a host.
+    Suspect {
+        /// Nothing else may begin beside it.
+        alone: bool,
+    },
+    /// Nothing is left to run: its end is recorded, or it must not run. `run`
+    /// tells so and needs no room.
+    Decided,
+}
+
+/// A share of the host, held until it is dropped.
+pub struct Room {
+    _held: Option<Box<dyn Send>>,
+}
+
+impl Room {
+    /// What takes no room.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { _held: None }
+    }
+
+    /// Keeps `held` until this is dropped.
+    #[must_use]
+    pub fn of(held: impl Send + 'static) -> Self {
+        Self { _held: Some(Box::new(held)) }
+    }
+}
+
+/// Whether the host has room for a job.
+pub enum Admitted {
+    /// Its share is set aside.
+    Yes(Room),
+    /// `capacity.*`: what is short.
+    No(Failure),
+}
+
 /// Executes jobs.
 #[async_trait]
 pub trait JobRunner: Send + Sync {
@@ -28,6 +73,60 @@ pub trait JobRunner: Send + Sync {
     /// The session is over.
     async fn snapshot(&self, _team: Option<&TeamId>) -> Result<(), SessionOver> {
         Ok(())
+    }
+
+    /// How long the job may still take by its own deadline, if it has one.
+    fn time_left(&self, _job: &Job) -> Option<Duration> {
+        None
+    }
+
+    /// How a job may begin.
+    ///
+    /// # Errors
+    /// The record cannot be read: do not settle.
+    async fn standing(&self, _job: &Job) -> Result<Standing, SessionOver> {
+        Ok(Standing::Fresh)
+    }
+
+    /// Sets a share of the host aside for a job, if there is one.
+    async fn room(&self, _job: &Job) -> Admitted {
+        Admitted::Yes(Room::none())
+    }
+
+    /// Changes whenever room may have become free.
+    fn room_changes(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
+
+    /// Tells that a job waits for room, behind `position` others.
+    ///
+    /// # Errors
+    /// The session is over: do not settle.
+    async fn waits(&self, _job: &Job, _position: u32, _short: &Failure) -> Result<(), SessionOver> {
+        Ok(())
+    }
+
+    /// Ends a job that has no run of its own, or none any more, as failed. With
+    /// a lease, what its last run made is taken back.
+    ///
+    /// # Errors
+    /// The session is over: do not settle.
+    async fn fail(
+        &self,
+        lease: Option<TeamLease>,
+        job: &Job,
+        failure: Failure,
+    ) -> Result<Finished, SessionOver> {
+        drop(lease);
+        self.rejected(Some(&job.team), Some(&job.id.to_string()), &failure).await
+    }
+
+    /// Ends a job as `with` ended, which asked for the same and ran meanwhile.
+    ///
+    /// # Errors
+    /// The session is over: do not settle.
+    async fn join(&self, job: &Job, _with: &Job) -> Result<Finished, SessionOver> {
+        self.skip(job, &Reason::None).await
     }
 
     /// Tells that a job was taken on. `position` counts the jobs of its lane
@@ -52,11 +151,7 @@ pub trait JobRunner: Send + Sync {
     ///
     /// # Errors
     /// The session is over: do not settle.
-    async fn skip(
-        &self,
-        job: &Job,
-        because: &super::interrupt::Reason,
-    ) -> Result<Finished, SessionOver>;
+    async fn skip(&self, job: &Job, because: &Reason) -> Result<Finished, SessionOver>;
 
     /// Answers a status job, outside any lane.
     ///

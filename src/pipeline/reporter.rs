@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use uuid::Uuid;
 
 use super::Ports;
@@ -16,45 +16,91 @@ use crate::domain::ids::{JobId, TeamId};
 use crate::domain::record::TeamRecord;
 use crate::ports::messages::SessionOver;
 use crate::wire::event::encode_event;
+use crate::wire::event_reader::decode_event;
 
-/// Sequence numbers set aside on disk when a run begins: half an hour of
-/// microseconds, longer than the job deadline. After a crash the next run
-/// starts above them, whatever the clock says, and events within a run need
-/// no disk write of their own.
-const SEQUENCE_RESERVE: u64 = 30 * 60 * 1_000_000;
+/// Sequence numbers set aside on disk whenever the record is written: a minute
+/// of microseconds. Every process starts above them, whatever the clock says,
+/// and only an event beyond them needs a disk write of its own.
+const SEQUENCE_RESERVE: u64 = 60 * 1_000_000;
 
 /// Teams whose memory is kept although nobody uses it right now.
 const MEMORIES_KEPT: usize = 256;
 
 /// What this process knows of one team. Shared by everybody who speaks for it:
 /// the run in its lane, and the answers given beside the lane.
+#[derive(Default)]
 struct Memory {
-    record: Mutex<TeamRecord>,
-    /// Held from numbering to confirm, so that events leave in their order.
-    telling: Mutex<()>,
+    /// Read when it is first needed; other teams do not wait meanwhile.
+    record: OnceCell<Mutex<TeamRecord>>,
+    /// Held from numbering to confirm, so that events leave in their order. Holds
+    /// the final event that is kept and may not be confirmed: it goes before any
+    /// other, or a dashboard would take it for an old one.
+    telling: Mutex<Option<EncodedEvent>>,
+    /// The sequence that the record has on disk: no process after this one goes
+    /// below it. Held while the record is written, so that an older one never
+    /// replaces a newer.
+    reserved: Mutex<u64>,
 }
 
 /// The memories of all teams.
 #[derive(Default)]
 pub struct Memories {
-    teams: Mutex<HashMap<TeamId, Arc<Memory>>>,
+    teams: std::sync::Mutex<HashMap<TeamId, Arc<Memory>>>,
 }
 
 impl Memories {
+    fn teams(&self) -> std::sync::MutexGuard<'_, HashMap<TeamId, Arc<Memory>>> {
+        self.teams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn of(&self, ports: &Ports, team: &TeamId) -> Result<Arc<Memory>, Failure> {
-        let mut teams = self.teams.lock().await;
-        if let Some(memory) = teams.get(team) {
-            return Ok(Arc::clone(memory));
-        }
-        if teams.len() >= MEMORIES_KEPT {
-            teams.retain(|_, memory| Arc::strong_count(memory) > 1);
-        }
-        let record =
-            ports.records.load(team).await?.unwrap_or_else(|| TeamRecord::new(team.clone()));
-        let memory = Arc::new(Memory { record: Mutex::new(record), telling: Mutex::new(()) });
-        teams.insert(team.clone(), Arc::clone(&memory));
+        let memory = {
+            let mut teams = self.teams();
+            if teams.len() >= MEMORIES_KEPT && !teams.contains_key(team) {
+                teams.retain(|_, memory| Arc::strong_count(memory) > 1);
+            }
+            Arc::clone(teams.entry(team.clone()).or_default())
+        };
+        let read = async || {
+            let (record, on_disk) = load(ports, team).await?;
+            *memory.telling.lock().await = last_final_event(&record);
+            *memory.reserved.lock().await = on_disk;
+            Ok::<_, Failure>(Mutex::new(record))
+        };
+        memory.record.get_or_try_init(read).await?;
         Ok(memory)
     }
+
+    /// Forgets a team that nobody speaks for right now; says whether it did.
+    pub fn forget(&self, team: &TeamId) -> bool {
+        let mut teams = self.teams();
+        match teams.get(team) {
+            Some(memory) if Arc::strong_count(memory) > 1 => false,
+            _ => {
+                teams.remove(team);
+                true
+            }
+        }
+    }
+}
+
+/// A team's record, and the sequence that it has on disk. Without one, the
+/// numbers of its events go on above those that the log still holds: another
+/// host, or a lost disk, told them.
+async fn load(ports: &Ports, team: &TeamId) -> Result<(TeamRecord, u64), Failure> {
+    if let Some(record) = ports.records.load(team).await? {
+        let on_disk = record.sequence;
+        return Ok((record, on_disk));
+    }
+    let mut record = TeamRecord::new(team.clone());
+    match ports.events.last_sequence(team).await {
+        Ok(last) => record.sequence = last.unwrap_or(0),
+        Err(over) => tracing::warn!(
+            team.id = %team, reason = over.reason,
+            "the log could not be asked for the team's last event; its numbers follow the clock"
+        ),
+    }
+    Ok((record, 0))
 }
 
 /// One job's voice, with its team's memory.
@@ -90,14 +136,23 @@ impl Reporter {
         })
     }
 
+    async fn lock(&self) -> MutexGuard<'_, TeamRecord> {
+        self.memory.record.get().expect("a reporter opens with its record").lock().await
+    }
+
     /// A copy of the record.
     pub async fn record(&self) -> TeamRecord {
-        self.memory.record.lock().await.clone()
+        self.lock().await.clone()
+    }
+
+    /// Looks something up in the record.
+    pub async fn read<R>(&self, look: impl FnOnce(&TeamRecord) -> R) -> R {
+        look(&*self.lock().await)
     }
 
     /// Changes the record in memory.
     pub async fn update<R>(&self, change: impl FnOnce(&mut TeamRecord) -> R) -> R {
-        change(&mut *self.memory.record.lock().await)
+        change(&mut *self.lock().await)
     }
 
     /// Writes the record to disk, with room for the events to come.
@@ -105,32 +160,57 @@ impl Reporter {
     /// # Errors
     /// The disk refuses.
     pub async fn save(&self) -> Result<(), Failure> {
-        let mut record = self.record().await;
-        record.sequence = record.sequence.max(self.now_sequence()) + SEQUENCE_RESERVE;
-        self.ports.records.save(&record).await
+        let ahead = self.record().await.sequence.max(self.now_sequence()) + SEQUENCE_RESERVE;
+        self.write(ahead).await
     }
 
-    /// Writes the record to disk as it is, at the end of a job.
+    /// Writes the record to disk at the end of a job; what was set aside stays
+    /// so, for what is told until the next one begins.
     ///
     /// # Errors
     /// The disk refuses.
     pub async fn save_final(&self) -> Result<(), Failure> {
-        self.ports.records.save(&self.record().await).await
+        self.write(0).await
+    }
+
+    async fn write(&self, sequence_min: u64) -> Result<(), Failure> {
+        let mut reserved = self.memory.reserved.lock().await;
+        let mut record = self.record().await;
+        record.sequence = record.sequence.max(sequence_min).max(*reserved);
+        self.ports.records.save(&record).await?;
+        *reserved = record.sequence;
+        Ok(())
     }
 
     fn now_sequence(&self) -> u64 {
         u64::try_from(self.ports.clock.unix_millis()).unwrap_or(0) * 1000
     }
 
-    /// Makes an event and counts it, without publishing.
-    async fn encode(&self, kind: EventKind) -> EncodedEvent {
+    /// Makes an event and counts it, without publishing. Its number is set aside
+    /// on disk when it leaves.
+    ///
+    /// # Errors
+    /// The disk refuses: a number that a later process could give again must
+    /// not be told.
+    async fn encode(&self, kind: EventKind) -> Result<EncodedEvent, SessionOver> {
         let id = self.event_id(&kind);
-        let mut record = self.memory.record.lock().await;
-        let previous = record.sequence;
-        let sequence = self.now_sequence().max(previous + 1);
-        record.sequence = sequence;
+        let (previous, sequence) = {
+            let mut record = self.lock().await;
+            let previous = record.sequence;
+            record.sequence = self.now_sequence().max(previous + 1);
+            (previous, record.sequence)
+        };
+        let is_reserved = sequence <= *self.memory.reserved.lock().await;
+        if !is_reserved && let Err(error) = self.save().await {
+            return Err(self.not_written(&error));
+        }
         let event = self.envelope(id, sequence, (previous > 0).then_some(previous), kind);
-        encode_event(&event)
+        Ok(encode_event(&event))
+    }
+
+    fn not_written(&self, error: &Failure) -> SessionOver {
+        tracing::error!(team.id = %self.team, %error, "the record cannot be written");
+        SessionOver { reason: "the record cannot be written".to_owned() }
     }
 
     /// An id that a repeat of the job's attempt gives again.
@@ -171,9 +251,32 @@ impl Reporter {
     /// # Errors
     /// The broker's session is over.
     pub async fn tell(&self, kind: EventKind) -> Result<(), SessionOver> {
-        let _telling = self.memory.telling.lock().await;
-        let event = self.encode(kind).await;
+        let mut kept = self.memory.telling.lock().await;
+        self.tell_unconfirmed(&mut kept).await?;
+        let event = self.encode(kind).await?;
         self.publish(&event).await
+    }
+
+    /// Publishes a final event that the record kept.
+    ///
+    /// # Errors
+    /// The broker's session is over.
+    pub async fn tell_again(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
+        let mut kept = self.memory.telling.lock().await;
+        if kept.as_ref().is_some_and(|kept| kept.id != event.id) {
+            self.tell_unconfirmed(&mut kept).await?;
+        }
+        self.publish(event).await?;
+        *kept = None;
+        Ok(())
+    }
+
+    async fn tell_unconfirmed(&self, kept: &mut Option<EncodedEvent>) -> Result<(), SessionOver> {
+        if let Some(event) = kept.as_ref() {
+            self.publish(event).await?;
+            *kept = None;
+        }
+        Ok(())
     }
 
     /// Makes an event, hands it to `keep`, which stores it durably, and only
@@ -187,30 +290,36 @@ impl Reporter {
         change: impl FnOnce(&mut TeamRecord, EncodedEvent) + Send,
         is_end_of_run: bool,
     ) -> Result<(), SessionOver> {
-        let _telling = self.memory.telling.lock().await;
-        let event = self.encode(kind).await;
-        change(&mut *self.memory.record.lock().await, event.clone());
+        let mut kept = self.memory.telling.lock().await;
+        self.tell_unconfirmed(&mut kept).await?;
+        let event = self.encode(kind).await?;
+        change(&mut *self.lock().await, event.clone());
         let saved = if is_end_of_run { self.save_final().await } else { self.save().await };
         if let Err(error) = saved {
             // Without the record a repeat would do the work again, which is
             // safe; telling a final event and forgetting it would not be.
-            tracing::error!(team.id = %self.team, %error, "the record cannot be written");
-            return Err(SessionOver { reason: "the record cannot be written".to_owned() });
+            return Err(self.not_written(&error));
         }
-        self.publish(&event).await
+        let event = kept.insert(event);
+        self.publish(event).await?;
+        *kept = None;
+        Ok(())
     }
 
-    /// Publishes an event that was made before.
-    ///
-    /// # Errors
-    /// The broker's session is over.
-    pub async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
+    async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
         let result = self.ports.events.publish(event).await;
         if result.is_err() {
             self.ports.metrics.event_failed();
         }
         result
     }
+}
+
+/// The final event that was told last, or was about to be. Whether it was
+/// confirmed is not on disk; told twice, it is the same event.
+fn last_final_event(record: &TeamRecord) -> Option<EncodedEvent> {
+    let sequence = |event: &&EncodedEvent| decode_event(&event.body).ok().and_then(|e| e.sequence);
+    record.jobs.iter().filter_map(|job| job.final_event.as_ref()).max_by_key(sequence).cloned()
 }
 
 /// What tells one fact of a job from another.
@@ -226,6 +335,8 @@ fn fact_of(kind: &EventKind) -> String {
             format!("{type_name}/{}/{part}", role.as_str())
         }
         EventKind::Preview { preview, .. } => format!("{type_name}/{preview}"),
+        // Told again, with what it waits for.
+        EventKind::JobAccepted { short: Some(_), .. } => format!("{type_name}/waits"),
         _ => type_name,
     }
 }

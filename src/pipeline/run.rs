@@ -2,7 +2,6 @@
 //! and checks cancellation; a step is only its work.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use crate::domain::event::EventKind;
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{RunId, TeamId};
 use crate::domain::job::Job;
+use crate::domain::record::Before;
 use crate::domain::step::StepId;
 use crate::ports::engine::Observed;
 use crate::ports::messages::SessionOver;
@@ -64,13 +64,14 @@ pub struct Run<'a> {
     touched: Mutex<Instant>,
     /// Failures count their tries from 1.
     pub attempt: u32,
-    made_workspace: AtomicBool,
+    /// What there was of the team before the job's first run.
+    pub before: Before,
     /// What there was of the team when the run began.
     found: Option<Observed>,
 }
 
 impl<'a> Run<'a> {
-    /// A run that must end before `deadline`.
+    /// A run that must end before its interrupt's deadline.
     #[must_use]
     pub fn new(
         ports: &'a Ports,
@@ -78,9 +79,10 @@ impl<'a> Run<'a> {
         id: RunId,
         reporter: Reporter,
         interrupt: Interrupt,
-        deadline: Instant,
+        before: Before,
         found: Option<Observed>,
     ) -> Self {
+        let deadline = interrupt.deadline().unwrap_or_else(|| Instant::now() + JOB_TIME_MAX);
         Self {
             ports,
             job,
@@ -91,7 +93,7 @@ impl<'a> Run<'a> {
             progress: watch::Sender::new(String::new()),
             touched: Mutex::new(Instant::now()),
             attempt: 1,
-            made_workspace: AtomicBool::new(false),
+            before,
             found,
         }
     }
@@ -117,15 +119,16 @@ impl<'a> Run<'a> {
         self.progress.send_replace(message.into());
     }
 
-    /// Notes that this run made the team's workspace directory.
-    pub fn note_made_workspace(&self) {
-        self.made_workspace.store(true, Ordering::Relaxed);
+    /// When the job's time is over.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
     }
 
-    /// Whether this run made the team's workspace directory.
+    /// That the job's time is over.
     #[must_use]
-    pub fn has_made_workspace(&self) -> bool {
-        self.made_workspace.load(Ordering::Relaxed)
+    pub fn too_late() -> Failure {
+        Failure::new(Code::JobDeadline, "the job took longer than its deadline")
     }
 
     /// The side of the run that is interrupted, to wait on.
@@ -234,10 +237,7 @@ impl<'a> Run<'a> {
                     let touched = *self.touched.lock().unwrap_or_else(PoisonError::into_inner);
                     let now = Instant::now();
                     if now >= self.deadline {
-                        return Err(Stop::Failed(Failure::new(
-                            Code::JobDeadline,
-                            "the job took longer than 20 minutes",
-                        )));
+                        return Err(Stop::Failed(Self::too_late()));
                     }
                     if now >= total_end || now >= touched + step.idle_max() {
                         return Err(Stop::Failed(timeout(step)));

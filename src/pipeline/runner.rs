@@ -7,28 +7,34 @@
 
 mod actions;
 mod aftermath;
+mod known;
+mod recovery;
+mod room;
 mod start;
+mod tending;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::Instant;
 
+use self::room::Shares;
 use super::Ports;
 use super::interrupt::{Interrupt, Reason};
-use super::job_runner::{Finished, JobRunner};
+use super::job_runner::{Admitted, Finished, JobRunner, Standing};
 use super::lease::TeamLease;
 use super::preparation::Preparation;
 use super::reporter::{Memories, Reporter};
-use super::run::{JOB_TIME_MAX, Run, Stop};
+use super::run::{Run, Stop};
+use crate::config::layout::Layout;
 use crate::domain::event::{EventKind, TeamState};
 use crate::domain::failure::Failure;
 use crate::domain::ids::{PartName, RunId, TeamId};
 use crate::domain::job::{Action, Job, Outcome};
-use crate::domain::record::{JobRecord, TeamRecord};
+use crate::domain::record::{Before, FailedEnd, JobRecord, TeamRecord, Trial};
 use crate::policy::backoff::Backoff;
 use crate::ports::engine::Filter;
 use crate::ports::messages::{DeadLetter, SessionOver};
@@ -49,7 +55,10 @@ pub struct Runner {
     builds: Arc<Semaphore>,
     /// Choosing subnets and ports of two teams at once could choose the same.
     choosing: tokio::sync::Mutex<()>,
+    shares: Arc<Shares>,
     memories: Memories,
+    /// What the process before this one left is taken note of once.
+    recovery: OnceCell<()>,
 }
 
 /// A final event and what it means for the record.
@@ -79,7 +88,9 @@ impl Runner {
             preparation,
             builds,
             choosing: tokio::sync::Mutex::default(),
+            shares: Arc::default(),
             memories: Memories::default(),
+            recovery: OnceCell::new(),
         }
     }
 
@@ -109,17 +120,32 @@ impl Runner {
         }
     }
 
+    /// Does the work once, unless it is interrupted or the job's time is over,
+    /// wherever it is: steps see both by themselves, what lies between them
+    /// does not.
+    async fn attempt(&self, run: &Run<'_>) -> Result<Worked, Stop> {
+        let mut interrupt = run.interrupt();
+        tokio::select! {
+            biased;
+            worked = self.work(run) => worked,
+            reason = interrupt.wait() => Err(Stop::Interrupted(reason)),
+            () = tokio::time::sleep_until(run.deadline()) => Err(Stop::Failed(Run::too_late())),
+        }
+    }
+
     /// Runs a job with retries of platform faults, until it ended or was
     /// interrupted.
     async fn with_retries(&self, run: &mut Run<'_>) -> Result<Worked, Stop> {
         let began = Instant::now();
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST).with_budget(RETRY_BUDGET);
         loop {
-            let failure = match self.work(run).await {
+            let failure = match self.attempt(run).await {
                 Err(Stop::Failed(failure)) if failure.is_retryable() => failure,
                 other => return other,
             };
-            let Some(delay) = backoff.delay(self.ports.clock.random(), began.elapsed()) else {
+            let delay = backoff.delay(self.ports.clock.random(), began.elapsed());
+            // What was wrong says more than that there is no time to try again.
+            let Some(delay) = delay.filter(|delay| Instant::now() + *delay < run.deadline()) else {
                 return Err(Stop::Failed(failure));
             };
             self.ports.metrics.step_retried(&failure);
@@ -148,24 +174,56 @@ impl Runner {
         end: End,
     ) -> Result<(), SessionOver> {
         let (id, attempt, action) = (job.id, job.attempt, job.action.kind());
+        let failed = failed_end(outcome);
         let outcome = outcome_text(outcome);
         let keep = move |record: &mut TeamRecord, event| {
             if let Some(state) = end.state {
                 record.state = state;
             }
-            let step_millis = record.job(id).map(|j| j.step_millis.clone()).unwrap_or_default();
+            let known = begun(record, job, run);
             record.put_job(JobRecord {
                 id,
                 attempt,
                 action,
-                run,
                 outcome: Some(outcome),
                 final_event: Some(event),
-                step_millis,
+                failed,
+                trial: Trial { open: false, ..known.trial },
+                ..known
             });
         };
         reporter.tell_kept(end.kind, keep, end.is_end_of_run).await
     }
+}
+
+/// The job's record for a run of it, which goes on from its earlier ones.
+fn begun(record: &TeamRecord, job: &Job, run: RunId) -> JobRecord {
+    let new = JobRecord {
+        id: job.id,
+        attempt: job.attempt,
+        action: job.action.kind(),
+        run,
+        outcome: None,
+        final_event: None,
+        failed: None,
+        step_millis: BTreeMap::new(),
+        trial: Trial::default(),
+        // Until it was looked: nothing that is there is taken for its own.
+        before: Before { containers: true, workspace: true },
+    };
+    match record.job(job.id) {
+        Some(known) if known.attempt == job.attempt => JobRecord { run, ..known.clone() },
+        _ => new,
+    }
+}
+
+fn failed_end(outcome: &Outcome) -> Option<FailedEnd> {
+    let Outcome::Failed(failure) = outcome else { return None };
+    Some(FailedEnd {
+        message: failure.message.clone(),
+        attempts: failure.attempt,
+        step: failure.step,
+    })
 }
 
 fn stop_failed(error: crate::ports::engine::EngineError) -> Stop {
@@ -184,28 +242,44 @@ fn outcome_text(outcome: &Outcome) -> String {
 }
 
 /// A dead letter for a failed job.
-fn dead_letter(failure: &Failure, attempts: u32) -> DeadLetter {
+fn dead_letter(failure: &Failure) -> DeadLetter {
     DeadLetter {
         reason: failure.code.as_str().to_owned(),
         message: failure.message.clone(),
-        attempts,
+        attempts: failure.attempt,
         step: failure.step.map(|s| s.as_str().to_owned()),
     }
 }
 
 #[async_trait]
 impl JobRunner for Runner {
+    fn time_left(&self, job: &Job) -> Option<Duration> {
+        let left = job.deadline_unix_ms?.saturating_sub(self.ports.clock.unix_millis());
+        Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+    }
+
+    async fn standing(&self, job: &Job) -> Result<Standing, SessionOver> {
+        self.standing_of(job).await
+    }
+
+    async fn room(&self, job: &Job) -> Admitted {
+        self.find_room(job).await
+    }
+
+    fn room_changes(&self) -> watch::Receiver<u64> {
+        self.shares.changes()
+    }
+
+    async fn waits(&self, job: &Job, position: u32, short: &Failure) -> Result<(), SessionOver> {
+        let short = Some(short.code.as_str().to_owned());
+        let kind = EventKind::JobAccepted { action: job.action.kind(), position, short };
+        self.open(job).await?.tell(kind).await
+    }
+
     async fn accepted(&self, job: &Job, position: u32) -> Result<(), SessionOver> {
         self.ports.metrics.job_received(job.action.kind());
-        let Ok(reporter) =
-            Reporter::open(&self.ports, &self.memories, &job.team, Some(job.id), job.attempt).await
-        else {
-            return Ok(());
-        };
-        if let Some(known) = reporter.record().await.job(job.id)
-            && known.outcome.is_some()
-            && known.attempt >= job.attempt
-        {
+        let reporter = self.open(job).await?;
+        if reporter.read(|record| known::is_repeat(record, job)).await {
             return Ok(());
         }
         let kind = EventKind::JobAccepted { action: job.action.kind(), position, short: None };
@@ -218,29 +292,71 @@ impl JobRunner for Runner {
         job: &Job,
         interrupt: Interrupt,
     ) -> Result<Finished, SessionOver> {
+        let finished = self.execute(&lease, job, interrupt).await;
+        drop(lease);
+        // Whatever it was: a stop, or a start that was taken back.
+        self.shares.note_change();
+        finished
+    }
+
+    async fn fail(
+        &self,
+        lease: Option<TeamLease>,
+        job: &Job,
+        failure: Failure,
+    ) -> Result<Finished, SessionOver> {
+        self.end_as_failed(lease.as_ref(), job, failure).await
+    }
+
+    async fn join(&self, job: &Job, with: &Job) -> Result<Finished, SessionOver> {
+        self.end_like(job, with).await
+    }
+
+    async fn skip(&self, job: &Job, because: &Reason) -> Result<Finished, SessionOver> {
+        self.end_without_run(job, because).await
+    }
+
+    async fn status(&self, job: &Job) -> Result<Finished, SessionOver> {
+        self.answer_status(job).await
+    }
+
+    async fn snapshot(&self, team: Option<&TeamId>) -> Result<(), SessionOver> {
+        self.tell_snapshots(team).await
+    }
+
+    async fn rejected(
+        &self,
+        team: Option<&TeamId>,
+        job_id: Option<&str>,
+        failure: &Failure,
+    ) -> Result<Finished, SessionOver> {
+        self.refuse(team, job_id, failure).await
+    }
+}
+
+impl Runner {
+    /// Executes a job whose end is not decided yet.
+    async fn execute(
+        &self,
+        lease: &TeamLease,
+        job: &Job,
+        interrupt: Interrupt,
+    ) -> Result<Finished, SessionOver> {
         let action = job.action.kind();
         let started = Instant::now();
-        let reporter = match self.open(job).await {
-            Ok(reporter) => reporter,
-            Err(over) => return Err(over),
-        };
-        let record = reporter.record().await;
-        if let Some(finished) = self.repeat(job, &record, &reporter).await? {
+        let reporter = self.open(job).await?;
+        if let Some(finished) = self.decided(lease, job, &reporter).await? {
             return Ok(finished);
         }
         self.ports.metrics.job_began(action, Duration::ZERO);
         let id = RunId(self.ports.clock.new_id());
-        reporter
+        let is_first_run = reporter
             .update(|record| {
-                record.put_job(JobRecord {
-                    id: job.id,
-                    attempt: job.attempt,
-                    action,
-                    run: id,
-                    outcome: None,
-                    final_event: None,
-                    step_millis: BTreeMap::new(),
-                });
+                let is_first_run = record.job(job.id).is_none_or(|k| k.attempt != job.attempt);
+                let mut begun = begun(record, job, id);
+                begun.trial.open = true;
+                record.put_job(begun);
+                is_first_run
             })
             .await;
         // The disk and the daemon work at the same time.
@@ -250,145 +366,66 @@ impl JobRunner for Runner {
             tracing::error!(team.id = %job.team, %error, "the record cannot be written");
         }
         let found = found.ok();
-        let first = found.as_ref().is_some_and(|found| found.containers.is_empty());
+        let workspace = Layout::new(&self.ports.settings, &job.team).workspace();
+        let has_workspace = self.ports.host.is_own_workspace(&workspace).await;
+        let before = reporter
+            .update(|record| {
+                if let Some(found) = &found {
+                    recovery::adopt(record, found);
+                }
+                let known = record.jobs.iter_mut().find(|known| known.id == job.id);
+                let before = known.map(|known| &mut known.before);
+                let looked = Before {
+                    containers: found.as_ref().is_none_or(|found| !found.containers.is_empty()),
+                    workspace: has_workspace,
+                };
+                match before {
+                    Some(before) if is_first_run => {
+                        *before = looked;
+                        looked
+                    }
+                    Some(before) => *before,
+                    None => looked,
+                }
+            })
+            .await;
         tracing::info!(
             team.id = %job.team, job.id = %job.id, run.id = %id, action = action.as_str(),
             "job begins"
         );
-        let deadline = started + JOB_TIME_MAX;
-        let mut run = Run::new(&self.ports, job, id, reporter, interrupt, deadline, found);
+        let mut run = Run::new(&self.ports, job, id, reporter, interrupt, before, found);
         let result = self.with_retries(&mut run).await;
         self.ports.metrics.job_left(action);
-        let finished = self.end(&run, first, started, result).await;
-        drop(lease);
+        let finished = self.end(&run, started, result).await;
+        if finished.is_err() {
+            self.leave_open_to_others(&run).await;
+        }
         finished
     }
 
-    async fn skip(&self, job: &Job, because: &Reason) -> Result<Finished, SessionOver> {
-        let reporter = self.open(job).await?;
-        let (outcome, kind) = match because {
-            Reason::Cancel { by } => {
-                (Outcome::Cancelled, EventKind::JobCancelled { by: Some(*by) })
-            }
-            Reason::Supersede { by } => {
-                (Outcome::Superseded, EventKind::JobSuperseded { by: Some(*by) })
-            }
-            Reason::None => (
-                Outcome::Succeeded { changed: false },
-                EventKind::JobSucceeded {
-                    action: job.action.kind(),
-                    changed: false,
-                    duration: Duration::ZERO,
-                    links: BTreeMap::new(),
-                    message: "an equal job before it did the work".to_owned(),
-                },
-            ),
-            Reason::Abandon => {
-                return Err(SessionOver { reason: "the run was abandoned".to_owned() });
-            }
-        };
-        let id = RunId(self.ports.clock.new_id());
-        let now = self.ports.clock.unix_millis();
-        self.ports.metrics.job_ended(job.action.kind(), &outcome, Duration::ZERO, now);
-        let end = End { kind, state: None, is_end_of_run: false };
-        self.conclude(&reporter, job, id, &outcome, end).await?;
-        Ok(Finished::Done)
-    }
-
-    async fn status(&self, job: &Job) -> Result<Finished, SessionOver> {
-        let action = job.action.kind();
-        self.ports.metrics.job_received(action);
-        let reporter = self.open(job).await?;
-        let snapshot = match self.snapshot(&reporter).await {
-            Ok(snapshot) => snapshot,
-            Err(failure) => {
-                let letter = dead_letter(&failure, job.attempt);
-                reporter
-                    .tell(EventKind::JobFailed {
-                        action: job.action.kind(),
-                        failure,
-                        undone: false,
-                    })
-                    .await?;
-                return Ok(Finished::Dead(letter));
-            }
-        };
-        reporter.tell(EventKind::TeamSnapshot(snapshot)).await?;
-        reporter
-            .tell(EventKind::JobSucceeded {
-                action: job.action.kind(),
-                changed: false,
-                duration: Duration::ZERO,
-                links: BTreeMap::new(),
-                message: "snapshot published".to_owned(),
+    /// Notes that a run ended without an end of its job, in good order: whoever
+    /// gets the job next has no reason to suspect it.
+    async fn leave_open_to_others(&self, run: &Run<'_>) {
+        let id = run.job.id;
+        let is_ended = run
+            .reporter
+            .update(|record| {
+                let known = record.jobs.iter_mut().find(|known| known.id == id);
+                known.is_none_or(|known| {
+                    known.trial.open = false;
+                    known.outcome.is_some()
+                })
             })
-            .await?;
-        let now = self.ports.clock.unix_millis();
-        let outcome = Outcome::Succeeded { changed: false };
-        self.ports.metrics.job_ended(action, &outcome, Duration::ZERO, now);
-        Ok(Finished::Done)
-    }
-
-    async fn rejected(
-        &self,
-        team: Option<&TeamId>,
-        job_id: Option<&str>,
-        failure: &Failure,
-    ) -> Result<Finished, SessionOver> {
-        self.ports.metrics.message_rejected(failure.code);
-        if let Some(team) = team {
-            let job = job_id.and_then(|raw| crate::domain::ids::JobId::parse(raw).ok());
-            if let Ok(reporter) = Reporter::open(&self.ports, &self.memories, team, job, 1).await {
-                let kind = EventKind::JobRejected { failure: failure.clone() };
-                reporter.tell(kind).await?;
-            }
+            .await;
+        if !is_ended && let Err(error) = run.reporter.save().await {
+            tracing::warn!(team.id = %run.team(), %error, "the job may be taken for a suspect");
         }
-        Ok(Finished::Dead(dead_letter(failure, 1)))
-    }
-}
-
-impl Runner {
-    /// Opens the team's record; a disk that refuses hands the job back.
-    async fn open(&self, job: &Job) -> Result<Reporter, SessionOver> {
-        Reporter::open(&self.ports, &self.memories, &job.team, Some(job.id), job.attempt)
-            .await
-            .map_err(|error| {
-                tracing::error!(team.id = %job.team, %error, "the record cannot be read");
-                SessionOver { reason: "the record cannot be read".to_owned() }
-            })
-    }
-
-    /// A job that the record knows as ended: its final event again, no effect.
-    async fn repeat(
-        &self,
-        job: &Job,
-        record: &TeamRecord,
-        reporter: &Reporter,
-    ) -> Result<Option<Finished>, SessionOver> {
-        let Some(known) = record.job(job.id).filter(|k| k.attempt >= job.attempt) else {
-            return Ok(None);
-        };
-        let (Some(outcome), Some(event)) = (&known.outcome, &known.final_event) else {
-            return Ok(None);
-        };
-        reporter.publish(event).await?;
-        tracing::info!(team.id = %job.team, job.id = %job.id, outcome, "job is known, told again");
-        Ok(Some(match outcome.strip_prefix("failed:") {
-            Some(code) => Finished::Dead(DeadLetter {
-                reason: code.to_owned(),
-                message: "the job failed before".to_owned(),
-                attempts: known.attempt,
-                step: None,
-            }),
-            None => Finished::Done,
-        }))
     }
 
     /// Tells how a job ended, and cleans up what its end demands.
     async fn end(
         &self,
         run: &Run<'_>,
-        first: bool,
         started: Instant,
         result: Result<Worked, Stop>,
     ) -> Result<Finished, SessionOver> {
@@ -413,7 +450,7 @@ impl Runner {
             }
             Err(Stop::Failed(mut failure)) => {
                 failure.attempt = run.attempt;
-                let undone = self.clean_up(run, first, &mut failure).await;
+                let undone = self.clean_up(run, &failure).await;
                 let kind = EventKind::JobFailed { action, failure: failure.clone(), undone };
                 (Outcome::Failed(failure), kind, None)
             }
@@ -440,7 +477,7 @@ impl Runner {
             outcome = outcome.as_str(), millis = duration.as_millis() as u64, "job ends"
         );
         Ok(match &outcome {
-            Outcome::Failed(failure) => Finished::Dead(dead_letter(failure, run.attempt)),
+            Outcome::Failed(failure) => Finished::Dead(dead_letter(failure)),
             _ => Finished::Done,
         })
     }

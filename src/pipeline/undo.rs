@@ -1,7 +1,8 @@
 //! Undo: takes back what a run began.
 //!
-//! It takes the run's id and finds things by label, never by what a step
-//! returned; "already gone" is done. It has a budget of its own, and if it
+//! It takes the ids of the run and its job and finds things by label, never by
+//! what a step returned: a job whose worker died has made things in earlier
+//! runs too. "Already gone" is done. It has a budget of its own, and if it
 //! fails the team stays visibly `failed`.
 
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use super::Ports;
 use super::converge::is_side_name;
 use crate::domain::failure::{Code, Failure};
-use crate::domain::ids::{RunId, TeamId};
+use crate::domain::ids::{JobId, RunId, TeamId};
 use crate::domain::names::ContainerName;
 use crate::ports::engine::{Filter, Observed, label};
 
@@ -26,35 +27,35 @@ pub enum Left {
     Something,
 }
 
-/// Takes back the containers that `run` made, except those in `keep`, brings
-/// back those they replaced, and removes networks and volumes that only this
-/// run made.
+/// Takes back the containers that `run` and earlier runs of `job` made, except those in `keep`, brings
+/// back those they replaced, and removes networks and volumes that only they
+/// made.
 ///
 /// # Errors
 /// Docker failed, or time ran out; what is left is found again by label.
 pub async fn undo(
     ports: &Ports,
     team: &TeamId,
-    run: RunId,
+    (run, job): (RunId, JobId),
     keep: &[ContainerName],
 ) -> Result<Left, Failure> {
-    tokio::time::timeout(TIME_MAX, undo_all(ports, team, run, keep)).await.unwrap_or_else(|_| {
-        Err(Failure::new(Code::DockerUnreachable, "undo took longer than two minutes"))
-    })
+    tokio::time::timeout(TIME_MAX, undo_all(ports, team, (run, job), keep)).await.unwrap_or_else(
+        |_| Err(Failure::new(Code::DockerUnreachable, "undo took longer than two minutes")),
+    )
 }
 
 async fn undo_all(
     ports: &Ports,
     team: &TeamId,
-    run: RunId,
+    (run, job): (RunId, JobId),
     keep: &[ContainerName],
 ) -> Result<Left, Failure> {
     let engine = &ports.engine;
     let filter = Filter { instance: ports.settings.instance.clone(), team: Some(team.clone()) };
     let observed = engine.list(&filter).await?;
-    let run_text = run.to_string();
+    let (run_text, job_text) = (run.to_string(), job.to_string());
     let mine = |labels: &std::collections::BTreeMap<String, String>| {
-        labels.get(label::RUN) == Some(&run_text)
+        labels.get(label::RUN) == Some(&run_text) || labels.get(label::JOB) == Some(&job_text)
     };
     for container in &observed.containers {
         if mine(&container.labels)

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use crate::domain::control::HostOrder;
 use crate::domain::event::EncodedEvent;
+use crate::domain::ids::TeamId;
 use crate::domain::message::RawMessage;
 
 /// The broker did not do what was asked; the session is over.
@@ -100,4 +101,13 @@ pub trait EventSink: Send + Sync {
     /// # Errors
     /// The session is over; the event may or may not have been stored.
     async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver>;
+
+    /// The sequence of the team's last event in the durable log, if there is a
+    /// log and the event is not too far back in it. Bounded in time.
+    ///
+    /// # Errors
+    /// The log cannot be read now.
+    async fn last_sequence(&self, _team: &TeamId) -> Result<Option<u64>, SessionOver> {
+        Ok(None)
+    }
 }

@@ -16,6 +16,9 @@ pub trait Records: Send + Sync {
     /// Writes a record atomically; resolves when it is on disk.
     async fn save(&self, record: &TeamRecord) -> Result<(), Failure>;
 
+    /// Removes a team's record for good; none is fine.
+    async fn remove(&self, team: &TeamId) -> Result<(), Failure>;
+
     /// Every team with a record.
     async fn teams(&self) -> Result<Vec<TeamId>, Failure>;
 }

@@ -8,41 +8,46 @@
 //!
 //! One value serves one session. Leases outlive it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::queue::{Entry, Lane, Verdict};
+use self::queue::{Entry, Key, Lane, Verdict};
 pub use self::sizes::{LaneLoad, LanesConfig};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::TeamId;
 use crate::domain::job::{ActionKind, Job};
 use crate::domain::message::Rejected;
-use crate::pipeline::interrupt::{self, Reason};
+use crate::pipeline::interrupt::{Interrupt, Reason};
 use crate::pipeline::job_runner::{Finished, JobRunner};
 use crate::pipeline::lease::{TeamLease, TeamLeases};
 use crate::ports::messages::{SessionOver, Settle};
 
+mod beside;
 mod queue;
 mod sizes;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 /// How long an abandoned run may take to return. A step returns within a
 /// second of its interrupt (DESIGN 3.3); the rest is for a slow disk.
 const ABANDON_MAX: Duration = Duration::from_secs(10);
 
-/// Status jobs that are answered at once: each lists containers, so that a
-/// publisher in a loop would flood the Engine.
-const STATUSES_MAX: usize = 16;
+/// What is done beside the lanes at once: answers to status jobs, refusals, and
+/// what is told about waiting jobs. Each lists containers or waits for confirms,
+/// so that a publisher in a loop would flood the Engine, and a stop's own events
+/// would stand behind hundreds.
+const BESIDE_MAX: usize = 16;
 
 /// The lanes of one session.
 pub struct Lanes(Arc<Shared>);
@@ -54,21 +59,22 @@ struct Shared {
     load: Arc<LaneLoad>,
     table: Mutex<HashMap<TeamId, Lane>>,
     permits: Arc<Semaphore>,
-    statuses: Semaphore,
+    /// Held by the one suspect that runs.
+    suspects: Arc<Semaphore>,
+    /// Read by whatever runs with a permit, written by a suspect that must be
+    /// alone.
+    quiet: Arc<RwLock<()>>,
+    /// Starts that wait for room on the host.
+    short_of_room: AtomicUsize,
+    beside: Arc<Semaphore>,
+    /// Status jobs that wait for their answer.
+    statuses: Mutex<HashMap<TeamId, VecDeque<(Job, Settle)>>>,
     tasks: TaskTracker,
     /// Nothing more is started.
     stopping: CancellationToken,
     /// Whatever has not returned by itself is dropped.
     dropping: CancellationToken,
     failure: watch::Sender<Option<String>>,
-}
-
-/// A job that may run now, with all it needs.
-struct Turn {
-    entry: Entry,
-    lease: TeamLease,
-    permit: Option<OwnedSemaphorePermit>,
-    interrupt: interrupt::Interrupt,
 }
 
 impl Lanes {
@@ -88,7 +94,11 @@ impl Lanes {
             load,
             table: Mutex::default(),
             permits,
-            statuses: Semaphore::new(STATUSES_MAX),
+            suspects: Arc::new(Semaphore::new(1)),
+            quiet: Arc::default(),
+            short_of_room: AtomicUsize::new(0),
+            beside: Arc::new(Semaphore::new(BESIDE_MAX)),
+            statuses: Mutex::default(),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             dropping: CancellationToken::new(),
@@ -103,7 +113,7 @@ impl Lanes {
             return;
         }
         if job.action.kind() == ActionKind::Status {
-            self.0.spawn(Shared::answer_status(Arc::clone(&self.0), job, settle));
+            self.0.take_status(job, settle);
         } else {
             self.0.take_on(job, settle);
         }
@@ -181,6 +191,7 @@ impl Shared {
 
     fn clear(&self) {
         self.table().clear();
+        self.waiting_statuses().clear();
         self.load.set(0, 0);
     }
 
@@ -229,13 +240,14 @@ impl Shared {
                 let rejected = Rejected { failure, team: Some(team), job_id };
                 self.spawn(Self::refuse(Arc::clone(self), settle, rejected));
             }
-            Verdict::Wait { settle, position, overtaken } => {
+            Verdict::Wait { settle, position, overtaken, joins } => {
                 for (entry, reason) in overtaken {
                     self.spawn(Self::skip(Arc::clone(self), entry, reason));
                 }
                 let accepted = self.tell_accepted(job.clone(), position);
-                let delivered = Instant::now();
-                lane.waiting.push_back(Entry::new(job, settle, accepted, delivered));
+                let time_left = self.runner.time_left(&job).unwrap_or(Duration::MAX);
+                let deadline = Instant::now() + self.config.job_time_max.min(time_left);
+                lane.waiting.push_back(Entry::new(job, settle, accepted, deadline, joins));
                 lane.changed.notify_one();
                 if is_new {
                     self.spawn(Self::lane(Arc::clone(self), team));
@@ -245,154 +257,74 @@ impl Shared {
         }
     }
 
-    fn tell_accepted(self: &Arc<Self>, job: Job, position: u32) -> oneshot::Receiver<()> {
-        let (told, accepted) = oneshot::channel();
-        let shared = Arc::clone(self);
-        self.spawn(async move {
-            match shared.runner.accepted(&job, position).await {
-                // Nobody waits any more if the session ended meanwhile.
-                Ok(()) => drop(told.send(())),
-                Err(over) => shared.fail(&over),
-            }
-        });
-        accepted
-    }
-
     /// Runs a team's jobs until none is left.
     async fn lane(self: Arc<Self>, team: TeamId) {
         while let Some(turn) = self.next_turn(&team).await {
-            let Turn { entry, lease, permit, interrupt } = turn;
-            let (job, accepted) = (entry.job, entry.accepted);
-            if let Some(finished) = self.execute(&job, accepted, lease, interrupt).await {
-                self.settle(entry.settle, finished, "a job").await;
+            let (job, settle) = (turn.job.clone(), turn.settle);
+            let key = queue::key(&job);
+            let ended = self.execute(turn.job, turn.accepted, turn.lease, turn.interrupt).await;
+            let is_over = ended.is_none();
+            if let Some(finished) = ended {
+                self.settle(settle, finished, "a job").await;
             }
-            drop(permit);
-            for duplicate in self.end_run(&team) {
+            // The place on the host is free before the next one asks for its.
+            drop(turn.place);
+            let (duplicates, joined) = self.end_run(&team, key);
+            for duplicate in duplicates {
                 if self.failure.borrow().is_none() {
                     self.settle(duplicate, Finished::Done, "a duplicate").await;
                 }
             }
-        }
-    }
-
-    /// Waits until the first waiting job may run. It stays in the queue until
-    /// then, so that later jobs can still overtake it. `None` ends the lane.
-    async fn next_turn(self: &Arc<Self>, team: &TeamId) -> Option<Turn> {
-        loop {
-            let (kind, delivered, changed) = {
-                let mut table = self.table();
-                let lane = table.get_mut(team)?;
-                let Some(head) = lane.waiting.front() else {
-                    lane.ended.cancel();
-                    table.remove(team);
-                    return None;
-                };
-                (head.job.action.kind(), head.delivered, Arc::clone(&lane.changed))
-            };
-            let ready = async {
-                let permit = match queue::needs_permit(kind) {
-                    // The semaphore is never closed.
-                    true => Arc::clone(&self.permits).acquire_owned().await.ok(),
-                    false => None,
-                };
-                (permit, self.leases.acquire(team).await)
-            };
-            let (permit, lease) = tokio::select! {
-                biased;
-                () = self.stopping.cancelled() => return None,
-                ready = ready => ready,
-                () = self.head_is_not(team, kind, &changed) => continue,
-                () = tokio::time::sleep_until(delivered + self.config.waiting_time_max) => {
-                    self.expire(team);
-                    continue;
+            for entry in joined {
+                if !is_over {
+                    Arc::clone(&self).join(entry, job.clone()).await;
                 }
-            };
-            let mut table = self.table();
-            // Checked under the lock that `abandon` takes after it has told
-            // everybody to stop: a run is either seen by it or never begins.
-            if self.stopping.is_cancelled() {
-                return None;
-            }
-            let lane = table.get_mut(team)?;
-            if lane.head_kind() == Some(kind) {
-                let (interrupter, interrupt) = interrupt::pair();
-                let entry = lane.begin(interrupter)?;
-                self.note_load(&table);
-                return Some(Turn { entry, lease, permit, interrupt });
             }
         }
-    }
-
-    /// Resolves when the first waiting job is of another kind. One that takes
-    /// the place of its like keeps its place among those that wait to run.
-    async fn head_is_not(&self, team: &TeamId, kind: ActionKind, changed: &Notify) {
-        while self.table().get(team).and_then(Lane::head_kind) == Some(kind) {
-            changed.notified().await;
-        }
-    }
-
-    /// Refuses the first waiting job because its time is over.
-    fn expire(self: &Arc<Self>, team: &TeamId) {
-        let mut table = self.table();
-        // The one that waited so long may have been overtaken by now.
-        let is_due = |head: &Entry| head.delivered + self.config.waiting_time_max <= Instant::now();
-        let Some(lane) = table.get_mut(team) else { return };
-        if !lane.waiting.front().is_some_and(is_due) {
-            return;
-        }
-        let Some(entry) = lane.waiting.pop_front() else { return };
-        self.note_load(&table);
-        let failure = Failure::new(
-            Code::JobDeadline,
-            "the job waited too long behind other jobs and was not begun",
-        );
-        let (job, settles) = entry.into_settles();
-        let shared = Arc::clone(self);
-        self.spawn(async move {
-            let job_id = Some(job.id.to_string());
-            let rejected = Rejected { failure, team: Some(job.team), job_id };
-            shared
-                .end_all(settles, |first| Self::refuse(Arc::clone(&shared), first, rejected))
-                .await;
-        });
     }
 
     /// Executes one job; `None` if it must not be settled.
     async fn execute(
         &self,
-        job: &Job,
-        accepted: oneshot::Receiver<()>,
+        job: Job,
+        mut accepted: watch::Receiver<bool>,
         lease: TeamLease,
-        mut interrupt: interrupt::Interrupt,
+        mut interrupt: Interrupt,
     ) -> Option<Finished> {
         // A job's first event comes before its others.
         let told = tokio::select! {
-            told = accepted => told.is_ok(),
+            told = accepted.wait_for(|told| *told) => told.is_ok(),
             Reason::Abandon = interrupt.wait() => false,
         };
         if !told {
             return None;
         }
-        let run = AssertUnwindSafe(self.runner.run(lease, job, interrupt));
+        let run = AssertUnwindSafe(self.runner.run(lease, &job, interrupt));
         let ended = match run.catch_unwind().await {
             Ok(ended) => ended,
             // One bad job must not take the session, and with it every other
             // team's job, down again and again.
             Err(_) => {
                 let failure = Failure::new(Code::InternalBug, "the worker failed while it ran");
-                let job_id = job.id.to_string();
-                self.runner.rejected(Some(&job.team), Some(&job_id), &failure).await
+                // The run's own lease went down with it.
+                let lease = self.leases.acquire(&job.team).await;
+                self.runner.fail(Some(lease), &job, failure).await
             }
         };
         ended.map_err(|over| self.fail(&over)).ok()
     }
 
-    /// Forgets the running job; returns what came twice meanwhile.
-    fn end_run(&self, team: &TeamId) -> Vec<Settle> {
+    /// Forgets the running job; returns what came twice meanwhile, and what
+    /// ends with it.
+    fn end_run(&self, team: &TeamId, key: Key) -> (Vec<Settle>, Vec<Entry>) {
         let mut table = self.table();
-        let running = table.get_mut(team).and_then(|lane| lane.running.take());
+        let Some(lane) = table.get_mut(team) else { return (Vec::new(), Vec::new()) };
+        let Some(running) = lane.running.take() else { return (Vec::new(), Vec::new()) };
+        // What was interrupted did not do the work of the others.
+        let is_whole = running.interrupter.reason() == Reason::None;
+        let joined = if is_whole { lane.take_joined(key) } else { Vec::new() };
         self.note_load(&table);
-        running.map(|running| running.duplicates).unwrap_or_default()
+        (running.duplicates, joined)
     }
 
     async fn settle(&self, settle: Settle, finished: Finished, what: &'static str) {
@@ -410,50 +342,6 @@ impl Shared {
         match ended {
             Ok(finished) => self.settle(settle, finished, "a job").await,
             Err(over) => self.fail(&over),
-        }
-    }
-
-    async fn answer_status(self: Arc<Self>, job: Job, settle: Settle) {
-        // Never closed; an error would mean no answer is possible.
-        let Ok(_permit) = self.statuses.acquire().await else { return };
-        let ended = self.runner.status(&job).await;
-        self.settle_as(settle, ended).await;
-    }
-
-    async fn refuse(self: Arc<Self>, settle: Settle, rejected: Rejected) {
-        let Rejected { failure, team, job_id } = rejected;
-        let ended = self.runner.rejected(team.as_ref(), job_id.as_deref(), &failure).await;
-        self.settle_as(settle, ended).await;
-    }
-
-    async fn skip(self: Arc<Self>, mut entry: Entry, reason: Reason) {
-        if (&mut entry.accepted).await.is_err() {
-            return;
-        }
-        let (job, settles) = entry.into_settles();
-        self.end_all(settles, |first| {
-            let shared = Arc::clone(&self);
-            async move {
-                let ended = shared.runner.skip(&job, &reason).await;
-                shared.settle_as(first, ended).await;
-            }
-        })
-        .await;
-    }
-
-    /// Ends the first delivery of a job by `end` and acknowledges its
-    /// duplicates after it.
-    async fn end_all<F: Future<Output = ()>>(
-        self: &Arc<Self>,
-        settles: (Settle, Vec<Settle>),
-        end: impl FnOnce(Settle) -> F,
-    ) {
-        let (first, duplicates) = settles;
-        end(first).await;
-        for duplicate in duplicates {
-            if self.failure.borrow().is_none() {
-                self.settle(duplicate, Finished::Done, "a duplicate").await;
-            }
         }
     }
 

@@ -5,9 +5,14 @@
 
 mod commands;
 mod compose;
+mod crashes;
 mod floors;
+mod interruption;
+mod jobs;
 mod manners;
 mod ops;
 mod pipeline;
+mod process;
 mod source;
+mod tending;
 mod world;

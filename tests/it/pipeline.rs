@@ -26,7 +26,7 @@ fn team() -> TeamId {
     TeamId::parse(TEAM).unwrap()
 }
 
-fn spec(previews: &[&str]) -> Spec {
+pub(crate) fn spec(previews: &[&str]) -> Spec {
     let preview =
         |name: &&str| PreviewSpec { name: PartName::parse(name).unwrap(), branch: None, ttl: None };
     Spec {
@@ -304,14 +304,54 @@ async fn sequences_increase_over_jobs_and_processes_though_the_clock_stands() {
     run(&world.runner().await, &start(&["main"])).await.unwrap();
     run(&world.runner().await, &job(Action::Stop)).await.unwrap();
     run(&world.runner().await, &start(&["main"])).await.unwrap();
-    let mut last = 0;
-    for event in world.events() {
+    let (mut last, mut told) = (0, BTreeSet::new());
+    // A process repeats the last end that it finds on disk.
+    for event in world.events().into_iter().filter(|event| told.insert(event.id.clone())) {
         let event = decode_event(&event.body).unwrap();
         let sequence = event.sequence.unwrap();
         assert!(sequence > last, "{} after {last}", event.short_type());
         assert!(event.sequence_previous.is_none_or(|p| p >= last || p == 0));
         last = sequence;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_beside_a_run_is_never_numbered_twice() {
+    let world = World::new();
+    for _ in 0..3 {
+        // Each is a process that dies after its first word.
+        world.runner().await.accepted(&start(&["main"]), 1).await.unwrap();
+    }
+    let sequences: Vec<_> =
+        world.events().iter().map(|e| decode_event(&e.body).unwrap().sequence.unwrap()).collect();
+    assert_eq!(sequences.len(), 3);
+    assert!(sequences.is_sorted_by(|a, b| a < b), "{sequences:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_was_not_confirmed_is_told_before_anything_else() {
+    let world = World::new();
+    let stop = job(Action::Stop);
+    run(&world.runner().await, &stop).await.unwrap();
+    let ended = world.events().last().unwrap().clone();
+    let count = world.events().len();
+    // The next process cannot know whether it was confirmed.
+    world.runner().await.accepted(&start(&["main"]), 1).await.unwrap();
+    let told: Vec<_> = world.events().drain(count..).collect();
+    assert_eq!(told.first(), Some(&ended));
+    assert_eq!(told.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_ended_keeps_its_end_when_it_is_overtaken() {
+    let world = World::new();
+    let first = start(&["main"]);
+    run(&world.runner().await, &first).await.unwrap();
+    let ended = world.events().last().unwrap().clone();
+    // It comes again after a crash, and a stop comes with it.
+    let by = job(Action::Stop).id;
+    world.runner().await.skip(&first, &Reason::Cancel { by }).await.unwrap();
+    assert_eq!(*world.events().last().unwrap(), ended);
 }
 
 #[tokio::test(start_paused = true)]

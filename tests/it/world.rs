@@ -17,12 +17,13 @@ use covibes::domain::ids::TeamId;
 use covibes::domain::record::TeamRecord;
 use covibes::domain::settings::Settings;
 use covibes::observe::Metrics;
-use covibes::pipeline::Ports;
 use covibes::pipeline::image_catalog::{ImageCatalog, ImageSources};
 use covibes::pipeline::interrupt::{Interrupter, Reason};
 use covibes::pipeline::preparation::Preparation;
 use covibes::pipeline::runner::Runner;
+use covibes::pipeline::{OpenTree, Ports};
 use covibes::ports::engine::{EngineError, label};
+use tokio::sync::{Notify, watch};
 
 /// What a chosen call does instead of working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,26 @@ struct Inner {
     preview_state: String,
     /// Whether the daemon refuses every start of a container.
     starts_refused: bool,
+    /// Moments at which the process dies, once each, and one that always kills.
+    deaths: Vec<String>,
+    always_deadly: Option<String>,
+    died: u32,
+    death: Arc<Notify>,
+    /// What the host has, in gibibytes.
+    memory_gib: u64,
+    disk_used: f64,
+    /// A one-shot task of this name takes nine minutes.
+    slow_task: Option<String>,
+    /// Calls whose name holds this never answer.
+    hanging: Option<String>,
+    /// Calls whose name holds this are a bug of ours.
+    panicking: Option<String>,
+    told: Arc<watch::Sender<usize>>,
+    /// What the log says of a team without a record.
+    last_sequence: Option<u64>,
+    now_unix_ms: i64,
+    /// The record of this team cannot be read.
+    unreadable: Option<TeamId>,
 }
 
 /// The world; cloning shares it.
@@ -65,7 +86,13 @@ pub(crate) struct World(Arc<Mutex<Inner>>);
 impl World {
     pub(crate) fn new() -> Self {
         let world = Self(Arc::default());
-        world.lock().preview_state = "running".to_owned();
+        {
+            let mut inner = world.lock();
+            inner.preview_state = "running".to_owned();
+            (inner.memory_gib, inner.disk_used) = (64, 0.1);
+            // Stands still: order must never come from it.
+            inner.now_unix_ms = 1_795_435_200_000;
+        }
         world.lock().images.insert(ImageCatalog::debian().to_string());
         world
     }
@@ -76,11 +103,20 @@ impl World {
 
     /// A runner over this world, as after a start of the process.
     pub(crate) async fn runner(&self) -> Runner {
-        self.runner_of(Settings::default()).await
+        self.runner_with(Settings::default(), open_tree).await
     }
 
     /// A runner with other settings.
     pub(crate) async fn runner_of(&self, settings: Settings) -> Runner {
+        self.runner_with(settings, open_tree).await
+    }
+
+    /// A runner with another way to open a workspace.
+    pub(crate) async fn runner_that_opens(&self, open_tree: OpenTree) -> Runner {
+        self.runner_with(Settings::default(), open_tree).await
+    }
+
+    async fn runner_with(&self, settings: Settings, open_tree: OpenTree) -> Runner {
         let sources = ImageSources { binary_dir: PathBuf::from("/bin"), ..Default::default() };
         let catalog = ImageCatalog::load(self, sources).await.unwrap();
         let settings = Settings { cache_sized: false, ..settings };
@@ -135,6 +171,111 @@ impl World {
 
     pub(crate) fn refuse_starts(&self) {
         self.lock().starts_refused = true;
+    }
+
+    /// The process dies when it comes to `moment`, once.
+    pub(crate) fn die_at(&self, moment: &str) {
+        self.lock().deaths.push(moment.to_owned());
+    }
+
+    /// The process dies whenever it creates a container of this name.
+    pub(crate) fn is_deadly(&self, name: &str) {
+        self.lock().always_deadly = Some(name.to_owned());
+    }
+
+    /// How often a process died.
+    pub(crate) fn died(&self) -> u32 {
+        self.lock().died
+    }
+
+    /// Resolves when the process dies.
+    pub(crate) async fn death(&self) {
+        let death = Arc::clone(&self.lock().death);
+        death.notified().await;
+    }
+
+    /// A moment at which a process may die.
+    pub(crate) async fn moment(&self, moment: &str) {
+        let dies = {
+            let mut inner = self.lock();
+            let once = inner.deaths.iter().position(|m| m == moment);
+            let always = inner.always_deadly.as_ref().is_some_and(|name| {
+                moment.starts_with("create_container") && moment.contains(name.as_str())
+            });
+            if let Some(index) = once {
+                inner.deaths.remove(index);
+            }
+            let dies = once.is_some() || always;
+            if dies {
+                inner.died += 1;
+                inner.death.notify_one();
+            }
+            dies
+        };
+        if dies {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(crate) fn has_memory(&self, gib: u64) {
+        self.lock().memory_gib = gib;
+    }
+
+    pub(crate) fn has_disk_used(&self, share: f64) {
+        self.lock().disk_used = share;
+    }
+
+    /// One-shot tasks of this name take nine minutes.
+    pub(crate) fn is_slow(&self, task: &str) {
+        self.lock().slow_task = Some(task.to_owned());
+    }
+
+    /// Calls of this name never answer.
+    pub(crate) fn hangs(&self, call: Option<&str>) {
+        self.lock().hanging = call.map(str::to_owned);
+    }
+
+    /// Calls of this name panic.
+    pub(crate) fn panics(&self, call: &str) {
+        self.lock().panicking = Some(call.to_owned());
+    }
+
+    /// Waits for the first event of which `look` gives something.
+    pub(crate) async fn until_told<T>(&self, look: impl Fn(&EncodedEvent) -> Option<T>) -> T {
+        let mut told = self.lock().told.subscribe();
+        loop {
+            if let Some(found) = self.events().iter().find_map(&look) {
+                return found;
+            }
+            told.changed().await.unwrap();
+        }
+    }
+
+    async fn hang(&self, call: &str) {
+        let panics = self.lock().panicking.take_if(|p| call.contains(p.as_str())).is_some();
+        assert!(!panics, "a bug at {call}");
+        let hangs = self.lock().hanging.as_ref().is_some_and(|h| call.contains(h.as_str()));
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(crate) fn log_ends_with(&self, sequence: u64) {
+        self.lock().last_sequence = Some(sequence);
+    }
+
+    pub(crate) fn pass(&self, millis: i64) {
+        self.lock().now_unix_ms += millis;
+    }
+
+    /// The disk refuses to read this team's record.
+    pub(crate) fn cannot_read(&self, team: &TeamId) {
+        self.lock().unreadable = Some(team.clone());
+    }
+
+    /// All records are gone.
+    pub(crate) fn lose_records(&self) {
+        self.lock().records.clear();
     }
 
     pub(crate) fn events(&self) -> Vec<EncodedEvent> {
@@ -198,7 +339,7 @@ impl World {
     }
 }
 
-fn open_tree(_: &Path) -> Result<Box<dyn Tree + Send>, Failure> {
+pub(crate) fn open_tree(_: &Path) -> Result<Box<dyn Tree + Send>, Failure> {
     let manifest = r#"{"name":"x","private":true,"scripts":{"dev":"vite"},
         "dependencies":{"react":"19.0.0"},"devDependencies":{"vite":"8.0.0"}}"#;
     Ok(Box::new(MemoryTree::new([

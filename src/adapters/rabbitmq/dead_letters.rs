@@ -12,6 +12,7 @@ use super::client::{ClientError, RabbitClient, client_error};
 use super::link::{CALL_MAX, within};
 use super::message;
 use crate::domain::ids::TeamId;
+use crate::domain::job::ActionKind;
 
 /// Dead letters that one call looks at. Their bodies are in memory meanwhile, at
 /// most 256 KiB each.
@@ -49,6 +50,11 @@ pub struct DeadFilter {
     pub team: Option<TeamId>,
     /// One reason's.
     pub reason: Option<String>,
+    /// One action's.
+    pub action: Option<ActionKind>,
+    /// Those put aside at this moment or later, in unix milliseconds. Those that
+    /// do not say when are none of them.
+    pub since_unix_ms: Option<i64>,
 }
 
 /// What becomes of a dead letter before it is taken off the queue.
@@ -63,7 +69,11 @@ impl DeadFilter {
         let same_id = self.message_id.is_none() || self.message_id == dead.message_id;
         let same_team = self.team.as_ref().is_none_or(|team| dead.team() == Some(team.as_str()));
         let same_reason = self.reason.as_ref().is_none_or(|reason| *reason == dead.reason);
-        same_id && same_team && same_reason
+        let same_action = self.action.is_none_or(|action| dead.action() == Some(action.as_str()));
+        let is_since = self
+            .since_unix_ms
+            .is_none_or(|since| dead.dead_at_unix_ms().is_some_and(|at| at >= since));
+        same_id && same_team && same_reason && same_action && is_since
     }
 }
 
@@ -72,6 +82,19 @@ impl DeadMessage {
     #[must_use]
     pub fn team(&self) -> Option<&str> {
         self.routing_key.strip_prefix("team.")?.split('.').next()
+    }
+
+    /// The action that its routing key names, valid or not.
+    #[must_use]
+    pub fn action(&self) -> Option<&str> {
+        self.routing_key.strip_prefix("team.")?.split('.').nth(1)
+    }
+
+    /// When it was put aside, in unix milliseconds.
+    #[must_use]
+    pub fn dead_at_unix_ms(&self) -> Option<i64> {
+        let at: jiff::Timestamp = self.dead_at.as_ref()?.parse().ok()?;
+        Some(at.as_millisecond())
     }
 
     fn read(delivery: &Delivery) -> Self {
@@ -196,5 +219,44 @@ impl RabbitClient {
 
     fn of_queue(&self, error: &lapin::Error) -> ClientError {
         client_error(&self.names.dead_letters(), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_means_what_matches_everything_given() {
+        let dead = DeadMessage {
+            message_id: Some("1".to_owned()),
+            routing_key: "team.a.start".to_owned(),
+            reason: "docker.failed".to_owned(),
+            message: String::new(),
+            attempts: 1,
+            host: None,
+            step: None,
+            dead_at: Some("2026-11-23T12:00:00Z".to_owned()),
+            body: Vec::new(),
+        };
+        let at = dead.dead_at_unix_ms().unwrap();
+        let everything = DeadFilter::default();
+        let filter = |change: fn(&mut DeadFilter, i64)| {
+            let mut filter = everything.clone();
+            change(&mut filter, at);
+            filter.matches(&dead)
+        };
+        assert!(filter(|_, _| {}));
+        assert!(filter(|f, _| f.action = Some(ActionKind::Start)));
+        assert!(!filter(|f, _| f.action = Some(ActionKind::Stop)));
+        assert!(filter(|f, at| f.since_unix_ms = Some(at)));
+        assert!(!filter(|f, at| f.since_unix_ms = Some(at + 1)));
+        assert!(filter(|f, _| f.team = TeamId::parse("a").ok()));
+        assert!(!filter(|f, _| {
+            f.team = TeamId::parse("a").ok();
+            f.reason = Some("git.failed".to_owned());
+        }));
+        let timeless = DeadMessage { dead_at: None, ..dead };
+        assert!(!DeadFilter { since_unix_ms: Some(0), ..everything }.matches(&timeless));
     }
 }

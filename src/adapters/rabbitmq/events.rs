@@ -13,10 +13,13 @@ use lapin::options::BasicPublishOptions;
 use lapin::{Channel, Confirmation, PublisherConfirm};
 use tokio::time::Instant;
 
+use super::client::RabbitClient;
+use super::history::History;
 use super::link::{CALL_MAX, Publish, Publisher, SessionEnd, Stored, short, within};
 use super::message;
 use super::names::Names;
 use crate::domain::event::EncodedEvent;
+use crate::domain::ids::TeamId;
 use crate::ports::broker::{BrokerFact, BrokerObserver};
 use crate::ports::messages::{EventSink, SessionOver};
 
@@ -28,6 +31,7 @@ const FAN_OUT_MAX: usize = 1024;
 pub struct RabbitEvents {
     names: Names,
     observer: Arc<dyn BrokerObserver>,
+    history: History,
     link: Mutex<Option<Arc<EventsLink>>>,
 }
 
@@ -41,8 +45,12 @@ pub(super) struct EventsLink {
 }
 
 impl RabbitEvents {
-    pub(super) fn new(names: Names, observer: Arc<dyn BrokerObserver>) -> Self {
-        Self { names, observer, link: Mutex::new(None) }
+    pub(super) fn new(
+        names: Names,
+        reader: RabbitClient,
+        observer: Arc<dyn BrokerObserver>,
+    ) -> Self {
+        Self { names, observer, history: History::new(reader), link: Mutex::new(None) }
     }
 
     pub(super) fn attach(&self, log: Publisher, fan_out: Channel, end: SessionEnd) {
@@ -85,7 +93,7 @@ impl RabbitEvents {
     async fn fan_out(&self, link: &EventsLink, event: &EncodedEvent) {
         // An unanswered confirm may not simply be dropped: the client would keep
         // it for ever.
-        if self.harvest_of(link) >= FAN_OUT_MAX {
+        if self.harvest_of(link) >= FAN_OUT_MAX || link.log.is_blocked() {
             self.observer.observe(BrokerFact::FanOutSkipped);
             return;
         }
@@ -102,6 +110,8 @@ impl RabbitEvents {
                 let mut under_way = link.under_way.lock().unwrap_or_else(PoisonError::into_inner);
                 under_way.push_back(confirm);
             }
+            // A broker that blocks takes it later, or never: the log has it.
+            Err(_) if link.log.is_blocked() => self.observer.observe(BrokerFact::FanOutSkipped),
             // The event is stored; that this channel is broken ends the session
             // for the next one.
             Err(error) => {
@@ -135,5 +145,10 @@ impl EventSink for RabbitEvents {
         self.observer.observe(BrokerFact::EventStored { duration: began.elapsed() });
         self.fan_out(&link, event).await;
         Ok(())
+    }
+
+    async fn last_sequence(&self, team: &TeamId) -> Result<Option<u64>, SessionOver> {
+        let asked = self.history.last_sequence(team).await;
+        asked.map_err(|error| SessionOver { reason: error.to_string() })
     }
 }

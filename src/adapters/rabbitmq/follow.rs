@@ -43,6 +43,8 @@ pub enum ReplayFrom {
     /// A moment, in seconds since 1970. Whole chunks are kept, so that some
     /// events before it may come too.
     UnixSeconds(u64),
+    /// The last chunk: its beginning tells where the log ends, nearly.
+    Last,
 }
 
 /// Events, one after the other. Its connection ends with it.
@@ -103,6 +105,7 @@ impl RabbitClient {
                 AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX))
             }
             ReplayFrom::UnixSeconds(seconds) => AMQPValue::Timestamp(seconds),
+            ReplayFrom::Last => AMQPValue::LongString("last".into()),
         };
         let mut arguments = FieldTable::default();
         arguments.insert("x-stream-offset".into(), offset);

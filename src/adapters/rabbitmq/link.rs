@@ -241,6 +241,11 @@ impl Publisher {
         &self.channel
     }
 
+    /// Whether the broker takes nothing on this connection right now.
+    pub(super) fn is_blocked(&self) -> bool {
+        *self.blocked.borrow()
+    }
+
     /// Publishes, mandatory, and waits for the confirm. Time in which the
     /// broker blocks does not count. A publish that was given up may still be
     /// stored later, which is why giving up ends the session: its message comes

@@ -191,6 +191,15 @@ impl Directory {
         result
     }
 
+    /// Removes a file; returns when that is on disk. None is fine.
+    pub(super) fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.path.join(name)) {
+            Ok(()) => self.handle.sync_all(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Renames a file to `<name>.bad-<n>` and returns the new name.
     pub(super) fn set_aside(&self, name: &str) -> io::Result<String> {
         let is_taken = |aside: &String| self.path.join(aside).symlink_metadata().is_ok();

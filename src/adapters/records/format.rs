@@ -1,4 +1,4 @@
-//! The JSON of a record, version 1.
+//! The JSON of a record, version 2; version 1, which has fewer fields, is read.
 //!
 //! Read strictly: an unknown field means that another version wrote the file,
 //! and a field that this version drops on its next save would be lost. So every
@@ -15,10 +15,14 @@ use crate::domain::event::{EncodedEvent, TeamState};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{JobId, PartName, RunId, TeamId};
 use crate::domain::job::ActionKind;
-use crate::domain::record::{JobRecord, TeamRecord};
+use crate::domain::record::{Before, FailedEnd, JobRecord, TeamRecord, Trial};
+use crate::domain::step::StepId;
 use crate::wire::spec::{spec_from_json, spec_to_json};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// The oldest version that is read.
+const VERSION_OLDEST: u32 = 1;
 
 /// Why a file is not taken for a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +31,7 @@ pub(super) enum Untrusted {
     #[error("not a whole record: {0}")]
     NotARecord(String),
     /// Written by another version.
-    #[error("of version {0}, and this worker reads version {VERSION}")]
+    #[error("of version {0}, and this worker reads versions {VERSION_OLDEST} to {VERSION}")]
     Version(u64),
     /// Of another team.
     #[error("a record of another team")]
@@ -57,6 +61,8 @@ pub(super) fn write(record: &TeamRecord) -> Result<String, Failure> {
         ports: record.ports.iter().map(|(part, port)| (part.to_string(), *port)).collect(),
         workspace_path: record.workspace_path.clone(),
         mount_points: record.mount_points.clone(),
+        adopted: record.adopted,
+        destroyed_unix_ms: record.destroyed_unix_ms,
         jobs: record.jobs.iter().map(JobFile::of).collect(),
     };
     let mut text = serde_json::to_string_pretty(&file)
@@ -73,7 +79,7 @@ pub(super) fn read(bytes: &[u8], team: &TeamId) -> Result<TeamRecord, Untrusted>
     };
     // The version decides first: a newer file has fields that this one does not know.
     let head: Head = serde_json::from_slice(bytes).map_err(torn)?;
-    if head.version != u64::from(VERSION) {
+    if !(u64::from(VERSION_OLDEST)..=u64::from(VERSION)).contains(&head.version) {
         return Err(Untrusted::Version(head.version));
     }
     let file: RecordFile = serde_json::from_slice(bytes).map_err(torn)?;
@@ -95,6 +101,8 @@ pub(super) fn read(bytes: &[u8], team: &TeamId) -> Result<TeamRecord, Untrusted>
             .map_err(|_| Untrusted::Field("ports"))?,
         workspace_path: file.workspace_path,
         mount_points: file.mount_points,
+        adopted: file.adopted,
+        destroyed_unix_ms: file.destroyed_unix_ms,
         jobs: file.jobs.into_iter().map(JobFile::into_domain).collect::<Result<_, _>>()?,
     })
 }
@@ -117,6 +125,10 @@ struct RecordFile {
     ports: BTreeMap<String, u16>,
     workspace_path: Option<String>,
     mount_points: Vec<String>,
+    #[serde(default)]
+    adopted: bool,
+    #[serde(default)]
+    destroyed_unix_ms: Option<i64>,
     jobs: Vec<JobFile>,
 }
 
@@ -129,7 +141,45 @@ struct JobFile {
     run: String,
     outcome: Option<String>,
     final_event: Option<EventFile>,
+    #[serde(default)]
+    failed: Option<FailedFile>,
     step_millis: BTreeMap<String, u64>,
+    #[serde(default)]
+    trial: TrialFile,
+    #[serde(default)]
+    before: BeforeFile,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FailedFile {
+    message: String,
+    attempts: u32,
+    step: Option<String>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrialFile {
+    open: bool,
+    suspect: bool,
+    alone: bool,
+    strikes: u32,
+}
+
+/// Version 1 did not say what there was before: then nothing that was there is
+/// taken for a job's own.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BeforeFile {
+    containers: bool,
+    workspace: bool,
+}
+
+impl Default for BeforeFile {
+    fn default() -> Self {
+        Self { containers: true, workspace: true }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -154,7 +204,22 @@ impl JobFile {
                 routing_key: event.routing_key.clone(),
                 body: event.body.clone(),
             }),
+            failed: job.failed.as_ref().map(|failed| FailedFile {
+                message: failed.message.clone(),
+                attempts: failed.attempts,
+                step: failed.step.map(|step| step.as_str().to_owned()),
+            }),
             step_millis: job.step_millis.clone(),
+            trial: TrialFile {
+                open: job.trial.open,
+                suspect: job.trial.suspect,
+                alone: job.trial.alone,
+                strikes: job.trial.strikes,
+            },
+            before: BeforeFile {
+                containers: job.before.containers,
+                workspace: job.before.workspace,
+            },
         }
     }
 
@@ -170,8 +235,23 @@ impl JobFile {
                 routing_key: event.routing_key,
                 body: event.body,
             }),
+            failed: self.failed.map(FailedFile::into_domain).transpose()?,
             step_millis: self.step_millis,
+            trial: Trial {
+                open: self.trial.open,
+                suspect: self.trial.suspect,
+                alone: self.trial.alone,
+                strikes: self.trial.strikes,
+            },
+            before: Before { containers: self.before.containers, workspace: self.before.workspace },
         })
+    }
+}
+
+impl FailedFile {
+    fn into_domain(self) -> Result<FailedEnd, Untrusted> {
+        let step = self.step.map(|raw| StepId::parse(&raw).ok_or(Untrusted::Field("jobs.step")));
+        Ok(FailedEnd { message: self.message, attempts: self.attempts, step: step.transpose()? })
     }
 }
 
@@ -193,6 +273,12 @@ pub(super) mod arbitrary {
     fn job() -> impl Strategy<Value = JobRecord> {
         let event = ("\\PC{0,20}", "[a-z.]{0,20}", any::<String>())
             .prop_map(|(id, routing_key, body)| EncodedEvent { id, routing_key, body });
+        let failed = (any::<String>(), any::<u32>(), option::of(select(StepId::ALL.to_vec())))
+            .prop_map(|(message, attempts, step)| FailedEnd { message, attempts, step });
+        let trial = (any::<[bool; 5]>(), any::<u32>()).prop_map(|(flags, strikes)| {
+            let [open, suspect, alone, containers, workspace] = flags;
+            (Trial { open, suspect, alone, strikes }, Before { containers, workspace })
+        });
         (
             any::<u128>(),
             any::<u32>(),
@@ -200,9 +286,10 @@ pub(super) mod arbitrary {
             any::<u128>(),
             option::of("[a-z:._]{0,30}"),
             option::of(event),
-            btree_map("[a-z]{1,9}", any::<u64>(), 0..4),
+            (option::of(failed), trial, btree_map("[a-z]{1,9}", any::<u64>(), 0..4)),
         )
-            .prop_map(|(id, attempt, action, run, outcome, final_event, step_millis)| {
+            .prop_map(|(id, attempt, action, run, outcome, final_event, rest)| {
+                let (failed, (trial, before), step_millis) = rest;
                 JobRecord {
                     id: JobId(Uuid::from_u128(id)),
                     attempt,
@@ -210,7 +297,10 @@ pub(super) mod arbitrary {
                     run: RunId(Uuid::from_u128(run)),
                     outcome,
                     final_event,
+                    failed,
                     step_millis,
+                    trial,
+                    before,
                 }
             })
     }
@@ -222,9 +312,10 @@ pub(super) mod arbitrary {
             option::of(any::<u16>()),
             btree_map(arbitrary::part(), any::<u16>(), 0..4),
             (option::of(any::<String>()), vec(any::<String>(), 0..3)),
-            vec(job(), 0..4),
+            (any::<bool>(), option::of(any::<i64>()), vec(job(), 0..4)),
         )
-            .prop_map(|(head, spec, slot, ports, (workspace_path, mount_points), jobs)| {
+            .prop_map(|(head, spec, slot, ports, (workspace_path, mount_points), rest)| {
+                let (adopted, destroyed_unix_ms, jobs) = rest;
                 let (team, generation, sequence, state) = head;
                 TeamRecord {
                     team,
@@ -236,6 +327,8 @@ pub(super) mod arbitrary {
                     ports,
                     workspace_path,
                     mount_points,
+                    adopted,
+                    destroyed_unix_ms,
                     jobs,
                 }
             })
@@ -261,6 +354,8 @@ pub(super) mod arbitrary {
             ports: [(part, 5_000)].into(),
             workspace_path: Some("/srv/shop".to_owned()),
             mount_points: vec!["node_modules".to_owned()],
+            adopted: true,
+            destroyed_unix_ms: Some(1_795_435_200_000),
             jobs: vec![JobRecord {
                 id: JobId(Uuid::from_u128(1)),
                 attempt: 1,
@@ -272,7 +367,14 @@ pub(super) mod arbitrary {
                     routing_key: "team.team_alpha.job.succeeded".to_owned(),
                     body: "{\"a\":\"\\n\"}".to_owned(),
                 }),
+                failed: Some(FailedEnd {
+                    message: "it did not work".to_owned(),
+                    attempts: 2,
+                    step: Some(StepId::Build),
+                }),
                 step_millis: [("build".to_owned(), 5)].into(),
+                trial: Trial { open: true, suspect: true, alone: false, strikes: 2 },
+                before: Before { containers: false, workspace: true },
             }],
         }
     }

@@ -85,8 +85,12 @@ impl Runner {
                 host.remove_tree(&path).await.map_err(Stop::Failed)?;
             }
         }
+        let now = self.ports.clock.unix_millis();
+        self.shares.note_slot(run.team(), None);
         run.reporter
             .update(|record| {
+                record.destroyed_unix_ms = Some(now);
+                record.adopted = false;
                 record.spec = None;
                 record.slot = None;
                 record.ports.clear();
@@ -106,8 +110,8 @@ impl Runner {
         let observed =
             self.ports.engine.list(&self.filter(run.team())).await.map_err(stop_failed)?;
         let Some(spec) = record.spec.clone() else {
-            let code =
-                if observed.containers.is_empty() { Code::TeamNotFound } else { Code::RecordLost };
+            let is_lost = record.adopted || !observed.containers.is_empty();
+            let code = if is_lost { Code::RecordLost } else { Code::TeamNotFound };
             return Err(Stop::Failed(Failure::new(code, "nothing is known about the team")));
         };
         let is_target = |container: &&ObservedContainer| {
@@ -175,7 +179,7 @@ impl Runner {
         }
     }
 
-    pub(super) async fn snapshot(&self, reporter: &Reporter) -> Result<Snapshot, Failure> {
+    pub(super) async fn look(&self, reporter: &Reporter) -> Result<Snapshot, Failure> {
         let record = reporter.record().await;
         let observed = self.ports.engine.list(&self.filter(&record.team)).await?;
         Ok(snapshot_of(&self.ports, &record.team, Some(&record), &observed))

@@ -20,10 +20,10 @@ use crate::ports::probe::ProbeAnswer;
 
 impl Runner {
     /// Takes back a start that ended early, as its end demands.
-    pub(super) async fn clean_up(&self, run: &Run<'_>, first: bool, failure: &mut Failure) -> bool {
+    pub(super) async fn clean_up(&self, run: &Run<'_>, failure: &Failure) -> bool {
         let Action::Start(_) = run.job.action else { return false };
         self.keep_evidence(run, failure).await;
-        let keep = if first { Vec::new() } else { self.healthy(run).await };
+        let keep = if run.before.containers { self.healthy(run).await } else { Vec::new() };
         match self.take_back(run, &keep).await {
             Ok(left) => {
                 let (state, cause) = match left {
@@ -46,13 +46,13 @@ impl Runner {
     }
 
     /// Undoes a run; when nothing of the team is left, also what it made on the
-    /// host. A workspace goes only if this very run made it.
+    /// host. A workspace goes only if this job made it.
     pub(super) async fn take_back(
         &self,
         run: &Run<'_>,
         keep: &[ContainerName],
     ) -> Result<Left, Failure> {
-        let left = undo::undo(&self.ports, run.team(), run.id, keep).await?;
+        let left = undo::undo(&self.ports, run.team(), (run.id, run.job.id), keep).await?;
         let observed = self.ports.engine.list(&self.filter(run.team())).await?;
         if left == Left::Something || !observed.volumes.is_empty() {
             return Ok(left);
@@ -65,7 +65,7 @@ impl Runner {
                 host.remove_tree(&path).await?;
             }
         }
-        if run.has_made_workspace() && host.is_own_workspace(&layout.workspace()).await {
+        if !run.before.workspace && host.is_own_workspace(&layout.workspace()).await {
             host.remove_tree(&layout.workspace()).await?;
         }
         Ok(left)

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Runner, Worked, stop_failed, team_event};
 use crate::config::plan::{PlanInput, PreviewInput};
 use crate::domain::event::{EventKind, PreviewFact, TeamState};
-use crate::domain::failure::{Code, Failure};
+use crate::domain::failure::Failure;
 use crate::domain::ids::PartName;
 use crate::domain::names::{ImageRef, Names};
 use crate::domain::plan::{AGENT_NETWORKS, NetworkPlan, Owner, Plan, Role, slot_subnet};
@@ -16,9 +16,9 @@ use crate::domain::settings::Settings;
 use crate::domain::spec::{Spec, WorkspaceSource};
 use crate::domain::step::StepId;
 use crate::pipeline::converge::{Change, ChangeKind};
-use crate::pipeline::run::{JOB_TIME_MAX, Run, Stop};
-use crate::pipeline::{admission, steps, undo};
-use crate::ports::engine::{Filter, ObservedNetwork, label};
+use crate::pipeline::run::{Run, Stop};
+use crate::pipeline::{steps, undo};
+use crate::ports::engine::label;
 
 /// How often a port that was taken meanwhile is exchanged for another.
 const PORT_TRIES: u32 = 3;
@@ -169,6 +169,7 @@ impl Runner {
         let resolved = Resolved { previews, ports: record.ports, generation: record.generation };
         let input = context.input(run, &self.ports.settings, &resolved);
         let (plan, message) = steps::config::resolve(run, &input).await?;
+        self.admit_plan(run.team(), context.spec, &plan).await?;
         Ok(((plan, resolved), message))
     }
 
@@ -206,42 +207,17 @@ impl Runner {
         Ok(changes)
     }
 
-    /// Whether the host takes the team on, and with which subnets.
+    /// Takes the team on, with the subnets that it was let in with.
     async fn admit(&self, run: &Run<'_>, spec: &Spec) -> Result<u16, Failure> {
-        let filter = Filter { instance: self.ports.settings.instance.clone(), team: None };
-        let (observed, all, resources) = tokio::join!(
-            self.ports.engine.list(&filter),
-            self.ports.engine.all_networks(),
-            self.ports.host.resources(),
-        );
-        let (observed, all, resources) = (observed?, all?, resources?);
-        admission::admit(&self.ports.settings, &resources, &observed, run.team().as_str(), spec)?;
-        let is_own = |labels: &BTreeMap<String, String>| {
-            labels.get(label::TEAM).map(String::as_str) == Some(run.team().as_str())
-                && labels.get(label::INSTANCE).map(String::as_str)
-                    == Some(self.ports.settings.instance.as_str())
+        let previous = run.reporter.read(|record| record.slot).await;
+        let slot = match self.shares.slot(run.team()).filter(|_| run.attempt == 1) {
+            Some(slot) => slot,
+            // Nobody asked before it began, or what was true may have changed.
+            None => self.survey(run.team(), spec, previous).await?,
         };
-        let (own, others): (Vec<_>, Vec<_>) = all.iter().partition(|n| is_own(&n.labels));
-        let subnets = |list: &[&ObservedNetwork]| {
-            list.iter().flat_map(|n| n.subnets.clone()).collect::<Vec<_>>()
-        };
-        let record = run.reporter.record().await;
-        // Two teams that were admitted and have no networks yet must differ.
-        let mut taken = subnets(&others);
-        for team in self.ports.records.teams().await? {
-            if team != *run.team()
-                && let Some(other) = self.ports.records.load(&team).await?
-                && let Some(slot) = other.slot
-                && !matches!(other.state, TeamState::Destroyed)
-            {
-                taken.push(slot_subnet(AGENT_NETWORKS, slot));
-            }
-        }
-        let settings = &self.ports.settings;
-        let start = admission::spread(settings.instance.as_str(), run.team().as_str());
-        let slot = admission::choose_slot(&subnets(&own), record.slot, start, &taken)?;
-        let fresh = spec_changed(&record, spec);
-        let kept = !fresh && record.slot == Some(slot) && run.attempt == 1;
+        self.shares.note_slot(run.team(), Some(slot));
+        let fresh = run.reporter.read(|record| spec_changed(record, spec)).await;
+        let kept = !fresh && previous == Some(slot) && run.attempt == 1 && run.before.containers;
         run.reporter
             .update(|record| {
                 record.slot = Some(slot);
@@ -250,6 +226,8 @@ impl Runner {
                 }
                 record.spec = Some(spec.clone());
                 record.state = TeamState::Starting;
+                record.adopted = false;
+                record.destroyed_unix_ms = None;
             })
             .await;
         // That a run began is on disk already; what it stands on is too,
@@ -271,10 +249,7 @@ impl Runner {
         tokio::select! {
             reason = interrupt.wait() => Err(Stop::Interrupted(reason)),
             result = work => result.map(drop).map_err(Stop::Failed),
-            () = tokio::time::sleep(JOB_TIME_MAX) => Err(Stop::Failed(Failure::new(
-                Code::JobDeadline,
-                "preparing the host took longer than 20 minutes",
-            ))),
+            () = tokio::time::sleep_until(run.deadline()) => Err(Stop::Failed(Run::too_late())),
         }
     }
 

@@ -81,13 +81,9 @@ pub async fn prepare(run: &Run<'_>, needs: &Needs<'_>) -> Result<(Workspace, Str
     }
 }
 
-/// Makes the team's own directory, and notes it for undo.
+/// Makes the team's own directory.
 async fn make_workspace(run: &Run<'_>, own: &Path) -> Result<WorkspaceDir, Failure> {
-    let state = run.ports.host.ensure_workspace(own, CONTAINER_UID, CONTAINER_UID).await?;
-    if state == WorkspaceDir::Created {
-        run.note_made_workspace();
-    }
-    Ok(state)
+    run.ports.host.ensure_workspace(own, CONTAINER_UID, CONTAINER_UID).await
 }
 
 /// A person's own directory: bound as it is, under its owner; or, when root

@@ -5,19 +5,19 @@
 //! |---|---|---|
 //! | stop, destroy | is cancelled | starts, restarts and syncs before it are skipped as cancelled |
 //! | restart | is cancelled | stay |
-//! | start | is superseded, unless it asks for the same and nothing lies between | starts right before it are skipped as superseded |
+//! | start | is superseded, unless it asks for the same and nothing lies between: then it joins | starts right before it are skipped as superseded, unless both join |
 //! | sync | goes on | a sync right before it is skipped as superseded |
 //!
-//! A start that asks for the same as the running one runs after it: it then
-//! converges from a team that is already so and ends in milliseconds. Ending it
-//! together with the running one would be quicker by those and wrong in one
-//! case: a redelivered start whose recorded end was a cancel ends as "done"
-//! without a team.
+//! A start that joins has no run of its own: it ends as the running one does
+//! (ADR 0016). It stays among the waiting ones, so that a later job can still
+//! overtake it, and runs after all if the running one was interrupted. A start
+//! that only tells its recorded end again cannot be joined: that end may be a
+//! cancel, with no team to show for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,9 @@ use crate::ports::messages::Settle;
 /// forward at most once per crash; more come from a publisher in a loop.
 const DUPLICATES_MAX: usize = 16;
 
+/// A requeued job is another one than its earlier attempt.
+pub(super) type Key = (JobId, u32);
+
 /// One team's jobs.
 #[derive(Default)]
 pub(super) struct Lane {
@@ -45,8 +48,8 @@ pub(super) struct Lane {
 
 /// The job that runs.
 pub(super) struct Running {
-    key: (JobId, u32),
-    /// `None` unless it is a start.
+    pub(super) key: Key,
+    /// `None` unless it is a start that does its work.
     spec: Option<Box<Spec>>,
     pub(super) interrupter: Interrupter,
     pub(super) duplicates: Vec<Settle>,
@@ -57,9 +60,12 @@ pub(super) struct Entry {
     pub(super) job: Job,
     pub(super) settle: Settle,
     duplicates: Vec<Settle>,
-    /// Resolves when `job.accepted` is confirmed.
-    pub(super) accepted: oneshot::Receiver<()>,
-    pub(super) delivered: Instant,
+    /// Becomes true when `job.accepted` is confirmed.
+    pub(super) accepted: watch::Receiver<bool>,
+    /// Its time is over then.
+    pub(super) deadline: Instant,
+    /// The running job whose end is its end too.
+    pub(super) joins: Option<Key>,
 }
 
 /// What is to be done with a new job.
@@ -83,6 +89,8 @@ pub(super) enum Verdict {
         position: u32,
         /// What it overtook.
         overtaken: Vec<(Entry, Reason)>,
+        /// The running job whose end is its end too.
+        joins: Option<Key>,
     },
 }
 
@@ -94,15 +102,15 @@ pub(super) fn needs_permit(kind: ActionKind) -> bool {
     }
 }
 
-/// A requeued job is another one than its earlier attempt.
-fn key(job: &Job) -> (JobId, u32) {
+/// What tells jobs apart.
+pub(super) fn key(job: &Job) -> Key {
     (job.id, job.attempt)
 }
 
 impl Running {
-    fn new(entry: &mut Entry, interrupter: Interrupter) -> Self {
+    fn new(entry: &mut Entry, interrupter: Interrupter, does_work: bool) -> Self {
         let spec = match &entry.job.action {
-            Action::Start(spec) => Some(spec.clone()),
+            Action::Start(spec) => does_work.then(|| spec.clone()),
             Action::Stop
             | Action::Restart { .. }
             | Action::Sync
@@ -118,10 +126,11 @@ impl Entry {
     pub(super) fn new(
         job: Job,
         settle: Settle,
-        accepted: oneshot::Receiver<()>,
-        delivered: Instant,
+        accepted: watch::Receiver<bool>,
+        deadline: Instant,
+        joins: Option<Key>,
     ) -> Self {
-        Self { job, settle, duplicates: Vec::new(), accepted, delivered }
+        Self { job, settle, duplicates: Vec::new(), accepted, deadline, joins }
     }
 
     pub(super) fn into_settles(self) -> (Job, (Settle, Vec<Settle>)) {
@@ -135,11 +144,21 @@ impl Lane {
         self.waiting.front().map(|entry| entry.job.action.kind())
     }
 
-    /// Makes the first waiting job the running one.
-    pub(super) fn begin(&mut self, interrupter: Interrupter) -> Option<Entry> {
+    /// Makes the first waiting job the running one. `does_work` says whether
+    /// more is to be done than to tell a recorded end again.
+    pub(super) fn begin(&mut self, interrupter: Interrupter, does_work: bool) -> Option<Entry> {
         let mut entry = self.waiting.pop_front()?;
-        self.running = Some(Running::new(&mut entry, interrupter));
+        self.running = Some(Running::new(&mut entry, interrupter, does_work));
         Some(entry)
+    }
+
+    /// Takes the waiting jobs that end with the running job `key`.
+    pub(super) fn take_joined(&mut self, key: Key) -> Vec<Entry> {
+        let mut joined = Vec::new();
+        while self.waiting.front().is_some_and(|entry| entry.joins == Some(key)) {
+            joined.extend(self.waiting.pop_front());
+        }
+        joined
     }
 
     /// Decides about a new job and interrupts the running one if need be. The
@@ -155,7 +174,8 @@ impl Lane {
             Ok(verdict) => return verdict,
             Err(settle) => settle,
         };
-        let overtaken = self.overtaken_by(job);
+        let joins = self.joined_by(job);
+        let overtaken = self.overtaken_by(job, joins, config);
         if self.waiting.len() - overtaken.len() >= config.waiting_max_per_team {
             let message = "too many jobs of this team wait";
             return Verdict::Full { settle, message };
@@ -175,10 +195,12 @@ impl Lane {
             }
         }
         skipped.reverse();
-        self.interrupt_for(job);
+        if joins.is_none() {
+            self.interrupt_for(job);
+        }
         let position = self.waiting.len() + usize::from(self.running.is_some());
         let position = u32::try_from(position).unwrap_or(u32::MAX);
-        Verdict::Wait { settle, position, overtaken: skipped }
+        Verdict::Wait { settle, position, overtaken: skipped, joins }
     }
 
     fn keep_duplicate(&mut self, job: &Job, settle: Settle) -> Result<Verdict, Settle> {
@@ -196,8 +218,24 @@ impl Lane {
         Ok(Verdict::Duplicate)
     }
 
+    /// The running job whose end will be that of `job` too: a start that asks
+    /// for the same, with nothing between that does not join it as well.
+    fn joined_by(&self, job: &Job) -> Option<Key> {
+        let (Action::Start(spec), Some(running)) = (&job.action, &self.running) else {
+            return None;
+        };
+        let is_same = running.spec.as_ref() == Some(spec);
+        let all_join = self.waiting.iter().all(|entry| entry.joins == Some(running.key));
+        (is_same && all_join && running.interrupter.reason() == Reason::None).then_some(running.key)
+    }
+
     /// The waiting jobs that need not run because of `job`, by index.
-    fn overtaken_by(&self, job: &Job) -> Vec<(usize, Reason)> {
+    fn overtaken_by(
+        &self,
+        job: &Job,
+        joins: Option<Key>,
+        config: &LanesConfig,
+    ) -> Vec<(usize, Reason)> {
         let kinds: Vec<_> = self.waiting.iter().map(|entry| entry.job.action.kind()).collect();
         let trailing = |kind| kinds.iter().rev().take_while(|k| **k == kind).count();
         let all = 0..kinds.len();
@@ -205,6 +243,11 @@ impl Lane {
             ActionKind::Stop | ActionKind::Destroy => all
                 .filter(|index| needs_permit(kinds[*index]))
                 .map(|index| (index, Reason::Cancel { by: job.id }))
+                .collect(),
+            // All of them join. In a flood of the same the oldest gives way.
+            ActionKind::Start if joins.is_some() => all
+                .take((kinds.len() + 1).saturating_sub(config.waiting_max_per_team))
+                .map(|index| (index, Reason::Supersede { by: job.id }))
                 .collect(),
             ActionKind::Start => all
                 .skip(kinds.len() - trailing(ActionKind::Start))
@@ -220,12 +263,12 @@ impl Lane {
 
     fn interrupt_for(&self, job: &Job) {
         let Some(running) = &self.running else { return };
-        let Some(running_spec) = &running.spec else { return };
+        if running.spec.is_none() {
+            return;
+        }
         match &job.action {
-            Action::Start(spec) => {
-                if spec != running_spec || !self.waiting.is_empty() {
-                    running.interrupter.interrupt(Reason::Supersede { by: job.id });
-                }
+            Action::Start(_) => {
+                running.interrupter.interrupt(Reason::Supersede { by: job.id });
             }
             action if action.kind().cancels_a_start() => {
                 running.interrupter.interrupt(Reason::Cancel { by: job.id });

@@ -14,9 +14,12 @@ pub struct LanesConfig {
     /// Jobs that wait on the whole host: the prefetch window of 256 less 32, so
     /// that a stop is always seen.
     pub waiting_max: usize,
-    /// From delivery to the latest moment at which a job may begin: well under
-    /// the broker's consumer timeout of 30 minutes.
-    pub waiting_time_max: Duration,
+    /// From delivery to the end of a job, waiting and retries included: well
+    /// under the broker's consumer timeout of 30 minutes (DESIGN 3.7).
+    pub job_time_max: Duration,
+    /// How often a start that waits for room looks again, besides whenever
+    /// something on the host ends.
+    pub room_interval: Duration,
 }
 
 impl Default for LanesConfig {
@@ -25,7 +28,9 @@ impl Default for LanesConfig {
             running_max: 8,
             waiting_max_per_team: 16,
             waiting_max: 256 - 32,
-            waiting_time_max: Duration::from_secs(20 * 60),
+            job_time_max: Duration::from_secs(20 * 60),
+            // What other instances and people remove is seen by looking only.
+            room_interval: Duration::from_secs(10),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::*;
 use crate::domain::job::Action;
 
 mod bench;
+mod turns;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -75,8 +76,54 @@ async fn a_newer_start_supersedes_the_running_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_identical_start_lets_the_running_one_finish() {
+async fn an_identical_start_ends_with_the_running_one() {
     let bench = Bench::new(LanesConfig::default(), [1]);
+    bench.submit(1, "a", start());
+    bench.until("run 1").await;
+    bench.submit(2, "a", start());
+    bench.submit(3, "a", start());
+    bench.until("accepted 3 at 2").await;
+    bench.release(1);
+    bench.until("ack 3").await;
+    let expected = ["run 1", "ack 1", "join 2 with 1", "ack 2", "join 3 with 1", "ack 3"];
+    assert_eq!(bench.end().await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_identical_starts_keeps_the_window_free() {
+    let bench = Bench::new(LanesConfig::default(), [1]);
+    bench.submit(1, "a", start());
+    bench.until("run 1").await;
+    for n in 100..400 {
+        bench.submit(n, "a", start());
+    }
+    assert_eq!(bench.load.waiting(), 16);
+    bench.until("ack 383").await;
+    bench.submit(999, "a", Action::Stop);
+    bench.until("ack 999").await;
+    let log = bench.end().await;
+    assert_eq!(log.iter().filter(|line| line.starts_with("ack")).count(), 302);
+    assert!(log.contains(&"skip 399: cancelled by 999".to_owned()), "{log:?}");
+    assert!(!log.iter().any(|line| line.starts_with("join")), "{log:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_joined_an_interrupted_start_runs_after_it() {
+    let bench = Bench::new(LanesConfig::default(), [1]);
+    bench.submit(1, "a", start());
+    bench.until("run 1").await;
+    bench.submit(2, "a", start());
+    // It cancels the running start and leaves the waiting one.
+    bench.submit(3, "a", Action::Restart { targets: Vec::new() });
+    bench.until("ack 3").await;
+    let expected = ["run 1", "1 cancelled by 3", "ack 1", "run 2", "ack 2", "run 3", "ack 3"];
+    assert_eq!(bench.end().await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_joins_a_start_that_only_tells_its_recorded_end_again() {
+    let bench = Bench::new(LanesConfig::default(), [1]);
+    bench.script.decide(1);
     bench.submit(1, "a", start());
     bench.until("run 1").await;
     bench.submit(2, "a", start());
@@ -120,7 +167,7 @@ async fn a_stop_skips_what_waits_before_it_and_not_what_comes_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_starts_or_syncs_leaves_one_of_each_waiting() {
+async fn a_flood_of_other_starts_or_syncs_leaves_one_of_each_waiting() {
     let bench = Bench::new(LanesConfig::default(), [1]);
     bench.submit(1, "a", Action::Stop);
     bench.until("run 1").await;
@@ -173,6 +220,22 @@ async fn a_full_host_refuses_what_takes_long_and_lets_stops_in() {
     bench.release(1);
     bench.until("ack 3").await;
     bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn statuses_of_one_team_share_an_answer_and_do_not_fill_the_window() {
+    let bench = Bench::new(LanesConfig::default(), []);
+    for n in 1..=300 {
+        bench.submit(n, "a", Action::Status);
+    }
+    bench.submit(999, "a", Action::Stop);
+    bench.until("ack 999").await;
+    for n in 1..=300 {
+        bench.until(&format!("ack {n}")).await;
+    }
+    let log = bench.end().await;
+    let answers = log.iter().filter(|line| line.starts_with("status")).count();
+    assert!((1..=2).contains(&answers), "{answers}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -230,7 +293,7 @@ async fn a_drain_finishes_what_runs_and_begins_nothing() {
     bench.submit(2, "b", Action::Stop);
     bench.until("ack 2").await;
     bench.until("run 1").await;
-    bench.submit(3, "a", start());
+    bench.submit(3, "a", Action::Sync);
     bench.until("accepted 3 at 1").await;
     let draining = bench.lanes.drain(HOUR);
     let releasing = async {
@@ -283,13 +346,18 @@ async fn a_runner_that_panics_costs_its_own_job_only() {
     bench.until("dead 666: internal.bug").await;
     bench.submit(2, "a", Action::Stop);
     bench.until("ack 2").await;
-    let expected =
-        ["run 666", "rejected 666: internal.bug", "dead 666: internal.bug", "run 2", "ack 2"];
+    let expected = [
+        "run 666",
+        "failed 666 with the team: internal.bug",
+        "dead 666: internal.bug",
+        "run 2",
+        "ack 2",
+    ];
     assert_eq!(bench.end().await, expected);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_waits_too_long_is_refused() {
+async fn a_job_that_waits_too_long_fails() {
     let config = LanesConfig { running_max: 1, ..LanesConfig::default() };
     let bench = Bench::new(config, [1]);
     bench.submit(1, "a", start());
@@ -299,6 +367,34 @@ async fn a_job_that_waits_too_long_is_refused() {
     bench.release(1);
     bench.until("ack 1").await;
     assert!(!bench.end().await.contains(&"run 2".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_of_the_jobs_own_is_heeded_unless_its_end_is_known() {
+    let bench = Bench::new(LanesConfig::default(), [1]);
+    bench.submit(1, "a", start());
+    bench.until("run 1").await;
+    let began = Instant::now();
+    bench.script.leave(2, Duration::from_secs(30));
+    bench.submit(2, "b", Action::Sync);
+    bench.until("ack 2").await;
+    for (n, team) in [(3, "c"), (4, "d")] {
+        bench.script.leave(n, Duration::ZERO);
+        bench.submit(n, team, start());
+        if n == 3 {
+            bench.until("dead 3: job.deadline").await;
+            bench.script.decide(4);
+        }
+    }
+    bench.until("ack 4").await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    bench.script.leave(5, Duration::from_secs(30));
+    bench.submit(5, "a", Action::Sync);
+    bench.until("accepted 5 at 1").await;
+    bench.release(1);
+    bench.until("ack 5").await;
+    let log = bench.end().await;
+    assert!(log.contains(&"run 4".to_owned()) && !log.contains(&"run 3".to_owned()), "{log:?}");
 }
 
 #[tokio::test(start_paused = true)]

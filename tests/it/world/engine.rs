@@ -25,6 +25,8 @@ fn labels(owner: &Owner, config_hash: Option<&str>) -> BTreeMap<String, String> 
     };
     put(label::TEAM, owner.team.as_ref().map(ToString::to_string));
     put(label::NAME, owner.part.as_ref().map(ToString::to_string));
+    put(label::GENERATION, Some(owner.generation.to_string()));
+    put(label::JOB, owner.job.as_ref().map(ToString::to_string));
     put(label::RUN, owner.run.as_ref().map(ToString::to_string));
     put(label::CONFIG_HASH, config_hash.map(str::to_owned));
     labels
@@ -77,6 +79,7 @@ impl Engine for World {
     }
 
     async fn all_networks(&self) -> Result<Vec<ObservedNetwork>, EngineError> {
+        self.hang("all_networks").await;
         let inner = self.lock();
         let all = inner.networks.iter().map(|(name, (labels, subnet))| ObservedNetwork {
             name: NetworkName::from_engine(name).unwrap(),
@@ -87,6 +90,7 @@ impl Engine for World {
     }
 
     async fn create_network(&self, plan: &NetworkPlan) -> Result<(), EngineError> {
+        self.hang(&format!("create_network {}", plan.name)).await;
         if self.lock().networks.contains_key(plan.name.as_str()) {
             return Ok(());
         }
@@ -126,6 +130,8 @@ impl Engine for World {
         plan: &ContainerPlan,
         config_hash: &str,
     ) -> Result<(), EngineError> {
+        self.moment(&format!("create_container {}", plan.name)).await;
+        self.hang(&format!("create_container {}", plan.name)).await;
         self.change(format!("create_container {}", plan.name), |inner| {
             if inner.containers.contains_key(plan.name.as_str()) {
                 return Err(EngineError::Conflict { what: plan.name.to_string() });
@@ -138,8 +144,9 @@ impl Engine for World {
     }
 
     async fn start_container(&self, name: &ContainerName) -> Result<(), EngineError> {
+        self.hang(&format!("start_container {name}")).await;
         self.change(format!("start_container {name}"), |inner| {
-            let is_team = name.as_str().contains("team_alpha");
+            let is_team = name.as_str().contains("team");
             if inner.starts_refused && is_team {
                 return Err(EngineError::Unreachable { source: "no answer".into() });
             }
@@ -218,6 +225,13 @@ impl Engine for World {
         name: &ContainerName,
         on_line: OnLine<'_>,
     ) -> Result<i64, EngineError> {
+        self.hang(&format!("wait_container {name}")).await;
+        let is_slow =
+            self.lock().slow_task.as_ref().is_some_and(|task| name.as_str().contains(task));
+        for minute in 0..if is_slow { 9 } else { 0 } {
+            on_line(&format!("minute {minute}"));
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
         let code = self.change(format!("wait_container {name}"), |inner| {
             if let Some(container) = inner.containers.get_mut(name.as_str()) {
                 container.1 = "exited".to_owned();
@@ -236,6 +250,7 @@ impl Engine for World {
     }
 
     async fn image_exists(&self, image: &ImageRef) -> Result<bool, EngineError> {
+        self.hang("image_exists").await;
         Ok(self.lock().images.contains(image.as_str()))
     }
 

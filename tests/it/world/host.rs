@@ -13,10 +13,11 @@ use super::World;
 #[async_trait]
 impl Host for World {
     async fn resources(&self) -> Result<HostResources, Failure> {
+        let inner = self.lock();
         Ok(HostResources {
-            memory_bytes: 64 << 30,
+            memory_bytes: inner.memory_gib << 30,
             cpus: 16.0,
-            disk_used: 0.1,
+            disk_used: inner.disk_used,
             disk_available_bytes: 1 << 40,
         })
     }
@@ -35,6 +36,7 @@ impl Host for World {
     }
 
     async fn ensure_workspace(&self, path: &Path, _: u32, _: u32) -> Result<WorkspaceDir, Failure> {
+        self.hang("ensure_workspace").await;
         let fresh = self.lock().paths.insert(path.to_owned());
         Ok(if fresh { WorkspaceDir::Created } else { WorkspaceDir::Ours })
     }
@@ -131,6 +133,7 @@ impl Host for World {
     }
 
     async fn port_is_free(&self, _: IpAddr, _: u16) -> bool {
+        self.hang("port_is_free").await;
         true
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use covibes::domain::event::EncodedEvent;
-use covibes::domain::failure::Failure;
+use covibes::domain::failure::{Code, Failure};
 use covibes::domain::ids::TeamId;
 use covibes::domain::record::TeamRecord;
 use covibes::ports::clock::Clock;
@@ -19,6 +19,7 @@ use super::World;
 #[async_trait]
 impl Probe for World {
     async fn http(&self, address: SocketAddr, _: &str, path: &str, _: Duration) -> ProbeAnswer {
+        self.hang("probe").await;
         let state = self.lock().preview_state.clone();
         if address.port() == 9300 {
             let body = format!(r#"{{"state":"{state}","exit_code":3,"listening":[]}}"#);
@@ -45,8 +46,7 @@ impl Probe for World {
 #[async_trait]
 impl Clock for World {
     fn unix_millis(&self) -> i64 {
-        // Stands still: order must never come from it.
-        1_795_435_200_000
+        self.lock().now_unix_ms
     }
 
     fn new_id(&self) -> Uuid {
@@ -69,11 +69,23 @@ impl Clock for World {
 #[async_trait]
 impl Records for World {
     async fn load(&self, team: &TeamId) -> Result<Option<TeamRecord>, Failure> {
+        if self.lock().unreadable.as_ref() == Some(team) {
+            return Err(Failure::new(Code::RecordIo, "the disk refuses"));
+        }
         Ok(self.record(team))
     }
 
     async fn save(&self, record: &TeamRecord) -> Result<(), Failure> {
         self.lock().records.insert(record.team.clone(), record.clone());
+        let last = record.jobs.last().and_then(|job| job.outcome.clone());
+        if let Some(outcome) = last {
+            self.moment(&format!("saved {outcome}")).await;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, team: &TeamId) -> Result<(), Failure> {
+        self.lock().records.remove(team);
         Ok(())
     }
 
@@ -87,7 +99,17 @@ impl EventSink for World {
     async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
         // A broker's confirm takes a moment, in which others want to tell too.
         tokio::time::sleep(Duration::from_millis(5)).await;
-        self.lock().events.push(event.clone());
+        {
+            let mut inner = self.lock();
+            inner.events.push(event.clone());
+            inner.told.send_modify(|count| *count += 1);
+        }
+        let fact = event.routing_key.split('.').skip(2).collect::<Vec<_>>().join(".");
+        self.moment(&format!("told {fact}")).await;
         Ok(())
+    }
+
+    async fn last_sequence(&self, _: &TeamId) -> Result<Option<u64>, SessionOver> {
+        Ok(self.lock().last_sequence)
     }
 }

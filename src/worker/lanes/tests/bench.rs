@@ -1,7 +1,7 @@
 //! A runner that only writes down what it is asked, and lanes over it.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -13,6 +13,7 @@ use crate::domain::ids::{JobId, PartName};
 use crate::domain::job::Action;
 use crate::domain::spec::{PreviewSpec, Spec, WorkspaceSource};
 use crate::pipeline::interrupt::Interrupt;
+use crate::pipeline::job_runner::{Admitted, Room, Standing};
 use crate::ports::messages::{Acknowledge, DeadLetter};
 
 /// Writes down every call, and holds the runs it is told to hold until they are
@@ -20,9 +21,44 @@ use crate::ports::messages::{Acknowledge, DeadLetter};
 pub(super) struct Script {
     log: watch::Sender<Vec<String>>,
     held: watch::Sender<BTreeSet<u128>>,
+    /// Jobs in which the worker died before; `true` if they must be alone.
+    suspects: Mutex<BTreeMap<u128, bool>>,
+    /// Jobs whose end is recorded.
+    decided: Mutex<BTreeSet<u128>>,
+    /// Jobs that the host has no room for.
+    too_large: Mutex<BTreeSet<u128>>,
+    changes: watch::Sender<u64>,
+    /// Jobs with a deadline of their own, and the time that is left.
+    left: Mutex<BTreeMap<u128, Duration>>,
 }
 
 impl Script {
+    pub(super) fn suspect(&self, n: u128, alone: bool) {
+        self.suspects.lock().unwrap().insert(n, alone);
+    }
+
+    pub(super) fn decide(&self, n: u128) {
+        self.decided.lock().unwrap().insert(n);
+    }
+
+    pub(super) fn has_no_room_for(&self, n: u128) {
+        self.too_large.lock().unwrap().insert(n);
+    }
+
+    /// There is room, and nobody says so.
+    pub(super) fn has_room_unnoticed(&self) {
+        self.too_large.lock().unwrap().clear();
+    }
+
+    pub(super) fn has_room(&self) {
+        self.has_room_unnoticed();
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn leave(&self, n: u128, left: Duration) {
+        self.left.lock().unwrap().insert(n, left);
+    }
+
     fn say(&self, line: String) {
         self.log.send_modify(|log| log.push(line));
     }
@@ -52,6 +88,53 @@ fn named(reason: Reason) -> String {
 
 #[async_trait]
 impl JobRunner for Script {
+    fn time_left(&self, job: &Job) -> Option<Duration> {
+        self.left.lock().unwrap().get(&number(job)).copied()
+    }
+
+    async fn standing(&self, job: &Job) -> Result<Standing, SessionOver> {
+        let n = number(job);
+        if self.decided.lock().unwrap().contains(&n) {
+            return Ok(Standing::Decided);
+        }
+        Ok(match self.suspects.lock().unwrap().get(&n) {
+            Some(alone) => Standing::Suspect { alone: *alone },
+            None => Standing::Fresh,
+        })
+    }
+
+    async fn room(&self, job: &Job) -> Admitted {
+        match self.too_large.lock().unwrap().contains(&number(job)) {
+            true => Admitted::No(Failure::new(Code::CapacityMemory, "reserved")),
+            false => Admitted::Yes(Room::none()),
+        }
+    }
+
+    fn room_changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    async fn waits(&self, job: &Job, position: u32, short: &Failure) -> Result<(), SessionOver> {
+        self.say(format!("waits {} at {position}: {}", number(job), short.code));
+        Ok(())
+    }
+
+    async fn fail(
+        &self,
+        lease: Option<TeamLease>,
+        job: &Job,
+        failure: Failure,
+    ) -> Result<Finished, SessionOver> {
+        let whose = if lease.is_some() { " with the team" } else { "" };
+        self.say(format!("failed {}{whose}: {}", number(job), failure.code));
+        Ok(dead(failure.code.as_str()))
+    }
+
+    async fn join(&self, job: &Job, with: &Job) -> Result<Finished, SessionOver> {
+        self.say(format!("join {} with {}", number(job), number(with)));
+        Ok(Finished::Done)
+    }
+
     async fn accepted(&self, job: &Job, position: u32) -> Result<(), SessionOver> {
         self.say(format!("accepted {} at {position}", number(job)));
         Ok(())
@@ -136,6 +219,11 @@ impl Bench {
         let script = Arc::new(Script {
             log: watch::Sender::new(Vec::new()),
             held: watch::Sender::new(held.into_iter().collect()),
+            suspects: Mutex::default(),
+            decided: Mutex::default(),
+            too_large: Mutex::default(),
+            changes: watch::Sender::new(0),
+            left: Mutex::default(),
         });
         let (runner, load) = (Arc::clone(&script), Arc::new(LaneLoad::default()));
         let lanes = Lanes::new(runner, Arc::default(), config, Arc::clone(&load));
