@@ -125,6 +125,10 @@ async fn a_dispatcher_that_is_cut_off_is_followed_by_another_in_order() {
             until_done(&both, n).await;
         }
         assert!(place.facts.count("elected") >= 2);
+        // Whoever was cut off knows that it is not the one any more.
+        let hosts = place.client.hosts().await.unwrap();
+        assert_eq!(hosts.len(), 2, "{hosts:?}");
+        assert_eq!(hosts.iter().filter(|host| host.dispatches).count(), 1, "{hosts:?}");
         let logs = [first.stop().await, second.stop().await];
         check_order(&logs, count, teams);
     })

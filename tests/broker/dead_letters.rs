@@ -173,7 +173,7 @@ async fn what_failed_is_done_when_it_is_sent_again_after_the_cause_is_gone() {
         let mut pass = async |place: &Place| {
             let incoming = soon("a job", session.dispatch.next()).await.unwrap();
             let team = TeamId::parse("a").unwrap();
-            session.dispatch.place(&team, &place.host).await.unwrap();
+            session.table.place(&team, &place.host).await.unwrap();
             incoming.forward(&team).await.unwrap();
             incoming.settle().ack().await.unwrap();
             let delivery = soon("a delivery", session.mailbox.next()).await.unwrap();
