@@ -22,6 +22,7 @@ pub use self::names::Names;
 use self::session::{Held, Link};
 use self::table::Table;
 use self::topology::Topology;
+use self::waves::{Outlet, Waves};
 use crate::domain::ids::HostId;
 use crate::ports::broker::{Broker, BrokerObserver, BrokerSession, OpenError};
 use crate::ports::clock::Clock;
@@ -127,7 +128,7 @@ impl RabbitBroker {
         let events_publisher =
             |channel| Publisher::new(channel, events_blocked.subscribe(), end.clone());
         let settling = Settling {
-            copies: events_publisher(copies),
+            copies: Outlet::Alone(events_publisher(copies)),
             dead_letter_exchange: self.names.dead_letter_exchange().into(),
             host: self.host.clone(),
             clock: Arc::clone(&self.clock),
@@ -163,8 +164,10 @@ impl RabbitBroker {
         ];
         // On the dispatcher's own channel, so that a fenced dispatcher cannot
         // put aside what its successor forwards.
-        let dispatch_settling = Settling { copies: publisher.clone(), ..settling.clone() };
-        let table = Table::new(self.names.clone(), publisher, dispatch_settling.clone());
+        let waves = Arc::new(Waves::new(publisher.clone(), end.clone()));
+        let copies = Outlet::InWaves(Arc::clone(&waves));
+        let dispatch_settling = Settling { copies, ..settling.clone() };
+        let table = Table::new(self.names.clone(), publisher, waves, dispatch_settling.clone());
         Ok(BrokerSession {
             dispatch: Box::new(Dispatch {
                 consumer,

@@ -19,9 +19,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::ids::HostId;
 use crate::observe::Metrics;
 use crate::ports::broker::{BrokerState, Phase};
 use crate::ports::engine::Engine;
+use crate::worker::hosts::Hosts;
 use crate::worker::lanes::LaneLoad;
 
 /// How long an answer of Docker is believed.
@@ -39,6 +41,8 @@ pub struct Readiness {
     pub shutdown: CancellationToken,
     /// How much the lanes hold.
     pub load: Arc<LaneLoad>,
+    /// Whom the dispatcher waits for.
+    pub hosts: Arc<Hosts>,
 }
 
 struct Shared {
@@ -106,6 +110,9 @@ async fn readyz(State(shared): State<Arc<Shared>>, Query(query): Query<Verbosity
     if query.verbose.is_none() && ok {
         return (status, "ok\n").into_response();
     }
+    // No reason not to be ready: this host's own teams lack nothing.
+    let (dispatches, awaited) = shared.ready.hosts.dispatching();
+    let awaited: Vec<_> = awaited.iter().map(HostId::as_str).collect();
     let body = json!({
         "ready": ok,
         "checks": {
@@ -113,6 +120,7 @@ async fn readyz(State(shared): State<Arc<Shared>>, Query(query): Query<Verbosity
             "docker": {"ok": docker},
             "draining": {"ok": !draining},
         },
+        "dispatcher": {"active": dispatches, "waits_for_hosts": awaited},
         "running": shared.ready.load.running(),
         "waiting": shared.ready.load.waiting(),
     });

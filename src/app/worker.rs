@@ -94,6 +94,7 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
         engine: Arc::clone(&wired.ports.engine),
         shutdown: shutdown.clone(),
         load: Arc::clone(&load),
+        hosts: Arc::clone(&hosts),
     };
     let listener = tokio::net::TcpListener::bind(configuration.http)
         .await
@@ -116,6 +117,16 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
         }
     };
     tasks.spawn(told);
+    let leaving = {
+        let (events, host) = (events.clone(), settings.host.clone());
+        let (clock, shutdown) = (clock.clone(), shutdown.clone());
+        async move {
+            shutdown.cancelled().await;
+            let kind = EventKind::HostDraining { host: host.clone() };
+            tell_host(&*events, &*clock, &host, kind).await;
+        }
+    };
+    tasks.spawn(leaving);
     let supervisor = Supervisor {
         broker,
         host: settings.host.clone(),

@@ -4,7 +4,7 @@
 //! Every worker keeps this, so that whoever becomes the dispatcher knows the
 //! others already. Only a dispatcher acts on it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,8 +38,6 @@ pub struct Hosts {
 #[derive(Default)]
 struct Table {
     hosts: BTreeMap<HostId, Seen>,
-    /// Named by the operator: they never go by themselves.
-    configured: BTreeSet<HostId>,
     question: Option<Question>,
     dispatches: bool,
     draining: bool,
@@ -83,8 +81,7 @@ impl Hosts {
         lost_after: Duration,
         store: Arc<dyn KnownHosts>,
     ) -> Self {
-        let mut table =
-            Table { configured: configured.iter().cloned().collect(), ..Table::default() };
+        let mut table = Table::default();
         for host in configured.iter().chain([&own]) {
             table.hosts.insert(host.clone(), Seen::silent());
         }
@@ -288,16 +285,21 @@ impl Hosts {
         (silent.collect(), answers)
     }
 
+    /// Whether this worker dispatches, and whom it waits for before it places a
+    /// team; for `/readyz`.
+    #[must_use]
+    pub fn dispatching(&self) -> (bool, Vec<HostId>) {
+        let table = self.table();
+        let awaited = table.question.as_ref().map(|asked| {
+            table.hosts.keys().filter(|host| !asked.answers.contains_key(*host)).cloned().collect()
+        });
+        (table.dispatches, awaited.unwrap_or_default())
+    }
+
     /// Told when an answer came or a host was forgotten.
     #[must_use]
     pub fn answered(&self) -> watch::Receiver<u64> {
         self.answered.subscribe()
-    }
-
-    /// Whether the operator's list names the host.
-    #[must_use]
-    pub fn is_configured(&self, host: &HostId) -> bool {
-        self.table().configured.contains(host)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

@@ -134,6 +134,9 @@ impl Supervisor {
         let (runner, leases) = (Arc::clone(&self.runner), Arc::clone(&self.leases));
         let lanes = Lanes::new(runner, leases, self.lanes.clone(), Arc::clone(&self.load));
         self.enter(Phase::Connected);
+        // The session before may have ended in the middle of anything.
+        self.hosts.set_dispatches(false);
+        self.hosts.end_inventory();
         self.hosts.set_draining(false);
         let speaker = Ctl {
             hosts: &self.hosts,

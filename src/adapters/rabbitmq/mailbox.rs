@@ -9,8 +9,9 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
 
-use super::link::{CALL_MAX, CLOSE_MAX, Publish, Publisher, SessionEnd, Stored, short, within};
+use super::link::{CALL_MAX, CLOSE_MAX, Publish, SessionEnd, Stored, short, within};
 use super::message;
+use super::waves::Outlet;
 use crate::domain::ids::HostId;
 use crate::policy::backoff::Backoff;
 use crate::ports::broker::{BrokerFact, BrokerObserver};
@@ -119,7 +120,7 @@ impl Kept {
 #[derive(Clone)]
 pub(super) struct Settling {
     /// Where copies of dead letters are published.
-    pub(super) copies: Publisher,
+    pub(super) copies: Outlet,
     pub(super) dead_letter_exchange: Arc<str>,
     pub(super) host: HostId,
     pub(super) clock: Arc<dyn Clock>,

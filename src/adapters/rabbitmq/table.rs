@@ -28,7 +28,7 @@ const DRAIN_PREFETCH: u16 = 1;
 /// The dispatcher's writes.
 pub(super) struct Table {
     pub(super) names: Names,
-    waves: Waves,
+    waves: Arc<Waves>,
     settling: Settling,
     publisher: Publisher,
     /// Mailboxes that are emptied: their consumers live until the queue or the
@@ -37,8 +37,12 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(names: Names, publisher: Publisher, settling: Settling) -> Arc<Self> {
-        let waves = Waves::new(publisher.clone(), settling.end.clone());
+    pub(super) fn new(
+        names: Names,
+        publisher: Publisher,
+        waves: Arc<Waves>,
+        settling: Settling,
+    ) -> Arc<Self> {
         Arc::new(Self { names, waves, settling, publisher, drained: Mutex::default() })
     }
 

@@ -25,6 +25,27 @@ pub(super) struct Waves {
     end: SessionEnd,
 }
 
+/// How a channel is published to: beside nothing that could come back, or in
+/// waves. Whoever shares a channel with forwards must go in their waves, or he
+/// is handed what came back of them.
+#[derive(Clone)]
+pub(super) enum Outlet {
+    /// A channel where nothing comes back unless the topology is damaged.
+    Alone(Publisher),
+    /// The dispatcher's channel.
+    InWaves(Arc<Waves>),
+}
+
+impl Outlet {
+    /// Publishes, mandatory, and waits for the confirm.
+    pub(super) async fn publish(&self, publish: Publish<'_>) -> Result<Stored, SessionOver> {
+        match self {
+            Self::Alone(publisher) => publisher.publish(publish).await,
+            Self::InWaves(waves) => waves.publish(publish).await,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Wave {
     members: Mutex<Members>,

@@ -111,6 +111,7 @@ async fn only_answers_to_the_question_count() {
     hosts.begin_inventory(nonce);
     hosts.inventory(old, id("own"), vec![holding.clone()]);
     assert_eq!(hosts.answers(), (vec![id("own")], BTreeMap::new()));
+    assert_eq!(hosts.dispatching(), (false, vec![id("own")]));
     hosts.inventory(nonce, id("own"), vec![holding.clone()]);
     assert_eq!(hosts.answers(), (vec![], BTreeMap::from([(id("own"), vec![holding])])));
 }
