@@ -2,6 +2,7 @@
 
 pub mod docker;
 pub mod host;
+pub mod known_hosts;
 pub mod memory_queue;
 pub mod probe;
 pub mod rabbitmq;

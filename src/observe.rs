@@ -15,7 +15,7 @@ use crate::domain::event::TeamState;
 use crate::domain::plan::Role;
 
 /// The connections a worker holds to the broker, as labels.
-pub const BROKER_ROLES: &[&str] = &["dispatch", "mailbox", "events"];
+pub const BROKER_ROLES: &[&str] = &["dispatch", "mailbox", "events", "ctl"];
 
 /// All metrics of a worker.
 #[derive(Debug, Clone)]
@@ -38,6 +38,10 @@ pub struct Metrics {
     broker_blocked: IntGauge,
     broker_reconnects: IntCounterVec,
     dispatcher_active: IntGauge,
+    dispatcher_waiting: IntGauge,
+    placements: IntCounterVec,
+    hosts: IntGaugeVec,
+    ctl_ignored: IntCounter,
     docker_up: IntGauge,
     docker_requests: IntCounterVec,
     docker_request_duration: HistogramVec,

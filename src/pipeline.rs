@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod containers;
 pub mod converge;
+pub mod estate;
 pub mod image_catalog;
 pub mod interrupt;
 pub mod job_runner;

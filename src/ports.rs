@@ -5,8 +5,10 @@
 
 pub mod broker;
 pub mod clock;
+pub mod ctl;
 pub mod engine;
 pub mod host;
 pub mod messages;
 pub mod probe;
 pub mod records;
+pub mod table;

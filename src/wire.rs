@@ -7,6 +7,7 @@
 //! asks no clock.
 
 mod asyncapi;
+pub mod control;
 pub(crate) mod duration;
 pub mod event;
 pub mod event_body;

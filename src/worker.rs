@@ -4,7 +4,9 @@
 //! [`dispatcher`] sends jobs on to mailboxes and [`intake`] takes this host's
 //! out of its own and into [`lanes`].
 
+pub mod ctl;
 pub mod dispatcher;
+pub mod hosts;
 pub mod intake;
 pub mod lanes;
 pub mod supervisor;

@@ -71,7 +71,8 @@ impl MemoryJobs {
 impl JobSource for MemorySource {
     async fn next(&mut self) -> Option<Delivery> {
         let (message, settled) = self.0.recv().await?;
-        Some(Delivery { message, settle: Settle::new(Box::new(MemoryAck(settled))) })
+        let settle = Settle::new(Box::new(MemoryAck(settled)));
+        Some(Delivery { message, settle, order: None })
     }
 }
 

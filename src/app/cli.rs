@@ -41,7 +41,12 @@ Exit codes: 0 done, 1 not done, 2 wrong command line, 78 wrong configuration.";
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run jobs from RabbitMQ until told to stop.
-    Worker,
+    Worker {
+        /// This host's name in the placement table; `host.id` of the
+        /// configuration, or the machine's name, if absent.
+        #[arg(long, value_name = "ID")]
+        host_id: Option<String>,
+    },
     /// Bring a directory or repository up in this process, without a broker.
     Up {
         /// A directory or a repository URL.
@@ -166,7 +171,17 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             .map_err(|error| error.context(BadConfiguration))
     };
     match arguments.command {
-        Command::Worker => worker::run(load()?).await,
+        Command::Worker { host_id } => {
+            let mut environment: Vec<_> = std::env::vars().collect();
+            // A flag counts more than the variable; the last of two equal ones wins.
+            environment.extend(host_id.map(|id| {
+                // Quoted: `--host-id 1` is a name, not a number.
+                ("COVIBES_HOST_ID".to_owned(), toml::Value::String(id).to_string())
+            }));
+            let configuration = configuration::load(arguments.config.as_deref(), environment)
+                .map_err(|error| error.context(BadConfiguration))?;
+            worker::run(configuration).await
+        }
         Command::Up { source, team, reference, agents, json } => {
             logs(false);
             let request = local::UpRequest {

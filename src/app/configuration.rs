@@ -13,10 +13,12 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::cluster::{Cluster, ClusterSection};
 use crate::domain::ids::{HostId, InstanceName};
 use crate::domain::settings::{Capacity, Egress, GitPolicy, PreviewEgress, Settings};
 
 mod amqp;
+pub mod cluster;
 
 pub use self::amqp::{AmqpSection, OneOrMore};
 
@@ -24,8 +26,10 @@ pub use self::amqp::{AmqpSection, OneOrMore};
 const DEFAULT_FILE: &str = "/etc/covibes/covibes.toml";
 
 /// The sections of the file; variables of other names belong to others.
-const SECTIONS: &[&str] =
-    &["host", "paths", "docker", "amqp", "http", "preview", "egress", "git", "capacity", "images"];
+const SECTIONS: &[&str] = &[
+    "host", "paths", "docker", "amqp", "cluster", "http", "preview", "egress", "git", "capacity",
+    "images",
+];
 
 /// The file, every value optional.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +43,8 @@ pub struct File {
     pub docker: DockerSection,
     /// The broker.
     pub amqp: AmqpSection,
+    /// Several hosts on one broker.
+    pub cluster: ClusterSection,
     /// The worker's own HTTP.
     pub http: HttpSection,
     /// Previews.
@@ -245,6 +251,8 @@ pub struct Configuration {
     pub settings: Settings,
     /// The broker's addresses, with their passwords and authorities.
     pub amqp_urls: Vec<String>,
+    /// Several hosts on one broker.
+    pub cluster: Cluster,
     /// Where the worker's HTTP listens.
     pub http: SocketAddr,
 }
@@ -366,7 +374,8 @@ fn check(file: File) -> anyhow::Result<Configuration> {
         cache_sized: file.preview.cache_sized,
     };
     let http = file.http.listen.parse().context("`http.listen` is not an address with a port")?;
-    Ok(Configuration { settings: settings.for_instance(instance), amqp_urls, http, file })
+    let cluster = file.cluster.check()?;
+    Ok(Configuration { settings: settings.for_instance(instance), amqp_urls, cluster, http, file })
 }
 
 /// The machine's name as a host id: what does not fit becomes `-`.

@@ -126,6 +126,10 @@ impl Screen {
                 let mark = self.paint("33", "↻");
                 self.line(&format!("{team}{mark} trying again: {}", data.failure.message));
             }
+            Body::JobAccepted(data) if data.short.is_some() => {
+                let short = data.short.as_deref().unwrap_or_default();
+                self.line(&format!("{team}  waiting for room on the host ({short})"));
+            }
             Body::JobAccepted(data) if data.position > 0 => {
                 self.line(&format!("{team}  waiting behind {} job(s)", data.position));
             }

@@ -3,6 +3,7 @@
 //! The worker outlives every trouble outside: while Docker or the broker does
 //! not answer it waits, says so in `/readyz` and metrics, and loses nothing.
 
+pub mod cluster;
 pub mod gauges;
 pub mod host;
 pub mod observer;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::adapters::known_hosts::FileKnownHosts;
 use crate::adapters::rabbitmq::RabbitBroker;
 use crate::adapters::rabbitmq::names::Names;
 use crate::adapters::system::SystemClock;
@@ -26,12 +28,15 @@ use crate::app::http;
 use crate::app::wiring::wire;
 use crate::domain::event::{Event, EventKind, Subject};
 use crate::observe::Chain;
+use crate::pipeline::estate::HostEstate;
 use crate::pipeline::lease::TeamLeases;
 use crate::pipeline::runner::Runner;
 use crate::ports::clock::Clock;
 use crate::ports::messages::EventSink;
 use crate::wire::event::encode_event;
 use crate::wire::job::parse_job;
+use crate::worker::dispatcher::{PLACEMENT_WAIT, Voice};
+use crate::worker::hosts::Hosts;
 use crate::worker::lanes::{LaneLoad, LanesConfig};
 use crate::worker::supervisor::Supervisor;
 
@@ -76,6 +81,12 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     tasks.spawn(signals(shutdown.clone()));
     let runner = Arc::new(Runner::new(wired.ports.clone(), Arc::clone(&wired.preparation)));
     let load = Arc::new(LaneLoad::default());
+    // The records' directory is held, so this one, above it, is as well.
+    let known = Arc::new(FileKnownHosts::new(&settings.state_dir));
+    let cluster = &configuration.cluster;
+    let hosts =
+        Arc::new(Hosts::new(settings.host.clone(), &cluster.hosts, cluster.lost_after, known));
+    hosts.remember().await;
     let state = Supervisor::state();
     let ready = http::Readiness {
         broker: state.subscribe(),
@@ -111,6 +122,10 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
         parse: parse_job,
         runner,
         leases: Arc::new(TeamLeases::default()),
+        estate: Arc::new(HostEstate::new(wired.ports.clone())),
+        hosts,
+        voice: Voice { host: settings.host.clone(), events: events.clone(), clock: clock.clone() },
+        placement_wait: PLACEMENT_WAIT,
         lanes: LanesConfig::default(),
         load,
         drain_grace: DRAIN_GRACE,

@@ -292,6 +292,13 @@ pub enum EventKind {
         /// Which host.
         host: HostId,
     },
+    /// The dispatcher has not heard a host for too long. Its jobs wait.
+    HostLost {
+        /// Which host.
+        host: HostId,
+        /// How long it has been silent.
+        silent: Duration,
+    },
 }
 
 impl EventKind {
@@ -319,6 +326,7 @@ impl EventKind {
             Self::SyncFailed { .. } => "sync.failed",
             Self::HostUp { .. } => "host.up",
             Self::HostDraining { .. } => "host.draining",
+            Self::HostLost { .. } => "host.lost",
         };
         format!("covibes.{tail}")
     }

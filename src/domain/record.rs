@@ -236,6 +236,19 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_job_is_forgotten_and_a_known_one_keeps_its_place() {
+        let mut record = record(Vec::new());
+        for n in 0..=JOBS_KEPT as u128 {
+            record.put_job(job(n, ActionKind::Sync, "succeeded"));
+        }
+        assert_eq!(record.jobs.len(), JOBS_KEPT);
+        assert_eq!(record.job(JobId(uuid::Uuid::from_u128(0))), None);
+        record.put_job(job(1, ActionKind::Sync, "cancelled"));
+        assert_eq!(record.jobs[0].outcome.as_deref(), Some("cancelled"));
+        assert_eq!(record.jobs.len(), JOBS_KEPT);
+    }
+
+    #[test]
     fn only_a_death_alone_as_a_suspect_is_a_strike() {
         let mut trial = Trial { open: true, ..Trial::default() };
         trial.died(true);

@@ -126,6 +126,29 @@ impl Metrics {
         self.dispatcher_active.set(i64::from(active));
     }
 
+    /// How many jobs wait until teams without a place may be placed.
+    pub fn dispatcher_waiting(&self, jobs: usize) {
+        self.dispatcher_waiting.set(i64::try_from(jobs).unwrap_or(i64::MAX));
+    }
+
+    /// A team was `placed` or `released`, or a fence's answer was void.
+    pub fn placement(&self, kind: &str) {
+        self.placements.with_label_values(&[kind]).inc();
+    }
+
+    /// How many hosts there are, and how many of them are lost.
+    pub fn hosts(&self, known: usize, lost: usize) {
+        for (state, count) in [("known", known), ("lost", lost)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.hosts.with_label_values(&[state]).set(count);
+        }
+    }
+
+    /// A message between workers was none.
+    pub fn ctl_ignored(&self) {
+        self.ctl_ignored.inc();
+    }
+
     /// How many jobs wait in lanes.
     pub fn lane_waiting(&self, jobs: usize) {
         self.lane_waiting_jobs.set(i64::try_from(jobs).unwrap_or(i64::MAX));

@@ -126,6 +126,20 @@ impl Metrics {
             ),
             dispatcher_active: make
                 .gauge("covibes_dispatcher_active", "Whether this worker is the dispatcher."),
+            dispatcher_waiting: make.gauge(
+                "covibes_dispatcher_waiting_jobs",
+                "Jobs that wait until teams without a place may be placed.",
+            ),
+            placements: make.counters(
+                "covibes_placements_total",
+                "Changes of the placement table, and answers to fences that came too late.",
+                &["kind"],
+            ),
+            hosts: make.gauges("covibes_hosts", "Hosts that the dispatcher knows.", &["state"]),
+            ctl_ignored: make.counter(
+                "covibes_ctl_ignored_total",
+                "Messages between workers that were none, or came too fast.",
+            ),
             docker_up: make.gauge("covibes_docker_up", "Whether the Docker daemon answers."),
             docker_requests: make.counters(
                 "covibes_docker_requests_total",
@@ -243,6 +257,12 @@ impl Metrics {
                 self.messages_rejected.with_label_values(&[reason]);
                 self.dead_lettered.with_label_values(&[reason]);
             }
+        }
+        for kind in ["placed", "released", "fence_void"] {
+            self.placements.with_label_values(&[kind]);
+        }
+        for state in ["known", "lost"] {
+            self.hosts.with_label_values(&[state]);
         }
         for role in BROKER_ROLES {
             self.broker_connected.with_label_values(&[role]);

@@ -67,6 +67,14 @@ pub enum Admitted {
 /// Executes jobs.
 #[async_trait]
 pub trait JobRunner: Send + Sync {
+    /// Tells a snapshot of one team, or of every team that is here.
+    ///
+    /// # Errors
+    /// The session is over.
+    async fn snapshot(&self, _team: Option<&TeamId>) -> Result<(), SessionOver> {
+        Ok(())
+    }
+
     /// How long the job may still take by its own deadline, if it has one.
     fn time_left(&self, _job: &Job) -> Option<Duration> {
         None
@@ -119,14 +127,6 @@ pub trait JobRunner: Send + Sync {
     /// The session is over: do not settle.
     async fn join(&self, job: &Job, _with: &Job) -> Result<Finished, SessionOver> {
         self.skip(job, &Reason::None).await
-    }
-
-    /// Tells a snapshot of one team, or of every team that is here.
-    ///
-    /// # Errors
-    /// The session is over.
-    async fn snapshot(&self, _team: Option<&TeamId>) -> Result<(), SessionOver> {
-        Ok(())
     }
 
     /// Tells that a job was taken on. `position` counts the jobs of its lane

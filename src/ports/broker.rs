@@ -5,13 +5,19 @@
 //! the worker opens a new one: a half-recovered session would run jobs whose
 //! deliveries are void.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::ctl::{CtlSink, CtlSource};
 use super::messages::{JobSource, SessionOver, Settle};
+use super::table::{OrderSink, PlacementTable};
+use crate::domain::control::{HostOrder, Order};
+use crate::domain::failure::Code;
 use crate::domain::ids::{HostId, TeamId};
+use crate::domain::job::ActionKind;
 use crate::domain::message::RawMessage;
 
 /// Why a session could not be opened.
@@ -72,9 +78,26 @@ pub enum Forwarded {
     Refused,
 }
 
-/// A job in the hands of the dispatcher.
+/// What a message in a queue of jobs is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parcel {
+    /// A job, or what its producer takes for one.
+    Job,
+    /// An order for the dispatcher.
+    Order(Order),
+    /// An order for a host, out of its mailbox.
+    HostOrder(HostOrder),
+    /// The question whether the marker is there, come back.
+    Marker,
+}
+
+/// A message in the hands of the dispatcher.
 #[async_trait]
 pub trait Incoming: Send + Sync {
+    /// What it is. Only workers can send orders; whatever comes through the
+    /// producers' exchange is a job.
+    fn parcel(&self) -> &Parcel;
+
     /// The message as it came.
     fn message(&self) -> &RawMessage;
 
@@ -89,27 +112,14 @@ pub trait Incoming: Send + Sync {
     fn settle(self: Box<Self>) -> Settle;
 }
 
-/// The one queue of all jobs and the placement table. All of it goes through
-/// one channel, so that the broker fences a dead dispatcher by itself.
+/// The one queue of all jobs, or a mailbox that the dispatcher empties.
 #[async_trait]
-pub trait DispatchQueue: Send + Sync {
-    /// The next job in order; `None` when the session is over.
+pub trait DispatchQueue: Send {
+    /// The next message in order; `None` when the session is over.
     ///
     /// # Cancellation
-    /// Safe: a job is never lost.
+    /// Safe: a message is never lost.
     async fn next(&mut self) -> Option<Box<dyn Incoming>>;
-
-    /// Writes into the placement table that the host has the team.
-    ///
-    /// # Errors
-    /// The session is over.
-    async fn place(&self, team: &TeamId, host: &HostId) -> Result<(), SessionOver>;
-
-    /// Writes the marker that tells a placement table from a lost one.
-    ///
-    /// # Errors
-    /// The session is over.
-    async fn mark_table(&self) -> Result<(), SessionOver>;
 }
 
 /// The session's own life.
@@ -133,8 +143,16 @@ pub trait SessionLink: Send {
 pub struct BrokerSession {
     /// The one queue of all jobs.
     pub dispatch: Box<dyn DispatchQueue>,
+    /// The placement table, on the same channel.
+    pub table: Arc<dyn PlacementTable>,
+    /// Orders to the dispatcher.
+    pub orders: Arc<dyn OrderSink>,
     /// This host's jobs.
     pub mailbox: Box<dyn JobSource>,
+    /// What workers say.
+    pub ctl: Box<dyn CtlSource>,
+    /// Says something to all workers.
+    pub ctl_sink: Arc<dyn CtlSink>,
     /// The session's own life.
     pub link: Box<dyn SessionLink>,
 }
@@ -219,8 +237,65 @@ pub enum BrokerFact {
     },
     /// The dispatcher forwarded a job.
     JobForwarded,
+    /// This worker got the one queue of all jobs.
+    Elected,
+    /// The placement table has no marker: the broker lost its definitions, or
+    /// never had them.
+    TableLost,
+    /// The placement table is whole.
+    TableKnown,
+    /// Hosts that must say which teams they have before the table is whole.
+    TableWaits {
+        /// Who has not.
+        hosts: Vec<HostId>,
+    },
+    /// Jobs that wait until teams without a place may be placed.
+    JobsWaiting {
+        /// How many.
+        jobs: usize,
+    },
     /// The dispatcher gave a team to a host.
     TeamPlaced,
+    /// The dispatcher took a team's place away: nothing is left of it.
+    TeamReleased,
+    /// A fence's answer came after something else was forwarded to the team.
+    FenceVoid,
+    /// The dispatcher refused a message.
+    JobRefused {
+        /// Why.
+        code: Code,
+    },
+    /// The dispatcher answered a job of a team that is nowhere.
+    JobAnswered {
+        /// What it asked for.
+        action: ActionKind,
+        /// Why it failed, if it did.
+        failure: Option<Code>,
+    },
+    /// A host was silent for too long.
+    HostLost {
+        /// Which.
+        host: HostId,
+    },
+    /// How many hosts there are.
+    Hosts {
+        /// Heard once and not evicted.
+        known: usize,
+        /// Silent for too long.
+        lost: usize,
+    },
+    /// A host was evicted.
+    HostEvicted {
+        /// Which.
+        host: HostId,
+        /// Jobs that went elsewhere.
+        jobs: usize,
+    },
+    /// A message between workers was none.
+    CtlIgnored {
+        /// Why, without its content.
+        reason: String,
+    },
     /// A message was put among the dead letters.
     DeadLettered {
         /// The failure code.

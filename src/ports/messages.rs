@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use crate::domain::control::HostOrder;
 use crate::domain::event::EncodedEvent;
 use crate::domain::ids::TeamId;
 use crate::domain::message::RawMessage;
@@ -78,6 +79,8 @@ pub struct Delivery {
     pub message: RawMessage,
     /// The right to end it.
     pub settle: Settle,
+    /// What the dispatcher asks of this host, if it is not a job.
+    pub order: Option<HostOrder>,
 }
 
 /// Where jobs come from.

@@ -119,7 +119,33 @@ channels:
           autoDelete: false
           vhost: /
         bindingVersion: 0.3.0
+  snapshots:
+    title: Requests for snapshots
+    address: snapshot
+    description: |-
+      Publish here to have every worker tell covibes.team.snapshot of one team, or of all
+      of its teams with an empty body. Nothing is kept: without workers nobody answers.
+    messages:
+      snapshotRequest:
+        $ref: '#/components/messages/snapshotRequest'
+    bindings:
+      amqp:
+        is: routingKey
+        exchange:
+          name: covibes.ctl
+          type: topic
+          durable: true
+          autoDelete: false
+          vhost: /
+        bindingVersion: 0.3.0
 operations:
+  receiveSnapshotRequest:
+    action: receive
+    channel:
+      $ref: '#/channels/snapshots'
+    summary: The worker tells snapshots of its teams.
+    messages:
+      - $ref: '#/channels/snapshots/messages/snapshotRequest'
   receiveJob:
     action: receive
     channel:
@@ -197,6 +223,19 @@ components:
         amqp:
           messageType: covibes.event.v1
           bindingVersion: 0.3.0
+    snapshotRequest:
+      name: snapshotRequest
+      title: Request for snapshots
+      summary: Asks for snapshots of one team, or of all.
+      contentType: application/json
+      payload:
+        type: object
+        additionalProperties: false
+        properties:
+          team:
+            type: string
+            pattern: '{TEAM_PATTERN}'
+            description: The team; all of them if absent.
     deadLetter:
       name: deadLetter
       title: Dead letter

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::event_body::{
-    Body, ContainerChanged, Envelope, FailureBody, HostDraining, HostUp, JobAccepted, JobEnded,
-    JobFailed, JobRejected, JobRetrying, JobSucceeded, PreviewChanged, SnapshotPartBody,
+    Body, ContainerChanged, Envelope, FailureBody, HostDraining, HostLost, HostUp, JobAccepted,
+    JobEnded, JobFailed, JobRejected, JobRetrying, JobSucceeded, PreviewChanged, SnapshotPartBody,
     StepFailed, StepFinished, StepProgress, StepStarted, SyncConflict, SyncFailed, SyncSynced,
     TeamChanged, TeamSnapshot,
 };
@@ -58,8 +58,10 @@ fn encode(event: &Event, scrubber: &Scrubber<'_>) -> String {
     };
     // Only the team's host counts its sequence (DESIGN 3.8): what is said about a team without
     // one comes from a dispatcher, and is another source.
+    let of_dispatcher = matches!(event.kind, EventKind::HostLost { .. });
     let role = match (&event.subject, event.sequence) {
         (Subject::Team(_), None) => "dispatchers",
+        (Subject::Host(_), _) if of_dispatcher => "dispatchers",
         (Subject::Team(_), Some(_)) | (Subject::Host(_), _) => "hosts",
     };
     let envelope = Envelope {
@@ -249,6 +251,9 @@ impl Scrubber<'_> {
             }
             EventKind::HostDraining { host } => {
                 Body::HostDraining(HostDraining { host: host.to_string() })
+            }
+            EventKind::HostLost { host, silent } => {
+                Body::HostLost(HostLost { host: host.to_string(), silent_ms: millis(*silent) })
             }
         }
     }

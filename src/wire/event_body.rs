@@ -156,6 +156,8 @@ bodies! {
     HostUp: ["host.up"];
     /// The worker finishes what runs and leaves.
     HostDraining: ["host.draining"];
+    /// A host has been silent for too long. Its jobs wait.
+    HostLost: ["host.lost"];
 }
 
 // The schema of `data` alone says nothing: `type` decides, in `super::schema`.
@@ -436,6 +438,16 @@ pub struct HostUp {
 pub struct HostDraining {
     /// Which host.
     pub host: String,
+}
+
+/// A host has been silent for too long. Its jobs wait.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct HostLost {
+    /// Which host.
+    pub host: String,
+    /// For how many milliseconds.
+    pub silent_ms: u64,
 }
 
 const FAULTS: [Fault; 5] =

@@ -125,7 +125,8 @@ impl WireEvent {
             | Body::SyncConflict(_)
             | Body::SyncFailed(_)
             | Body::HostUp(_)
-            | Body::HostDraining(_) => None,
+            | Body::HostDraining(_)
+            | Body::HostLost(_) => None,
         }
     }
 
@@ -152,6 +153,7 @@ impl WireEvent {
             | Body::SyncConflict(_)
             | Body::HostUp(_)
             | Body::HostDraining(_)
+            | Body::HostLost(_)
             | Body::Unknown(_) => None,
         }
     }

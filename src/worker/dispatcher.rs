@@ -1,155 +1,193 @@
 //! The dispatcher: takes the one queue of all jobs in order and sends each on
 //! to the mailbox of its team's host.
 //!
-//! Every worker runs one; the broker lets one of them have the queue. It knows
-//! nothing by heart: the bindings of the route exchange are the placement
-//! table, and a returned message means that its team has no place.
+//! Every worker runs one; the broker lets one of them have the queue. The
+//! bindings of the route exchange are the placement table, and a returned
+//! message means that its team has no place. Only what the last deliveries say
+//! is known besides: which teams were fenced, and which hosts have room.
 //!
-//! Short for now (DESIGN 3.2 has the rest): one job in flight, a team without a
-//! place is given to the dispatcher's own host, nobody is asked for an
-//! inventory, no fence releases a team.
+//! At most one message of a team is in hand, so that after a crash only
+//! neighbours come twice; teams are dispatched beside each other. Whatever
+//! concerns a team takes its turn among the team's jobs; whatever concerns all
+//! of them waits until nothing else is in hand ([`eviction`]).
 
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt as _};
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::domain::failure::{Code, Failure};
+use self::desk::Desk;
+use crate::domain::control::Order;
 use crate::domain::ids::{HostId, TeamId};
-use crate::domain::message::{RawMessage, Rejected};
-use crate::pipeline::job_runner::{Finished, JobRunner};
-use crate::ports::broker::{BrokerFact, BrokerObserver, DispatchQueue, Forwarded, Incoming};
-use crate::ports::messages::{SessionOver, Settle};
+use crate::ports::broker::{BrokerObserver, DispatchQueue, Incoming, Parcel};
+use crate::ports::ctl::CtlSink;
+use crate::ports::messages::SessionOver;
+use crate::ports::table::PlacementTable;
+use crate::worker::hosts::Hosts;
 use crate::worker::intake::ParseJob;
 
-/// A larger body is not worth the copy to a mailbox (DESIGN 3: 256 KiB).
-const FORWARD_BYTES_MAX: usize = 256 * 1024;
+mod desk;
+mod eviction;
+mod keeping;
+pub mod voice;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::voice::Voice;
+
+/// How long a new dispatcher waits before it places a team: heartbeats of all
+/// hosts come within it, since it asks for them, and in a cluster of brokers
+/// every node sees the last bindings of the dispatcher before.
+pub const PLACEMENT_WAIT: Duration = Duration::from_secs(2);
 
 /// What the dispatcher works with.
 #[derive(Clone, Copy)]
 pub struct Dispatcher<'a> {
-    /// The host that takes teams without a place.
-    pub host: &'a HostId,
     /// Says what is wrong with a message that cannot be forwarded.
     pub parse: ParseJob,
-    /// Tells the outside about refused messages.
-    pub runner: &'a dyn JobRunner,
+    /// Tells the outside.
+    pub voice: &'a Voice,
+    /// Who there is.
+    pub hosts: &'a Hosts,
+    /// Says something to all workers.
+    pub ctl: &'a dyn CtlSink,
     /// Is told what happens.
     pub observer: &'a dyn BrokerObserver,
+    /// See [`PLACEMENT_WAIT`].
+    pub placement_wait: Duration,
 }
 
+/// The messages of teams that have one in hand.
+#[derive(Default)]
+struct Window {
+    teams: HashMap<TeamId, VecDeque<Box<dyn Incoming>>>,
+}
+
+/// An order that concerns every team.
+struct Eviction {
+    host: HostId,
+    nonce: Uuid,
+    incoming: Box<dyn Incoming>,
+}
+
+/// The end of handling a message: whose it was.
+type Handled = Result<Option<TeamId>, SessionOver>;
+
 impl Dispatcher<'_> {
-    /// Dispatches until told to stop; a job in hand is finished first.
+    /// Dispatches until told to stop; what is in hand is finished first.
     ///
     /// # Errors
     /// The session is over.
     pub async fn run(
         self,
         queue: &mut dyn DispatchQueue,
+        table: &dyn PlacementTable,
         stop: &CancellationToken,
     ) -> Result<(), SessionOver> {
-        let mut marked = false;
-        loop {
+        let desk = Desk::new(self, table, stop.clone());
+        let mut keeping = desk.keep().boxed();
+        let mut window = Window::default();
+        let mut in_hand: FuturesUnordered<BoxFuture<'_, Handled>> = FuturesUnordered::new();
+        let mut eviction: Option<Eviction> = None;
+        let mut is_evicting = false;
+        let ended = loop {
+            if in_hand.is_empty() {
+                is_evicting = false;
+                if stop.is_cancelled() {
+                    break Ok(());
+                }
+                if let Some(Eviction { host, nonce, incoming }) = eviction.take() {
+                    is_evicting = true;
+                    in_hand.push(desk.evict(host, nonce, incoming).boxed());
+                }
+            }
+            let takes = eviction.is_none() && !is_evicting && !stop.is_cancelled();
             let incoming = tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ok(()),
-                incoming = queue.next() => incoming,
+                () = stop.cancelled(), if takes => continue,
+                over = &mut keeping => break Err(over),
+                Some(handled) = in_hand.next() => match handled {
+                    Ok(team) => {
+                        let next = team.and_then(|team| window.next(team));
+                        if let Some((team, incoming)) = next && !stop.is_cancelled() {
+                            in_hand.push(desk.handle(Some(team), incoming).boxed());
+                        }
+                        continue;
+                    }
+                    Err(over) => break Err(over),
+                },
+                incoming = queue.next(), if takes => incoming,
             };
             let Some(incoming) = incoming else {
-                return Err(SessionOver { reason: "the dispatch queue ended".to_owned() });
+                break Err(SessionOver { reason: "the dispatch queue ended".to_owned() });
             };
-            if !marked {
-                // Only the dispatcher writes into the table, and the first
-                // delivery is how a worker learns that it is the one.
-                queue.mark_table().await?;
-                marked = true;
+            // The first delivery is how a worker learns that it is the one.
+            desk.elect();
+            if let Parcel::Order(Order::Evict { host, nonce }) = incoming.parcel() {
+                let (host, nonce) = (host.clone(), *nonce);
+                // What is in hand may wait for nobody but this host's inventory.
+                self.hosts.forget(&host).await;
+                eviction = Some(Eviction { host, nonce, incoming });
+                continue;
             }
-            self.dispatch(queue, incoming).await?;
-        }
-    }
-
-    async fn dispatch(
-        self,
-        queue: &dyn DispatchQueue,
-        incoming: Box<dyn Incoming>,
-    ) -> Result<(), SessionOver> {
-        let message = incoming.message();
-        let Some(team) = team_of(&message.routing_key) else {
-            let rejected = self.why_not_routable(message);
-            return self.refuse(incoming.settle(), rejected).await;
+            match team_of(incoming.as_ref()) {
+                None => in_hand.push(desk.handle(None, incoming).boxed()),
+                Some(team) => {
+                    if let Some(incoming) = window.admit(&team, incoming) {
+                        in_hand.push(desk.handle(Some(team), incoming).boxed());
+                    }
+                }
+            }
         };
-        if message.body.len() > FORWARD_BYTES_MAX
-            && let Err(rejected) = (self.parse)(message)
-        {
-            return self.refuse(incoming.settle(), rejected).await;
-        }
-        match self.forward(queue, incoming.as_ref(), &team).await? {
-            Forwarded::Stored => {
-                self.observer.observe(BrokerFact::JobForwarded);
-                incoming.settle().ack().await
+        self.hosts.set_dispatches(false);
+        ended
+    }
+}
+
+impl Window {
+    /// Keeps a message until its team has nothing in hand; gives it back if
+    /// that is now.
+    fn admit(&mut self, team: &TeamId, incoming: Box<dyn Incoming>) -> Option<Box<dyn Incoming>> {
+        match self.teams.get_mut(team) {
+            Some(waiting) => {
+                waiting.push_back(incoming);
+                None
             }
-            Forwarded::Refused => {
-                let rejected = self.host_unavailable(incoming.message(), team);
-                self.refuse(incoming.settle(), rejected).await
+            None => {
+                self.teams.insert(team.clone(), VecDeque::new());
+                Some(incoming)
             }
-            // Somebody else unbound it again, which only a dispatcher may do.
-            Forwarded::Unplaced => Err(SessionOver {
-                reason: format!("team {team} lost its place as soon as it had one"),
-            }),
         }
     }
 
-    async fn forward(
-        self,
-        queue: &dyn DispatchQueue,
-        incoming: &dyn Incoming,
-        team: &TeamId,
-    ) -> Result<Forwarded, SessionOver> {
-        let forwarded = incoming.forward(team).await?;
-        if forwarded != Forwarded::Unplaced {
-            return Ok(forwarded);
-        }
-        queue.place(team, self.host).await?;
-        self.observer.observe(BrokerFact::TeamPlaced);
-        // Through the binding again: a message that went around it could come
-        // after one that did not.
-        incoming.forward(team).await
-    }
-
-    fn why_not_routable(self, message: &RawMessage) -> Rejected {
-        match (self.parse)(message) {
-            Err(rejected) => rejected,
-            Ok(job) => Rejected {
-                failure: Failure::new(
-                    Code::MessageRoutingKey,
-                    "the routing key does not name the team",
-                ),
-                team: Some(job.team),
-                job_id: Some(job.id.to_string()),
-            },
-        }
-    }
-
-    fn host_unavailable(self, message: &RawMessage, team: TeamId) -> Rejected {
-        let failure = Failure::new(
-            Code::CapacityHostUnavailable,
-            "the team's host takes no more jobs for now",
-        );
-        match (self.parse)(message) {
-            // What is wrong with the message is the better answer.
-            Err(rejected) => rejected,
-            Ok(job) => Rejected { failure, team: Some(team), job_id: Some(job.id.to_string()) },
-        }
-    }
-
-    async fn refuse(self, settle: Settle, rejected: Rejected) -> Result<(), SessionOver> {
-        let Rejected { failure, team, job_id } = rejected;
-        match self.runner.rejected(team.as_ref(), job_id.as_deref(), &failure).await? {
-            Finished::Done => settle.ack().await,
-            Finished::Dead(why) => settle.dead_letter(why).await,
+    /// The next message of a team whose last one is done with.
+    fn next(&mut self, team: TeamId) -> Option<(TeamId, Box<dyn Incoming>)> {
+        let waiting = self.teams.get_mut(&team)?;
+        match waiting.pop_front() {
+            Some(incoming) => Some((team, incoming)),
+            None => {
+                self.teams.remove(&team);
+                None
+            }
         }
     }
 }
 
+/// The team whose turn a message takes.
+fn team_of(incoming: &dyn Incoming) -> Option<TeamId> {
+    match incoming.parcel() {
+        Parcel::Job | Parcel::HostOrder(_) => team_of_key(&incoming.message().routing_key),
+        Parcel::Order(Order::Fenced { team, .. }) => Some(team.clone()),
+        Parcel::Order(Order::Nudge | Order::Evict { .. }) | Parcel::Marker => None,
+    }
+}
+
 /// The team that a routing key `team.<team>.<action>` names.
-fn team_of(routing_key: &str) -> Option<TeamId> {
+fn team_of_key(routing_key: &str) -> Option<TeamId> {
     let mut parts = routing_key.split('.');
     let (Some("team"), Some(team), Some(_), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -158,6 +196,3 @@ fn team_of(routing_key: &str) -> Option<TeamId> {
     };
     TeamId::parse(team).ok()
 }
-
-#[cfg(test)]
-mod tests;

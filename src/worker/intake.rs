@@ -1,16 +1,28 @@
 //! From the mailbox into the lanes: every delivery is parsed once, here, and is
-//! a job or is refused.
+//! a job, an order of the dispatcher, or is refused.
 
-use crate::domain::job::Job;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt as _};
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use uuid::Uuid;
+
+use crate::domain::control::{HostOrder, Order};
+use crate::domain::ids::{HostId, TeamId};
+use crate::domain::job::{ActionKind, Job};
 use crate::domain::message::{RawMessage, Rejected};
-use crate::ports::messages::JobSource;
+use crate::pipeline::estate::Estate;
+use crate::pipeline::lease::TeamLeases;
+use crate::ports::messages::{JobSource, SessionOver, Settle};
+use crate::ports::table::OrderSink;
 use crate::worker::lanes::Lanes;
 
 /// Makes a job of a message. `wire` is the only one; it is handed in so that
 /// the lanes are tested without JSON.
 pub type ParseJob = fn(&RawMessage) -> Result<Job, Rejected>;
 
-/// Takes deliveries until the source ends.
+/// Takes jobs from a queue that knows no dispatcher, until it ends.
 ///
 /// # Cancellation
 /// Safe: a delivery is either in the lanes or still with its source.
@@ -20,5 +32,151 @@ pub async fn run(source: &mut dyn JobSource, parse: ParseJob, lanes: &Lanes) {
             Ok(job) => lanes.submit(delivery.settle, job),
             Err(rejected) => lanes.refuse(delivery.settle, rejected),
         }
+    }
+}
+
+/// Between two questions to a Docker that did not answer. Nothing but the
+/// release of a team, or the return of an evicted host, waits for it.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Takes deliveries in for one session.
+#[derive(Clone, Copy)]
+pub struct Intake<'a> {
+    /// This host.
+    pub host: &'a HostId,
+    /// Makes jobs of messages.
+    pub parse: ParseJob,
+    /// Where jobs go.
+    pub lanes: &'a Lanes,
+    /// Shared with whoever else acts on teams.
+    pub leases: &'a TeamLeases,
+    /// What this host has.
+    pub estate: &'a dyn Estate,
+    /// Answers to the dispatcher.
+    pub orders: &'a dyn OrderSink,
+}
+
+/// What is to be said once a team's lane has ended everything.
+struct Watched {
+    nonce: Uuid,
+    /// The fence to answer. Without one, only that nothing is left is worth
+    /// saying.
+    fence: Option<Settle>,
+}
+
+impl Intake<'_> {
+    /// Takes deliveries until the source ends.
+    ///
+    /// # Errors
+    /// The session is over.
+    ///
+    /// # Cancellation
+    /// Safe: a delivery is in the lanes, or unsettled and comes again.
+    pub async fn run(self, source: &mut dyn JobSource) -> Result<(), SessionOver> {
+        // One per team: what is older need not be said, and a team in a loop of
+        // destroys must not fill the window.
+        let mut watched: HashMap<TeamId, Watched> = HashMap::new();
+        let mut ended: FuturesUnordered<BoxFuture<'_, (TeamId, bool)>> = FuturesUnordered::new();
+        loop {
+            let delivery = tokio::select! {
+                Some((team, is_empty)) = ended.next() => {
+                    if let Some(what) = watched.remove(&team) {
+                        self.say(team, what, is_empty).await?;
+                    }
+                    continue;
+                }
+                delivery = source.next() => delivery,
+            };
+            let Some(delivery) = delivery else { return Ok(()) };
+            let (team, what) = match delivery.order {
+                None => match (self.parse)(&delivery.message) {
+                    Err(rejected) => {
+                        self.lanes.refuse(delivery.settle, rejected);
+                        continue;
+                    }
+                    Ok(job) => {
+                        let (team, nonce, kind) = (job.team.clone(), job.id.0, job.action.kind());
+                        self.lanes.submit(delivery.settle, job);
+                        // Only these can leave less than was there; a destroy
+                        // has its fence.
+                        if !matches!(kind, ActionKind::Start | ActionKind::Restart)
+                            || watched.contains_key(&team)
+                        {
+                            continue;
+                        }
+                        (team, Watched { nonce, fence: None })
+                    }
+                },
+                Some(HostOrder::Fence { team, nonce }) => {
+                    (team, Watched { nonce, fence: Some(delivery.settle) })
+                }
+                Some(HostOrder::Vacate { .. }) => {
+                    // Nothing behind it is taken before it is done: that would
+                    // be a job for a team that runs elsewhere, too.
+                    self.vacate().await;
+                    delivery.settle.ack().await?;
+                    continue;
+                }
+            };
+            match watched.insert(team.clone(), what) {
+                None => ended.push(self.is_empty(team).boxed()),
+                Some(Watched { fence: Some(overtaken), .. }) => overtaken.ack().await?,
+                Some(Watched { fence: None, .. }) => {}
+            }
+        }
+    }
+
+    /// Resolves when the team's lane has ended everything, with whether
+    /// anything of the team is left here.
+    async fn is_empty(self, team: TeamId) -> (TeamId, bool) {
+        loop {
+            self.lanes.ended(&team).cancelled().await;
+            // Whoever else acts on the team is done as well.
+            let lease = self.leases.acquire(&team).await;
+            let has = self.estate.has(&team).await;
+            drop(lease);
+            match has {
+                // A job that came meanwhile would make the answer untrue.
+                Some(has) if self.lanes.ended(&team).is_cancelled() => return (team, !has),
+                Some(_) => {}
+                None => tokio::time::sleep(ASK_AGAIN).await,
+            }
+        }
+    }
+
+    /// Answers before the fence is settled: after a crash in between, it comes
+    /// again and is answered again.
+    async fn say(self, team: TeamId, what: Watched, is_empty: bool) -> Result<(), SessionOver> {
+        let Watched { nonce, fence } = what;
+        if fence.is_some() || is_empty {
+            let host = self.host.clone();
+            self.orders.send(&Order::Fenced { team, host, nonce, is_empty }).await?;
+        }
+        match fence {
+            Some(settle) => settle.ack().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn vacate(self) {
+        tracing::warn!(host = %self.host, "this host was evicted; its containers are removed");
+        while !self.vacate_once().await {
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        tracing::info!(host = %self.host, "nothing of before the eviction runs any more");
+    }
+
+    async fn vacate_once(self) -> bool {
+        let Some(teams) = self.estate.inventory().await else { return false };
+        let mut is_done = true;
+        for holding in teams.into_iter().filter(|holding| holding.runs) {
+            self.lanes.ended(&holding.team).cancelled().await;
+            let lease = self.leases.acquire(&holding.team).await;
+            if let Err(failure) = self.estate.vacate(lease).await {
+                tracing::error!(team.id = %holding.team, %failure, "a team could not be removed");
+                is_done = false;
+            }
+        }
+        is_done
     }
 }

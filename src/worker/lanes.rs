@@ -126,6 +126,19 @@ impl Lanes {
         }
     }
 
+    /// Cancelled as soon as the team's lane has nothing left to do.
+    #[must_use]
+    pub fn ended(&self, team: &TeamId) -> CancellationToken {
+        self.0.table().get(team).map_or_else(
+            || {
+                let ended = CancellationToken::new();
+                ended.cancel();
+                ended
+            },
+            |lane| lane.ended.clone(),
+        )
+    }
+
     /// Resolves with the reason once a run or a settle found the session over.
     ///
     /// # Cancellation

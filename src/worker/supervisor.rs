@@ -8,13 +8,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::dispatcher::Dispatcher;
-use super::intake::{self, ParseJob};
+use super::ctl::Ctl;
+use super::dispatcher::{Dispatcher, Voice};
+use super::hosts::Hosts;
+use super::intake::{Intake, ParseJob};
 use super::lanes::{LaneLoad, Lanes, LanesConfig};
 use crate::domain::ids::HostId;
+use crate::pipeline::estate::Estate;
 use crate::pipeline::job_runner::JobRunner;
 use crate::pipeline::lease::TeamLeases;
 use crate::policy::backoff::Backoff;
@@ -23,6 +27,7 @@ use crate::ports::broker::{
 };
 use crate::ports::clock::Clock;
 use crate::ports::messages::JobSource;
+use crate::ports::table::OrderSink;
 
 /// The least wait between two attempts, so that a broker that accepts and hangs
 /// up is not hammered.
@@ -51,6 +56,14 @@ pub struct Supervisor {
     pub runner: Arc<dyn JobRunner>,
     /// Shared with whoever else acts on teams.
     pub leases: Arc<TeamLeases>,
+    /// What this host has.
+    pub estate: Arc<dyn Estate>,
+    /// The hosts that there are.
+    pub hosts: Arc<Hosts>,
+    /// How the dispatcher tells things.
+    pub voice: Voice,
+    /// How long a new dispatcher waits before it places a team.
+    pub placement_wait: Duration,
     /// The sizes of lanes.
     pub lanes: LanesConfig,
     /// How much the lanes hold.
@@ -116,23 +129,39 @@ impl Supervisor {
 
     /// Works in one session; `None` when it ended because of `shutdown`.
     async fn serve(&self, session: BrokerSession, shutdown: &CancellationToken) -> Option<String> {
-        let BrokerSession { mut dispatch, mailbox, mut link } = session;
+        let BrokerSession { mut dispatch, table, orders, mailbox, mut ctl, ctl_sink, mut link } =
+            session;
         let (runner, leases) = (Arc::clone(&self.runner), Arc::clone(&self.leases));
         let lanes = Lanes::new(runner, leases, self.lanes.clone(), Arc::clone(&self.load));
         self.enter(Phase::Connected);
+        self.hosts.set_draining(false);
+        let speaker = Ctl {
+            hosts: &self.hosts,
+            estate: self.estate.as_ref(),
+            runner: self.runner.as_ref(),
+            load: &self.load,
+            waiting_max: self.lanes.waiting_max,
+            sink: ctl_sink.as_ref(),
+            orders: orders.as_ref(),
+            observer: self.observer.as_ref(),
+        };
+        let mut speaking = speaker.run(ctl.as_mut()).boxed().fuse();
         let ended = {
             let stop = CancellationToken::new();
             let dispatcher = Dispatcher {
-                host: &self.host,
                 parse: self.parse,
-                runner: self.runner.as_ref(),
+                voice: &self.voice,
+                hosts: &self.hosts,
+                ctl: ctl_sink.as_ref(),
                 observer: self.observer.as_ref(),
+                placement_wait: self.placement_wait,
             };
-            let mut dispatching = std::pin::pin!(dispatcher.run(dispatch.as_mut(), &stop));
+            let mut dispatching = dispatcher.run(dispatch.as_mut(), table.as_ref(), &stop).boxed();
             let ended = tokio::select! {
                 reason = self.watch(link.as_mut()) => Some(reason),
                 reason = lanes.failed() => Some(reason),
-                () = self.take_in(mailbox, &lanes) => Some("the mailbox ended".to_owned()),
+                reason = &mut speaking => Some(reason),
+                reason = self.take_in(mailbox, &lanes, orders.as_ref()) => Some(reason),
                 end = &mut dispatching => Some(match end {
                     Ok(()) => "the dispatcher stopped by itself".to_owned(),
                     Err(over) => over.reason,
@@ -141,9 +170,14 @@ impl Supervisor {
             };
             if ended.is_none() {
                 self.enter(Phase::Draining);
+                // Said to all before anything else: no more teams come here.
+                self.hosts.set_draining(true);
                 stop.cancel();
-                // What it could not finish comes again, to the next dispatcher.
-                let _ = tokio::time::timeout(DISPATCH_DRAIN_MAX, dispatching).await;
+                tokio::select! {
+                    // What it could not finish comes again, to the next dispatcher.
+                    _ = tokio::time::timeout(DISPATCH_DRAIN_MAX, dispatching) => {}
+                    _ = &mut speaking => {}
+                }
             }
             ended
         };
@@ -153,6 +187,8 @@ impl Supervisor {
                 tokio::select! {
                     () = lanes.drain(self.drain_grace) => {}
                     _ = link.ended() => {}
+                    // Whoever is not heard while it drains would be lost.
+                    _ = &mut speaking => {}
                 }
                 // Nothing to do after a drain, and the rest if the session
                 // ended first.
@@ -165,8 +201,24 @@ impl Supervisor {
 
     /// The mailbox is dropped with this future: only the link's close ends the
     /// consumer behind it.
-    async fn take_in(&self, mut mailbox: Box<dyn JobSource>, lanes: &Lanes) {
-        intake::run(mailbox.as_mut(), self.parse, lanes).await;
+    async fn take_in(
+        &self,
+        mut mailbox: Box<dyn JobSource>,
+        lanes: &Lanes,
+        orders: &dyn OrderSink,
+    ) -> String {
+        let intake = Intake {
+            host: &self.host,
+            parse: self.parse,
+            lanes,
+            leases: &self.leases,
+            estate: self.estate.as_ref(),
+            orders,
+        };
+        match intake.run(mailbox.as_mut()).boxed().await {
+            Ok(()) => "the mailbox ended".to_owned(),
+            Err(over) => over.reason,
+        }
     }
 
     /// Resolves when the session is over; tells meanwhile when it is blocked.

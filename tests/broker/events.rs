@@ -1,9 +1,12 @@
 //! Events: the log, the fan-out, and those who listen.
 
 use covibes::adapters::rabbitmq::follow::{EventStream, ReplayFrom};
-use covibes::domain::ids::TeamId;
+use covibes::domain::event::{EncodedEvent, Event, EventKind, Subject};
+use covibes::domain::ids::{HostId, TeamId};
 use covibes::ports::broker::Broker as _;
 use covibes::ports::messages::EventSink as _;
+use covibes::wire::event::encode_event;
+use lapin::Channel;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 
@@ -63,20 +66,27 @@ async fn a_replay_begins_where_it_is_told_and_goes_on() {
     .await;
 }
 
+/// A queue that refuses what is published to it, after the first.
+async fn full_queue(channel: &Channel) -> String {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
+    let full = channel.queue_declare("".into(), options, arguments).await.unwrap();
+    full.name().to_string()
+}
+
 #[tokio::test]
 async fn a_dashboard_that_refuses_holds_up_nobody() {
     in_place(async |place| {
         let broker = place.broker();
         let session = broker.open().await.unwrap();
         let (_connection, channel) = raw_channel().await;
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
-        arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-        let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
-        let full = channel.queue_declare("".into(), options, arguments).await.unwrap();
+        let name = full_queue(&channel).await;
         let exchange = place.names.events();
-        let (name, none) = (full.name().clone(), FieldTable::default());
-        let bind = channel.queue_bind(name, exchange.into(), "#".into(), Default::default(), none);
+        let none = FieldTable::default();
+        let bind =
+            channel.queue_bind(name.into(), exchange.into(), "#".into(), Default::default(), none);
         bind.await.unwrap();
         let mut other = place.client.follow(None).await.unwrap();
         for n in 0..30 {
@@ -106,6 +116,79 @@ async fn without_a_session_publishing_fails_at_once() {
         assert!(events.publish(&event(2, "a")).await.is_err());
         let session = broker.open().await.unwrap();
         events.publish(&event(2, "a")).await.unwrap();
+        session.link.close().await;
+    })
+    .await;
+}
+
+/// An event with a number, as a worker tells it.
+fn numbered(n: u64, team: &str) -> EncodedEvent {
+    encode_event(&Event {
+        id: format!("numbered-{n}"),
+        subject: Subject::Team(TeamId::parse(team).unwrap()),
+        host: HostId::parse("another-host").unwrap(),
+        time_unix_ms: 1_795_435_200_000,
+        sequence: Some(n),
+        sequence_previous: None,
+        job: None,
+        kind: EventKind::JobCancelled { by: None },
+    })
+}
+
+#[tokio::test]
+async fn the_log_tells_a_teams_last_number_to_whoever_has_no_record() {
+    in_place(async |place| {
+        let broker = place.broker();
+        let session = broker.open().await.unwrap();
+        let [a, b] = ["a", "b"].map(|raw| TeamId::parse(raw).unwrap());
+        let events = broker.events();
+        assert_eq!(soon("nothing", events.last_sequence(&a)).await.unwrap(), None);
+        // Numbers that are no text and events of nobody are in there too.
+        events.publish(&event(1, "a")).await.unwrap();
+        for n in 0..600 {
+            events.publish(&numbered(5_000 + n, if n % 2 == 0 { "a" } else { "b" })).await.unwrap();
+        }
+        events.publish(&numbered(7, "a")).await.unwrap();
+        // A worker that begins now.
+        let other = place.broker();
+        let last = soon("a", other.events().last_sequence(&a)).await.unwrap();
+        assert_eq!(last, Some(5_598), "the highest, not the last");
+        assert_eq!(soon("b", other.events().last_sequence(&b)).await.unwrap(), Some(5_599));
+        session.link.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_full_dashboard_holds_up_no_job_of_a_worker() {
+    in_place(async |place| {
+        let broker = place.broker();
+        let session = broker.open().await.unwrap();
+        let (_connection, channel) = raw_channel().await;
+        let full = full_queue(&channel).await;
+        let bind = channel.queue_bind(
+            full.into(),
+            place.names.events().into(),
+            "#".into(),
+            Default::default(),
+            FieldTable::default(),
+        );
+        bind.await.unwrap();
+        // Several teams at once, each waiting for its own confirm.
+        let events = broker.events();
+        let began = std::time::Instant::now();
+        let tell = async |team: &str| {
+            for n in 0..50 {
+                events.publish(&numbered(n, team)).await.unwrap();
+            }
+        };
+        soon("all confirms", async {
+            tokio::join!(tell("a"), tell("b"), tell("c"), tell("d"));
+        })
+        .await;
+        assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+        assert_eq!(place.facts.count("event_stored"), 200);
+        assert_eq!(place.facts.count("session_ended"), 0);
         session.link.close().await;
     })
     .await;

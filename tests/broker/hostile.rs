@@ -39,7 +39,7 @@ async fn what_is_no_text_is_read_all_the_same_and_in_order() {
         place.publish(7, "a", "stop").await;
 
         let team = TeamId::parse("a").unwrap();
-        session.dispatch.place(&team, &place.host).await.unwrap();
+        session.table.place(&team, &place.host).await.unwrap();
         let first = soon("a job", session.dispatch.next()).await.unwrap();
         assert_eq!(first.message().routing_key, "team.??.stop");
         let why = crate::dead_letters::why("message.invalid_team_id");

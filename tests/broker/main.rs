@@ -8,12 +8,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod certificates;
+mod cluster;
 mod dead_letters;
 mod doors;
 mod events;
 mod hostile;
+mod partition;
 mod place;
 mod raw;
 mod relay;
 mod session;
 mod supervisor;
+mod worker;

@@ -1,8 +1,8 @@
 //! A place of one's own on the broker, and what the tests hand to the code.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +13,10 @@ use covibes::domain::failure::{Code, Failure};
 use covibes::domain::ids::{HostId, JobId, TeamId};
 use covibes::domain::job::{Action, ActionKind, Job};
 use covibes::domain::message::{RawMessage, Rejected};
-use covibes::ports::broker::{Broker as _, BrokerFact, BrokerObserver};
+use covibes::domain::spec::{Spec, WorkspaceSource};
+use covibes::ports::broker::{
+    Broker as _, BrokerFact, BrokerObserver, BrokerSession, Incoming, Parcel,
+};
 use covibes::ports::clock::Clock;
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use lapin::{Channel, Connection, ConnectionProperties};
@@ -33,6 +36,7 @@ pub(crate) fn address() -> String {
 pub(crate) struct Place {
     pub(crate) names: Names,
     pub(crate) host: HostId,
+    hosts: Mutex<BTreeSet<HostId>>,
     pub(crate) facts: Arc<Facts>,
     pub(crate) client: RabbitClient,
 }
@@ -47,7 +51,19 @@ impl Place {
             client: RabbitClient::new(&address(), names.clone()).expect("the address is valid"),
             names,
             host: HostId::parse("test-host").expect("the host id is valid"),
+            hosts: Mutex::default(),
             facts: Arc::default(),
+        }
+    }
+
+    /// Another host of the same installation, at a broker of several addresses.
+    pub(crate) fn another_host(&self, host: &str, addresses: &[String]) -> Self {
+        Self {
+            names: self.names.clone(),
+            host: HostId::parse(host).expect("the host id is valid"),
+            facts: Arc::default(),
+            hosts: Mutex::default(),
+            client: RabbitClient::of_any(addresses, self.names.clone()).expect("they are valid"),
         }
     }
 
@@ -56,14 +72,20 @@ impl Place {
     }
 
     pub(crate) fn broker_at(&self, address: &str) -> RabbitBroker {
-        self.broker_at_any(&[address.to_owned()])
+        self.broker_on(&[address.to_owned()], &self.host)
     }
 
-    pub(crate) fn broker_at_any(&self, addresses: &[String]) -> RabbitBroker {
+    /// A broker for a worker on another host; its mailbox is cleared, too.
+    pub(crate) fn broker_of(&self, address: &str, host: &HostId) -> RabbitBroker {
+        self.broker_on(&[address.to_owned()], host)
+    }
+
+    pub(crate) fn broker_on(&self, addresses: &[String], host: &HostId) -> RabbitBroker {
+        self.hosts.lock().expect("no test panicked in here").insert(host.clone());
         RabbitBroker::new(
             addresses,
             self.names.clone(),
-            self.host.clone(),
+            host.clone(),
             Arc::new(TestClock),
             Arc::clone(&self.facts) as Arc<dyn BrokerObserver>,
         )
@@ -82,6 +104,17 @@ impl Place {
         published.expect("the job is stored");
     }
 
+    /// Gives the own host these teams, in a table that is whole.
+    pub(crate) async fn give(&self, teams: &[&str]) {
+        let session = self.broker().open().await.expect("a session opens");
+        for team in teams {
+            let team = TeamId::parse(team).expect("the team id is valid");
+            session.table.place(&team, &self.host).await.expect("it is placed");
+        }
+        session.table.mark().await.expect("it is marked");
+        session.link.close().await;
+    }
+
     /// Holds that everything was settled: the next thing that comes through
     /// dispatch and mailbox is what is published now. The queues' own counts lag
     /// behind what was just given back.
@@ -89,13 +122,19 @@ impl Place {
         let mut session = self.broker().open().await.expect("a session opens");
         let last = u128::MAX;
         self.publish(last, "sentinel", "stop").await;
-        let incoming = soon("the sentinel", session.dispatch.next()).await.expect("a job");
+        let incoming = next_job(&mut session).await;
         assert_eq!(number(incoming.message()), last, "{:?}", incoming.message());
         let team = TeamId::parse("sentinel").expect("the team id is valid");
-        session.dispatch.place(&team, &self.host).await.expect("it is placed");
+        session.table.place(&team, &self.host).await.expect("it is placed");
         incoming.forward(&team).await.expect("it is forwarded");
         incoming.settle().ack().await.expect("it is acknowledged");
-        let delivery = soon("the sentinel", session.mailbox.next()).await.expect("a delivery");
+        let delivery = loop {
+            let delivery = soon("the sentinel", session.mailbox.next()).await.expect("a delivery");
+            if delivery.order.is_none() {
+                break delivery;
+            }
+            delivery.settle.ack().await.expect("it is acknowledged");
+        };
         assert_eq!(number(&delivery.message), last, "{:?}", delivery.message);
         delivery.settle.ack().await.expect("it is acknowledged");
         session.link.close().await;
@@ -105,14 +144,28 @@ impl Place {
     pub(crate) async fn clear(&self) {
         let (_connection, channel) = raw_channel().await;
         let topology = Topology::new(&self.names, Some(&self.host));
-        for queue in topology.queues {
+        let hosts = self.hosts.lock().expect("no test panicked in here").clone();
+        let mailboxes = hosts.iter().map(|host| self.names.mailbox(host));
+        for queue in topology.queues.into_iter().map(|queue| queue.name).chain(mailboxes) {
             let options = QueueDeleteOptions::default();
-            channel.queue_delete(queue.name.into(), options).await.expect("deleting works");
+            channel.queue_delete(queue.into(), options).await.expect("deleting works");
         }
         for exchange in topology.exchanges {
             let options = ExchangeDeleteOptions::default();
             channel.exchange_delete(exchange.name.into(), options).await.expect("deleting works");
         }
+    }
+}
+
+/// The next job of the dispatch queue. Orders between workers, such as the nudge
+/// with which each begins, are settled by the way.
+pub(crate) async fn next_job(session: &mut BrokerSession) -> Box<dyn Incoming> {
+    loop {
+        let incoming = soon("a job", session.dispatch.next()).await.expect("a job");
+        if *incoming.parcel() == Parcel::Job {
+            return incoming;
+        }
+        incoming.settle().ack().await.expect("it is acknowledged");
     }
 }
 
@@ -178,7 +231,20 @@ impl BrokerObserver for Facts {
             BrokerFact::JobReceived { redelivered: false } => "received",
             BrokerFact::JobReceived { redelivered: true } => "received_again",
             BrokerFact::JobForwarded => "forwarded",
+            BrokerFact::Elected => "elected",
+            BrokerFact::TableLost => "table_lost",
+            BrokerFact::TableKnown => "table_known",
+            BrokerFact::TableWaits { .. } => "table_waits",
+            BrokerFact::JobsWaiting { .. } => "jobs_waiting",
             BrokerFact::TeamPlaced => "placed",
+            BrokerFact::TeamReleased => "released",
+            BrokerFact::FenceVoid => "fence_void",
+            BrokerFact::JobRefused { .. } => "refused",
+            BrokerFact::JobAnswered { .. } => "answered",
+            BrokerFact::HostLost { .. } => "host_lost",
+            BrokerFact::Hosts { .. } => "hosts",
+            BrokerFact::HostEvicted { .. } => "evicted",
+            BrokerFact::CtlIgnored { .. } => "ctl_ignored",
             BrokerFact::DeadLettered { .. } => "dead_lettered",
             BrokerFact::EventStored { .. } => "event_stored",
             BrokerFact::FanOutRefused => "fan_out_refused",
@@ -228,7 +294,9 @@ pub(crate) fn parse(message: &RawMessage) -> Result<Job, Rejected> {
         return Err(reject(Code::MessageBadJson));
     }
     let action = match parts.get(2).and_then(|raw| ActionKind::parse(raw)) {
+        Some(ActionKind::Start) => Action::Start(Box::new(spec())),
         Some(ActionKind::Stop) => Action::Stop,
+        Some(ActionKind::Destroy) => Action::Destroy,
         Some(ActionKind::Restart) => Action::Restart { targets: Vec::new() },
         Some(ActionKind::Sync) => Action::Sync,
         _ => return Err(reject(Code::MessageUnknownAction)),
@@ -243,6 +311,17 @@ pub(crate) fn parse(message: &RawMessage) -> Result<Job, Rejected> {
         attempt: message.attempt,
         traceparent: message.traceparent.clone(),
     })
+}
+
+fn spec() -> Spec {
+    Spec {
+        workspace: WorkspaceSource::Local,
+        agents: Vec::new(),
+        previews: Vec::new(),
+        sync_interval: Duration::from_secs(30),
+        ttl: None,
+        idle_stop: None,
+    }
 }
 
 /// An event of a team.

@@ -8,15 +8,15 @@ use covibes::ports::messages::Delivery;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 
-use crate::place::{Place, in_place, number, raw_channel, soon};
+use crate::place::{Place, in_place, next_job, number, raw_channel, soon};
 
 /// Forwards the next job by hand, placing its team if need be.
 async fn forward(place: &Place, session: &mut BrokerSession) -> RawMessage {
-    let incoming = soon("a job to dispatch", session.dispatch.next()).await.unwrap();
+    let incoming = next_job(session).await;
     let message = incoming.message().clone();
     let team = TeamId::parse(message.routing_key.split('.').nth(1).unwrap()).unwrap();
     if incoming.forward(&team).await.unwrap() == Forwarded::Unplaced {
-        session.dispatch.place(&team, &place.host).await.unwrap();
+        session.table.place(&team, &place.host).await.unwrap();
         assert_eq!(incoming.forward(&team).await.unwrap(), Forwarded::Stored);
     }
     incoming.settle().ack().await.unwrap();
@@ -80,7 +80,7 @@ async fn a_place_outlives_its_session() {
         session.link.close().await;
         let mut session = place.broker().open().await.unwrap();
         place.publish(2, "a", "stop").await;
-        let incoming = soon("a job", session.dispatch.next()).await.unwrap();
+        let incoming = next_job(&mut session).await;
         let team = TeamId::parse("a").unwrap();
         assert_eq!(incoming.forward(&team).await.unwrap(), Forwarded::Stored);
         let other = TeamId::parse("b").unwrap();
@@ -97,8 +97,8 @@ async fn what_a_closed_session_gives_back_comes_in_order() {
         fill(&place, &mut session, 6).await;
         assert_eq!(numbers(&mut session, 4).await.len(), 4);
         // Source and queue first: that must not cancel their consumers.
-        let BrokerSession { dispatch, mailbox, link } = session;
-        drop((dispatch, mailbox));
+        let BrokerSession { dispatch, table, orders, mailbox, ctl, ctl_sink, link } = session;
+        drop((dispatch, table, orders, mailbox, ctl, ctl_sink));
         link.close().await;
         let mut session = place.broker().open().await.unwrap();
         let seen = numbers(&mut session, 6).await;

@@ -1,143 +1,11 @@
 //! The whole way of a job, with a runner that only writes down what it is asked.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use async_trait::async_trait;
-use covibes::adapters::rabbitmq::RabbitEvents;
 use covibes::adapters::rabbitmq::dead_letters::DeadFilter;
-use covibes::domain::failure::Failure;
-use covibes::domain::ids::TeamId;
-use covibes::domain::job::{Action, Job};
-use covibes::pipeline::interrupt::{Interrupt, Reason};
-use covibes::pipeline::job_runner::{Finished, JobRunner};
-use covibes::pipeline::lease::TeamLease;
-use covibes::ports::broker::{BrokerState, OpenError, Phase};
-use covibes::ports::messages::{DeadLetter, EventSink as _, SessionOver};
-use covibes::worker::lanes::{LaneLoad, LanesConfig};
-use covibes::worker::supervisor::Supervisor;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use covibes::ports::broker::{OpenError, Phase};
 
-use crate::place::{Place, TestClock, address, event, in_place, parse, raw_channel, soon};
+use crate::place::{address, in_place, raw_channel, soon};
 use crate::relay::Relay;
-
-/// Holds restarts until `held` is false; publishes an event per run.
-struct Script {
-    log: watch::Sender<Vec<String>>,
-    held: watch::Sender<bool>,
-    events: Arc<RabbitEvents>,
-}
-
-#[async_trait]
-impl JobRunner for Script {
-    async fn accepted(&self, _: &Job, _: u32) -> Result<(), SessionOver> {
-        Ok(())
-    }
-
-    async fn run(
-        &self,
-        _: TeamLease,
-        job: &Job,
-        mut interrupt: Interrupt,
-    ) -> Result<Finished, SessionOver> {
-        let n = job.id.0.as_u128();
-        self.log.send_modify(|log| log.push(format!("run {n}")));
-        if let Action::Restart { .. } = job.action {
-            let mut held = self.held.subscribe();
-            tokio::select! {
-                _ = held.wait_for(|held| !held) => {}
-                reason = interrupt.wait() => {
-                    assert_eq!(reason, Reason::Abandon);
-                    self.log.send_modify(|log| log.push(format!("abandoned {n}")));
-                    return Err(SessionOver { reason: "abandoned".to_owned() });
-                }
-            }
-        }
-        self.events.publish(&event(u32::try_from(n).unwrap_or(0), job.team.as_str())).await?;
-        self.log.send_modify(|log| log.push(format!("done {n}")));
-        Ok(Finished::Done)
-    }
-
-    async fn skip(&self, _: &Job, _: &Reason) -> Result<Finished, SessionOver> {
-        Ok(Finished::Done)
-    }
-
-    async fn status(&self, _: &Job) -> Result<Finished, SessionOver> {
-        Ok(Finished::Done)
-    }
-
-    async fn rejected(
-        &self,
-        team: Option<&TeamId>,
-        _: Option<&str>,
-        failure: &Failure,
-    ) -> Result<Finished, SessionOver> {
-        let team = team.map_or("nobody", TeamId::as_str);
-        self.log.send_modify(|log| log.push(format!("rejected {team}: {}", failure.code)));
-        Ok(Finished::Dead(DeadLetter {
-            reason: failure.code.as_str().to_owned(),
-            message: failure.message.clone(),
-            attempts: 1,
-            step: None,
-        }))
-    }
-}
-
-struct Worker {
-    script: Arc<Script>,
-    state: watch::Receiver<BrokerState>,
-    shutdown: CancellationToken,
-    running: JoinHandle<Result<(), OpenError>>,
-}
-
-impl Worker {
-    fn start(place: &Place, address: &str) -> Self {
-        let broker = place.broker_at(address);
-        let script = Arc::new(Script {
-            log: watch::Sender::default(),
-            held: watch::Sender::new(true),
-            events: broker.events(),
-        });
-        let state = Supervisor::state();
-        let watching = state.subscribe();
-        let shutdown = CancellationToken::new();
-        let supervisor = Supervisor {
-            broker: Arc::new(broker),
-            host: place.host.clone(),
-            parse,
-            runner: Arc::clone(&script) as Arc<dyn JobRunner>,
-            leases: Arc::default(),
-            lanes: LanesConfig::default(),
-            load: Arc::new(LaneLoad::default()),
-            drain_grace: Duration::from_secs(20),
-            clock: Arc::new(TestClock),
-            observer: Arc::clone(&place.facts) as _,
-            state,
-        };
-        let token = shutdown.clone();
-        let running = tokio::spawn(async move { supervisor.run(token).await });
-        Self { script, state: watching, shutdown, running }
-    }
-
-    async fn is_in(&mut self, phase: Phase) -> BrokerState {
-        let reached = self.state.wait_for(|state| state.phase == phase);
-        soon(phase.as_str(), reached).await.unwrap().clone()
-    }
-
-    async fn until(&self, line: &str, times: usize) {
-        let mut log = self.script.log.subscribe();
-        let seen = |log: &Vec<String>| log.iter().filter(|l| *l == line).count() >= times;
-        soon(line, log.wait_for(seen)).await.unwrap();
-    }
-
-    async fn stop(self) -> Vec<String> {
-        self.shutdown.cancel();
-        soon("the drain", self.running).await.unwrap().unwrap();
-        self.script.log.borrow().clone()
-    }
-}
+use crate::worker::Worker;
 
 #[tokio::test]
 async fn a_submitted_job_is_run_once_and_acknowledged_and_its_team_placed_once() {
@@ -145,7 +13,8 @@ async fn a_submitted_job_is_run_once_and_acknowledged_and_its_team_placed_once()
         let mut worker = Worker::start(&place, &address());
         worker.is_in(Phase::Connected).await;
         for n in 1..=20 {
-            place.publish(n, if n % 2 == 0 { "even" } else { "odd" }, "stop").await;
+            let action = if n <= 2 { "start" } else { "stop" };
+            place.publish(n, if n % 2 == 0 { "even" } else { "odd" }, action).await;
         }
         for n in 1..=20 {
             worker.until(&format!("done {n}"), 1).await;
@@ -200,6 +69,7 @@ async fn what_cannot_be_a_job_is_put_aside_with_its_reason() {
 async fn a_lost_connection_abandons_the_run_which_comes_again_in_order() {
     in_place(async |place| {
         let relay = Relay::new(&address()).await;
+        place.give(&["a"]).await;
         let mut worker = Worker::start(&place, &relay.address);
         worker.is_in(Phase::Connected).await;
         place.publish(1, "a", "restart").await;
@@ -229,6 +99,7 @@ async fn a_lost_connection_abandons_the_run_which_comes_again_in_order() {
 #[tokio::test]
 async fn a_worker_without_a_broker_waits_for_it() {
     in_place(async |place| {
+        place.give(&["a"]).await;
         let relay = Relay::new(&address()).await;
         relay.cut();
         let mut worker = Worker::start(&place, &relay.address);
@@ -245,6 +116,7 @@ async fn a_worker_without_a_broker_waits_for_it() {
 #[tokio::test]
 async fn a_drain_finishes_what_runs_and_hands_the_rest_back_in_order() {
     in_place(async |place| {
+        place.give(&["a"]).await;
         let mut worker = Worker::start(&place, &address());
         worker.is_in(Phase::Connected).await;
         place.publish(1, "a", "restart").await;

@@ -165,3 +165,23 @@ async fn what_lies_before_the_first_step_is_interrupted_too() {
         assert_eq!(last_fact(&world), "team.team_a.job.cancelled", "{call}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_between_two_tries_is_interrupted_too() {
+    let world = World::new();
+    world.refuse_starts();
+    let runner = world.runner().await;
+    let job = start_of(TEAM);
+    let (interrupter, interrupt) = interrupt::pair();
+    let lease = TeamLeases::default().acquire(&job.team).await;
+    let interrupting = async {
+        world.until_told(|event| event.routing_key.ends_with("job.retrying").then_some(())).await;
+        interrupter.interrupt(Reason::Cancel { by: JobId(Uuid::now_v7()) });
+        Instant::now()
+    };
+    let (finished, since) = tokio::join!(runner.run(lease, &job, interrupt), interrupting);
+    assert_eq!(finished.unwrap(), Finished::Done);
+    assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    assert_eq!(last_fact(&world), "team.team_a.job.cancelled");
+    assert_eq!(world.leftovers(TEAM), Vec::<String>::new());
+}

@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use covibes::domain::failure::{Code, Failure};
 use covibes::domain::ids::{JobId, TeamId};
 use covibes::domain::job::{Action, Job};
+use covibes::domain::message::Rejected;
 use covibes::pipeline::job_runner::JobRunner;
 use covibes::ports::messages::{Acknowledge, DeadLetter, SessionOver, Settle};
 use covibes::worker::lanes::{LaneLoad, Lanes, LanesConfig};
@@ -184,6 +186,19 @@ impl Process {
         let index = self.broker.publish(job.clone());
         let settle = Settle::new(Box::new(Ack(self.broker.clone(), index)));
         self.lanes.submit(settle, job.clone());
+        index
+    }
+
+    /// A message of the job's team that is no job.
+    pub(crate) fn refuse(&self, job: &Job) -> usize {
+        let index = self.broker.publish(job.clone());
+        let settle = Settle::new(Box::new(Ack(self.broker.clone(), index)));
+        let rejected = Rejected {
+            failure: Failure::new(Code::MessageSchema, "no job"),
+            team: Some(job.team.clone()),
+            job_id: Some(job.id.to_string()),
+        };
+        self.lanes.refuse(settle, rejected);
         index
     }
 

@@ -115,3 +115,16 @@ async fn without_a_record_numbers_go_on_above_the_logs() {
         assert_eq!(event.sequence, Some(last + 1));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_cannot_be_read_is_no_trouble_of_other_teams() {
+    let world = World::new();
+    // Before the others in every list.
+    done(&world.runner().await, start_of("a_team")).await;
+    world.cannot_read(&TeamId::parse("a_team").unwrap());
+    let runner = Arc::new(world.runner().await);
+    done(&runner, start_of("team_a")).await;
+    tend(&runner, Duration::from_secs(1)).await;
+    assert_eq!(world.containers("team_a").len(), 3);
+    assert_eq!(snapshots(&world), 1);
+}

@@ -75,6 +75,8 @@ struct Inner {
     /// What the log says of a team without a record.
     last_sequence: Option<u64>,
     now_unix_ms: i64,
+    /// The record of this team cannot be read.
+    unreadable: Option<TeamId>,
 }
 
 /// The world; cloning shares it.
@@ -264,6 +266,11 @@ impl World {
 
     pub(crate) fn pass(&self, millis: i64) {
         self.lock().now_unix_ms += millis;
+    }
+
+    /// The disk refuses to read this team's record.
+    pub(crate) fn cannot_read(&self, team: &TeamId) {
+        self.lock().unreadable = Some(team.clone());
     }
 
     /// All records are gone.

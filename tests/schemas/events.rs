@@ -90,6 +90,7 @@ fn kinds(text: &str) -> Vec<EventKind> {
         EventKind::SyncFailed { failure: Failure::new(Code::GitUnreachable, text()) },
         EventKind::HostUp { host: host(), version: text() },
         EventKind::HostDraining { host: host() },
+        EventKind::HostLost { host: host(), silent: Duration::from_secs(30) },
     ];
     for state in TeamState::ALL {
         kinds.push(EventKind::Team { state, cause: text(), links: links.clone() });
@@ -124,7 +125,10 @@ fn kinds(text: &str) -> Vec<EventKind> {
 }
 
 fn event(kind: EventKind) -> Event {
-    let of_host = matches!(kind, EventKind::HostUp { .. } | EventKind::HostDraining { .. });
+    let of_host = matches!(
+        kind,
+        EventKind::HostUp { .. } | EventKind::HostDraining { .. } | EventKind::HostLost { .. }
+    );
     let rejected = matches!(kind, EventKind::JobRejected { .. });
     let counted = !of_host && !rejected;
     Event {

@@ -100,7 +100,7 @@ fn asyncapi_refers_to_what_exists() {
     assert_eq!(document["asyncapi"], "3.0.0");
     assert!(!text.contains("{ACTIONS}") && !text.contains("_KIB}"), "a placeholder is left");
     let channels: Vec<_> = document["channels"].as_object().unwrap().keys().collect();
-    assert_eq!(channels, ["dlq", "events", "jobs"]);
+    assert_eq!(channels, ["dlq", "events", "jobs", "snapshots"]);
     let mut references = Vec::new();
     collect_references(&document, &mut references);
     assert!(references.len() > 8);

@@ -5,101 +5,86 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lapin::options::QueueBindOptions;
-use lapin::types::FieldTable;
+use lapin::message::Delivery as Amqp;
 
-use super::link::{CALL_MAX, Publish, Publisher, SessionEnd, Stored, within};
 use super::mailbox::{AmqpSettle, Kept, Settling};
 use super::message;
 use super::names::{Names, TABLE_MARKER};
-use crate::domain::ids::{HostId, TeamId};
+use super::table::Table;
+use crate::domain::ids::TeamId;
 use crate::domain::message::RawMessage;
-use crate::ports::broker::{DispatchQueue, Forwarded, Incoming};
+use crate::ports::broker::{DispatchQueue, Forwarded, Incoming, Parcel};
 use crate::ports::messages::{SessionOver, Settle};
+use crate::wire::control;
 
-/// The dispatcher's side of the broker.
+/// Deliveries from the dispatch queue, or from a mailbox that is emptied.
 pub(super) struct Dispatch {
     pub(super) consumer: Kept,
-    pub(super) publisher: Publisher,
-    pub(super) names: Names,
+    pub(super) table: Arc<Table>,
     pub(super) settling: Settling,
-}
-
-impl Dispatch {
-    async fn bind(&self, queue: &str, key: &str) -> Result<(), SessionOver> {
-        let bind = self.publisher.channel().queue_bind(
-            queue.into(),
-            self.names.route().into(),
-            key.into(),
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        );
-        let bound = tokio::select! {
-            reason = self.end().ended() => return Err(SessionOver { reason }),
-            bound = within(CALL_MAX, bind) => bound,
-        };
-        bound.map_err(|error| self.end().end(format!("{key} could not be bound: {error}")))
-    }
-
-    fn end(&self) -> &SessionEnd {
-        &self.settling.end
-    }
+    /// Whether what comes was forwarded before.
+    pub(super) is_mailbox: bool,
 }
 
 #[async_trait]
 impl DispatchQueue for Dispatch {
     async fn next(&mut self) -> Option<Box<dyn Incoming>> {
-        let amqp = self.consumer.next(&self.settling.end, "the dispatch queue").await?;
-        let message = message::raw_message(&amqp, false);
+        let what = if self.is_mailbox { "an evicted host's mailbox" } else { "the dispatch queue" };
+        let amqp = self.consumer.next(&self.settling.end, what).await?;
+        let message = message::raw_message(&amqp, self.is_mailbox);
+        let parcel = if self.is_mailbox {
+            message::host_order(&amqp).map_or(Parcel::Job, Parcel::HostOrder)
+        } else {
+            parcel(&self.table.names, &amqp)
+        };
         Some(Box::new(Dispatched {
-            message,
-            route: self.names.route().into(),
-            publisher: self.publisher.clone(),
             settle: AmqpSettle {
-                routing_key: amqp.routing_key.to_string(),
+                routing_key: message.routing_key.clone(),
                 amqp,
                 settling: self.settling.clone(),
             },
+            message,
+            parcel,
+            table: Arc::clone(&self.table),
         }))
     }
+}
 
-    async fn place(&self, team: &TeamId, host: &HostId) -> Result<(), SessionOver> {
-        self.bind(&self.names.mailbox(host), team.as_str()).await
+/// What came to the dispatch queue. Orders come past the producers' exchange,
+/// which only workers may do; what is no order after all is refused as a job.
+fn parcel(names: &Names, amqp: &Amqp) -> Parcel {
+    if amqp.exchange.as_str() == names.route() && amqp.routing_key.as_str() == TABLE_MARKER {
+        return Parcel::Marker;
     }
-
-    async fn mark_table(&self) -> Result<(), SessionOver> {
-        // To the dispatch queue: a question whether the marker is there is a
-        // publish, and comes back to the dispatcher who asked.
-        self.bind(&self.names.dispatch(), TABLE_MARKER).await
+    if amqp.exchange.as_str().is_empty()
+        && let Ok(order) = control::parse_order(&amqp.data)
+    {
+        return Parcel::Order(order);
     }
+    Parcel::Job
 }
 
 struct Dispatched {
     message: RawMessage,
-    route: Arc<str>,
-    publisher: Publisher,
+    parcel: Parcel,
+    table: Arc<Table>,
     settle: AmqpSettle,
 }
 
 #[async_trait]
 impl Incoming for Dispatched {
+    fn parcel(&self) -> &Parcel {
+        &self.parcel
+    }
+
     fn message(&self) -> &RawMessage {
         &self.message
     }
 
     async fn forward(&self, team: &TeamId) -> Result<Forwarded, SessionOver> {
         let amqp = &self.settle.amqp;
-        let publish = Publish {
-            exchange: &self.route,
-            key: team.as_str(),
-            body: &amqp.data,
-            properties: message::forwarded(&amqp.properties, &self.settle.routing_key),
-        };
-        Ok(match self.publisher.publish(publish).await? {
-            Stored::Yes => Forwarded::Stored,
-            Stored::Unroutable => Forwarded::Unplaced,
-            Stored::Refused => Forwarded::Refused,
-        })
+        let properties = message::forwarded(&amqp.properties, &self.settle.routing_key);
+        self.table.route(team, &amqp.data, properties).await
     }
 
     fn settle(self: Box<Self>) -> Settle {

@@ -64,10 +64,12 @@ impl History {
         let mut known = self.known.lock().await;
         if known.read_at.is_none_or(|at| at.elapsed() >= FRESH) {
             let reading = tokio::time::timeout(READING_MAX, self.read_on(&mut known)).await;
+            // Also after a failure, or a hundred new teams would each wait for
+            // theirs behind a broker that hangs.
+            known.read_at = Some(Instant::now());
             // What was read by then is better than nothing, and the next
             // reading goes on there.
             reading.unwrap_or(Ok(()))?;
-            known.read_at = Some(Instant::now());
         }
         Ok(known.sequences.get(team).copied())
     }

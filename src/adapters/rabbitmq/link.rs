@@ -251,6 +251,19 @@ impl Publisher {
     /// stored later, which is why giving up ends the session: its message comes
     /// again with the same id.
     pub(super) async fn publish(&self, publish: Publish<'_>) -> Result<Stored, SessionOver> {
+        match self.confirm(publish).await? {
+            Confirmation::Ack(None) => Ok(Stored::Yes),
+            Confirmation::Ack(Some(_)) => Ok(Stored::Unroutable),
+            Confirmation::Nack(_) => Ok(Stored::Refused),
+            Confirmation::NotRequested => {
+                Err(self.end.end("the channel does not confirm what it takes"))
+            }
+        }
+    }
+
+    /// [`Self::publish`], with the confirm as it is. What came back with it may
+    /// be another message of the same channel: see [`super::waves`].
+    pub(super) async fn confirm(&self, publish: Publish<'_>) -> Result<Confirmation, SessionOver> {
         let confirmed = async {
             let options = BasicPublishOptions { mandatory: true, ..Default::default() };
             let Publish { exchange, key, body, properties } = publish;
@@ -264,15 +277,8 @@ impl Publisher {
                 return Err(self.end.end("the broker did not confirm a message in time"));
             }
         };
-        match confirmation {
-            Ok(Confirmation::Ack(None)) => Ok(Stored::Yes),
-            Ok(Confirmation::Ack(Some(_))) => Ok(Stored::Unroutable),
-            Ok(Confirmation::Nack(_)) => Ok(Stored::Refused),
-            Ok(Confirmation::NotRequested) => {
-                Err(self.end.end("the channel does not confirm what it takes"))
-            }
-            Err(error) => Err(self.end.end(format!("a message could not be published: {error}"))),
-        }
+        confirmation
+            .map_err(|error| self.end.end(format!("a message could not be published: {error}")))
     }
 
     /// Resolves when a publish has waited for long enough.

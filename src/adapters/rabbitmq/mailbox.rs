@@ -138,12 +138,13 @@ impl JobSource for Mailbox {
     async fn next(&mut self) -> Option<Delivery> {
         let amqp = self.consumer.next(&self.settling.end, "the mailbox").await?;
         let message = message::raw_message(&amqp, true);
+        let order = message::host_order(&amqp);
         let redelivered = message.redelivered;
         self.settling.observer.observe(BrokerFact::JobReceived { redelivered });
         let routing_key = message.routing_key.clone();
         let settling = self.settling.clone();
         let settle = Settle::new(Box::new(AmqpSettle { amqp, routing_key, settling }));
-        Some(Delivery { message, settle })
+        Some(Delivery { message, settle, order })
     }
 }
 

@@ -9,10 +9,12 @@ use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable};
 
 use super::link::short;
+use crate::domain::control::HostOrder;
 use crate::domain::event::EncodedEvent;
 use crate::domain::ids::HostId;
 use crate::domain::message::RawMessage;
 use crate::ports::messages::DeadLetter;
+use crate::wire::control;
 
 /// The key under which the producer published, once it is no longer the
 /// message's own.
@@ -31,6 +33,9 @@ pub(super) const HOST: &str = "covibes-host";
 pub(super) const STEP: &str = "covibes-step";
 /// When it was put aside.
 pub(super) const DEAD_AT: &str = "covibes-dead-at";
+
+/// Says that a message in a mailbox is the dispatcher's own order.
+pub(super) const ORDER: &str = "covibes-order";
 
 /// The team that an event is about.
 pub(super) const TEAM: &str = "covibes-team";
@@ -66,6 +71,30 @@ pub(super) fn forwarded(properties: &BasicProperties, routing_key: &str) -> Basi
     let mut headers = own_headers(properties);
     insert(&mut headers, ROUTING_KEY, routing_key);
     properties.clone().with_headers(headers).with_delivery_mode(PERSISTENT)
+}
+
+/// An order of the dispatcher out of a mailbox. The header is the dispatcher's:
+/// a producer's own is not passed on.
+pub(super) fn host_order(delivery: &Delivery) -> Option<HostOrder> {
+    text_header(&delivery.properties, ORDER)?;
+    control::parse_host_order(&delivery.data).ok()
+}
+
+/// An order for a host, with its properties.
+pub(super) fn encode_host_order(order: &HostOrder) -> (String, BasicProperties) {
+    let mut headers = FieldTable::default();
+    insert(&mut headers, ORDER, "1");
+    (control::encode_host_order(order), self::order().with_headers(headers))
+}
+
+/// The properties of an order.
+pub(super) fn order() -> BasicProperties {
+    ctl().with_delivery_mode(PERSISTENT)
+}
+
+/// The properties of what workers say.
+pub(super) fn ctl() -> BasicProperties {
+    BasicProperties::default().with_content_type(short("application/json"))
 }
 
 /// The properties of a dead letter's copy. The message id is kept.
@@ -170,7 +199,7 @@ pub(super) fn attempt(properties: &BasicProperties) -> u32 {
 fn own_headers(properties: &BasicProperties) -> FieldTable {
     let mut kept = FieldTable::default();
     for (name, value) in properties.headers().iter().flatten() {
-        if !name.as_str().starts_with("x-") {
+        if !name.as_str().starts_with("x-") && name.as_str() != ORDER {
             kept.insert(name.clone(), value.clone());
         }
     }

@@ -113,7 +113,7 @@ impl Topology {
             events_log(names),
         ];
         if let Some(host) = host {
-            queues.push(work_queue(names, names.mailbox(host), MAILBOX_LENGTH_MAX));
+            queues.push(mailbox(names, host));
         }
         let everything = |queue, exchange| Binding { queue, exchange, key: "#" };
         let bindings = vec![
@@ -162,6 +162,11 @@ impl Topology {
     }
 }
 
+/// A host's mailbox.
+pub(super) fn mailbox(names: &Names, host: &HostId) -> Queue {
+    work_queue(names, names.mailbox(host), MAILBOX_LENGTH_MAX)
+}
+
 fn work_queue(names: &Names, name: String, length_max: i64) -> Queue {
     let text = |value: &str| Argument::Text(value.to_owned());
     Queue {
@@ -207,7 +212,8 @@ fn events_log(names: &Names) -> Queue {
     }
 }
 
-fn table(arguments: &[(&'static str, Argument)]) -> FieldTable {
+/// Arguments as the protocol has them.
+pub(super) fn table(arguments: &[(&'static str, Argument)]) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in arguments {
         let value = match value {

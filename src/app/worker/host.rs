@@ -11,7 +11,7 @@ use crate::app::configuration::Configuration;
 use crate::app::exit;
 use crate::app::stdout::outln;
 use crate::app::wiring::wire;
-use crate::domain::ids::InstanceName;
+use crate::domain::ids::{HostId, InstanceName};
 use crate::pipeline::image_catalog::{ImageCatalog, ImageKind, NODE_DEFAULT};
 use crate::ports::engine::Engine;
 
@@ -20,6 +20,21 @@ use crate::ports::engine::Engine;
 pub enum Host {
     /// Build the images, start the egress proxy, set the firewall rules.
     Prepare,
+    /// List the hosts on the broker: how they are and how much room they have.
+    Ls {
+        /// Print JSON lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give up a host that is gone for good: its waiting jobs go on elsewhere,
+    /// in order, and its teams begin anew.
+    Evict {
+        /// The host's id.
+        host: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// The instance under which preparation and doctor keep their (empty) state,
@@ -36,7 +51,16 @@ fn apart(mut configuration: Configuration, name: &str) -> anyhow::Result<Configu
 /// An image cannot be built, or the host refuses.
 pub async fn run(configuration: Configuration, command: Host) -> anyhow::Result<ExitCode> {
     crate::app::cli::logs(false);
-    let Host::Prepare = command;
+    match command {
+        Host::Prepare => prepare(configuration).await,
+        Host::Ls { json } => super::cluster::list(configuration, json).await,
+        Host::Evict { host, yes } => {
+            super::cluster::evict(configuration, &HostId::parse(&host)?, yes).await
+        }
+    }
+}
+
+async fn prepare(configuration: Configuration) -> anyhow::Result<ExitCode> {
     let configuration = apart(configuration, "prepare")?;
     let wired = wire(&configuration, Arc::new(MemoryEvents::new(1))).await?;
     let said = std::sync::Mutex::new(String::new());

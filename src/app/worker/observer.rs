@@ -1,12 +1,17 @@
 //! What happens with the broker, as log lines and metrics.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use crate::domain::failure::Code;
+use crate::adapters::system::SystemClock;
+use crate::domain::failure::{Code, Failure};
+use crate::domain::ids::HostId;
+use crate::domain::job::Outcome;
 use crate::observe::{BROKER_ROLES, Metrics};
 use crate::ports::broker::{BrokerFact, BrokerObserver};
+use crate::ports::clock::Clock as _;
 
 /// Counts facts. The metrics come later than the broker in the wiring; facts
 /// before that are only logged.
@@ -48,6 +53,9 @@ impl BrokerObserver for MetricsObserver {
                     metrics.broker_session_ended("session_ended");
                     metrics.broker_blocked(false);
                     metrics.dispatcher_active(false);
+                    metrics.dispatcher_waiting(0);
+                    // Whoever dispatches now says who is lost.
+                    metrics.hosts(0, 0);
                 }
                 warn!(reason, "session with the broker ended");
             }
@@ -73,7 +81,79 @@ impl BrokerObserver for MetricsObserver {
                     metrics.dispatcher_active(true);
                 }
             }
-            BrokerFact::TeamPlaced => debug!("a team was placed"),
+            BrokerFact::Elected => {
+                info!("this worker is the dispatcher");
+                if let Some(metrics) = metrics {
+                    metrics.dispatcher_active(true);
+                }
+            }
+            BrokerFact::TableLost => {
+                warn!("the placement table has no marker: hosts are asked which teams they have")
+            }
+            BrokerFact::TableKnown => info!("the placement table is whole; teams are placed"),
+            BrokerFact::TableWaits { hosts } => {
+                let hosts: Vec<_> = hosts.iter().map(HostId::as_str).collect();
+                warn!(
+                    hosts = hosts.join(" "),
+                    "jobs of teams without a place wait until these hosts say which teams they \
+                     have; `covibes host evict` one that is gone for good"
+                );
+            }
+            BrokerFact::JobsWaiting { jobs } => {
+                if let Some(metrics) = metrics {
+                    metrics.dispatcher_waiting(jobs);
+                }
+            }
+            BrokerFact::TeamPlaced => {
+                debug!("a team was placed");
+                if let Some(metrics) = metrics {
+                    metrics.placement("placed");
+                }
+            }
+            BrokerFact::TeamReleased => {
+                debug!("a team was released");
+                if let Some(metrics) = metrics {
+                    metrics.placement("released");
+                }
+            }
+            BrokerFact::FenceVoid => {
+                if let Some(metrics) = metrics {
+                    metrics.placement("fence_void");
+                }
+            }
+            BrokerFact::JobRefused { code } => {
+                if let Some(metrics) = metrics {
+                    metrics.message_rejected(code);
+                }
+            }
+            BrokerFact::JobAnswered { action, failure } => {
+                if let Some(metrics) = metrics {
+                    metrics.job_received(action);
+                    let outcome = match failure {
+                        None => Outcome::Succeeded { changed: false },
+                        Some(code) => Outcome::Failed(Failure::new(code, "")),
+                    };
+                    let now = SystemClock.unix_millis();
+                    metrics.job_ended(action, &outcome, Duration::ZERO, now);
+                }
+            }
+            BrokerFact::HostLost { host } => {
+                warn!(host = %host, "a host has been silent for too long; its jobs wait");
+            }
+            BrokerFact::Hosts { known, lost } => {
+                if let Some(metrics) = metrics {
+                    metrics.hosts(known, lost);
+                }
+            }
+            BrokerFact::HostEvicted { host, jobs } => {
+                warn!(host = %host, jobs, "a host was evicted; its jobs went on");
+            }
+            BrokerFact::CtlIgnored { reason } => {
+                debug!(reason, "a message between workers was ignored");
+                if let Some(metrics) = metrics {
+                    metrics.ctl_ignored();
+                }
+            }
             BrokerFact::DeadLettered { reason } => {
                 if let (Some(metrics), Some(code)) = (metrics, Code::parse(&reason)) {
                     metrics.dead_lettered(code);

@@ -86,6 +86,7 @@ impl Runner {
             }
         }
         let now = self.ports.clock.unix_millis();
+        self.shares.note_slot(run.team(), None);
         run.reporter
             .update(|record| {
                 record.destroyed_unix_ms = Some(now);

@@ -12,24 +12,29 @@ use crate::pipeline::converge::is_side_name;
 use crate::ports::engine::{Observed, label};
 
 impl Runner {
-    /// Takes note once, before anything else, of the runs in which the worker
-    /// died: their jobs are suspects from now on (DESIGN 3.5, ADR 0015).
+    /// Takes note once, before anything else, of what the records say: of the
+    /// runs in which the worker died, whose jobs are suspects from now on
+    /// (DESIGN 3.5, ADR 0015), and of the subnets that are taken.
     ///
     /// # Errors
     /// The records cannot be listed or written; it is tried again.
     pub(super) async fn recovered(&self) -> Result<(), Failure> {
-        self.recovery.get_or_try_init(|| self.suspect_what_is_open()).await.map(drop)
+        self.recovery.get_or_try_init(|| self.look_at_records()).await.map(drop)
     }
 
-    async fn suspect_what_is_open(&self) -> Result<(), Failure> {
+    async fn look_at_records(&self) -> Result<(), Failure> {
         let records = &self.ports.records;
         let mut open = Vec::new();
         for team in records.teams().await? {
             match records.load(&team).await {
-                Ok(Some(record)) if record.jobs.iter().any(|job| job.trial.open) => {
-                    open.push(record);
+                Ok(Some(record)) => {
+                    let is_gone = record.state == TeamState::Destroyed;
+                    self.shares.note_slot(&team, record.slot.filter(|_| !is_gone));
+                    if record.jobs.iter().any(|job| job.trial.open) {
+                        open.push(record);
+                    }
                 }
-                Ok(_) => {}
+                Ok(None) => {}
                 // One team's bad file is no trouble of the others.
                 Err(error) => {
                     tracing::error!(team.id = %team, %error, "the record cannot be read");

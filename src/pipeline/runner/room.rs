@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ipnet::Ipv4Net;
 use tokio::sync::watch;
 
 use super::Runner;
@@ -33,13 +34,17 @@ struct Held {
 #[derive(Debug)]
 pub(super) struct Shares {
     held: Mutex<(u64, BTreeMap<TeamId, Held>)>,
+    /// Index of the subnets of every team with a record: a stopped team's are
+    /// kept for it, and a new one's are not in Docker yet.
+    slots: Mutex<BTreeMap<TeamId, u16>>,
     /// Counts the moments at which room may have become free.
     changes: watch::Sender<u64>,
 }
 
 impl Default for Shares {
     fn default() -> Self {
-        Self { held: Mutex::default(), changes: watch::Sender::new(0) }
+        let (held, slots) = (Mutex::default(), Mutex::default());
+        Self { held, slots, changes: watch::Sender::new(0) }
     }
 }
 
@@ -63,6 +68,26 @@ impl Shares {
     /// The index of the subnets with which a team was let in.
     pub(super) fn slot(&self, team: &TeamId) -> Option<u16> {
         self.held().1.get(team).map(|held| held.slot)
+    }
+
+    /// Remembers or forgets which subnets a team has.
+    pub(super) fn note_slot(&self, team: &TeamId, slot: Option<u16>) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        match slot {
+            Some(slot) => slots.insert(team.clone(), slot),
+            None => slots.remove(team),
+        };
+    }
+
+    /// The subnets of all other teams.
+    fn taken(&self, team: &TeamId) -> Vec<Ipv4Net> {
+        let held = self.held();
+        let held = held.1.iter().map(|(other, held)| (other, held.slot));
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = slots.iter().map(|(other, slot)| (other, *slot)).chain(held);
+        all.filter(|(other, _)| *other != team)
+            .map(|(_, slot)| slot_subnet(AGENT_NETWORKS, slot))
+            .collect()
     }
 
     fn grow(&self, team: &TeamId, share: Share) {
@@ -162,18 +187,7 @@ impl Runner {
         };
         // Two teams that were let in and have no networks yet must differ.
         let mut taken = subnets(&others);
-        for other in self.ports.records.teams().await? {
-            if other != *team
-                && let Some(record) = self.ports.records.load(&other).await?
-                && let Some(slot) = record.slot
-                && !matches!(record.state, TeamState::Destroyed)
-            {
-                taken.push(slot_subnet(AGENT_NETWORKS, slot));
-            }
-        }
-        let held = self.shares.held().1.clone();
-        let held = held.iter().filter(|(other, _)| *other != team);
-        taken.extend(held.map(|(_, held)| slot_subnet(AGENT_NETWORKS, held.slot)));
+        taken.extend(self.shares.taken(team));
         let start = admission::spread(settings.instance.as_str(), team.as_str());
         admission::choose_slot(&subnets(&own), previous, start, &taken)
     }

@@ -215,6 +215,7 @@ impl Runner {
             // Nobody asked before it began, or what was true may have changed.
             None => self.survey(run.team(), spec, previous).await?,
         };
+        self.shares.note_slot(run.team(), Some(slot));
         let fresh = run.reporter.read(|record| spec_changed(record, spec)).await;
         let kept = !fresh && previous == Some(slot) && run.attempt == 1 && run.before.containers;
         run.reporter

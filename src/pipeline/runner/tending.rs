@@ -56,7 +56,8 @@ impl Runner {
             None => observed.keys().cloned().collect(),
         };
         for team in teams {
-            let reporter = self.open_team(&team, None, 1).await?;
+            // Its record is bad, which was logged; the others tell theirs.
+            let Ok(reporter) = self.open_team(&team, None, 1).await else { continue };
             let nothing = Observed::default();
             let of_team = observed.get(&team).unwrap_or(&nothing);
             let snapshot =
@@ -75,7 +76,7 @@ impl Runner {
             return;
         };
         for (team, of_team) in observed.iter().filter(|(team, _)| !known.contains(team)) {
-            let Ok(reporter) = self.open_team(team, None, 1).await else { return };
+            let Ok(reporter) = self.open_team(team, None, 1).await else { continue };
             if reporter.update(|record| adopt(record, of_team)).await
                 && let Err(error) = reporter.save().await
             {

@@ -95,8 +95,9 @@ pub async fn assign_ports(
     let start = admission::spread(settings.instance.as_str(), run.team().as_str());
     let mut preferred = BTreeSet::new();
     for team in ports.records.teams().await? {
+        // A preference only: one team's bad file is no trouble of the others.
         if team != *run.team()
-            && let Some(other) = ports.records.load(&team).await?
+            && let Ok(Some(other)) = ports.records.load(&team).await
         {
             preferred.extend(other.ports.values());
         }

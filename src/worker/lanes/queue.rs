@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::LanesConfig;
 use crate::domain::ids::JobId;
@@ -41,6 +42,8 @@ pub(super) struct Lane {
     pub(super) waiting: VecDeque<Entry>,
     /// Told when `waiting` changes.
     pub(super) changed: Arc<Notify>,
+    /// Cancelled when the lane ends: everything it was given has ended.
+    pub(super) ended: CancellationToken,
 }
 
 /// The job that runs.

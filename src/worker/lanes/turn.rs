@@ -124,6 +124,7 @@ impl Shared {
         let mut table = self.table();
         let lane = table.get_mut(team)?;
         let Some(head) = lane.waiting.front() else {
+            lane.ended.cancel();
             table.remove(team);
             return None;
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use covibes::domain::event::EncodedEvent;
-use covibes::domain::failure::Failure;
+use covibes::domain::failure::{Code, Failure};
 use covibes::domain::ids::TeamId;
 use covibes::domain::record::TeamRecord;
 use covibes::ports::clock::Clock;
@@ -69,6 +69,9 @@ impl Clock for World {
 #[async_trait]
 impl Records for World {
     async fn load(&self, team: &TeamId) -> Result<Option<TeamRecord>, Failure> {
+        if self.lock().unreadable.as_ref() == Some(team) {
+            return Err(Failure::new(Code::RecordIo, "the disk refuses"));
+        }
         Ok(self.record(team))
     }
 

@@ -45,8 +45,13 @@ impl Script {
         self.too_large.lock().unwrap().insert(n);
     }
 
-    pub(super) fn has_room(&self) {
+    /// There is room, and nobody says so.
+    pub(super) fn has_room_unnoticed(&self) {
         self.too_large.lock().unwrap().clear();
+    }
+
+    pub(super) fn has_room(&self) {
+        self.has_room_unnoticed();
         self.changes.send_modify(|count| *count += 1);
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::bench::{Bench, start, start_of};
+use crate::domain::ids::TeamId;
 use crate::domain::job::Action;
 use crate::worker::lanes::LanesConfig;
 
@@ -106,4 +107,40 @@ async fn a_newer_start_takes_the_place_of_one_that_waits_for_room() {
     bench.until("ack 2").await;
     let log = bench.end().await;
     assert!(log.contains(&"skip 1: superseded by 2".to_owned()), "{log:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_that_others_free_is_found_by_looking() {
+    let bench = Bench::new(LanesConfig::default(), []);
+    bench.script.has_no_room_for(1);
+    bench.submit(1, "a", start());
+    bench.until("waits 1 at 1: capacity.memory").await;
+    let began = Instant::now();
+    bench.script.has_room_unnoticed();
+    bench.until("ack 1").await;
+    assert_eq!(began.elapsed(), LanesConfig::default().room_interval);
+    bench.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_has_ended_when_nothing_runs_or_waits_in_it() {
+    let bench = Bench::new(LanesConfig::default(), [1]);
+    let team = TeamId::parse("a").unwrap();
+    assert!(bench.lanes.ended(&team).is_cancelled());
+    bench.submit(1, "a", start());
+    bench.until("run 1").await;
+    bench.submit(2, "a", start());
+    let ended = bench.lanes.ended(&team);
+    assert!(!ended.is_cancelled());
+    bench.release(1);
+    ended.cancelled().await;
+    // What joined has ended too.
+    assert_eq!(bench.log().last().map(String::as_str), Some("ack 2"));
+    bench.script.has_no_room_for(3);
+    bench.submit(3, "a", start());
+    bench.until("waits 3 at 1: capacity.memory").await;
+    assert!(!bench.lanes.ended(&team).is_cancelled());
+    bench.script.has_room();
+    bench.until("ack 3").await;
+    bench.end().await;
 }
