@@ -2,7 +2,7 @@
 //! product but its contract, so that a history made up for a test shows whether
 //! it can see.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use crate::engine::{Effect, Kind, Verb};
 use crate::history::{History, Job, Told};
@@ -66,6 +66,8 @@ fn name(job: &Job) -> String {
     format!("{} {} {}", job.team, job.action, &job.id[job.id.len().saturating_sub(6)..])
 }
 
+/// More than one copy of a dead letter is none too many: each crash between copy
+/// and ack makes one, with the same message id.
 fn lost(history: &History, ends: &HashMap<&str, Vec<&Told>>, verdict: &mut Verdict) {
     let dead: HashSet<&str> = history.dead.iter().map(|dead| dead.job.as_str()).collect();
     for job in history.jobs.iter().filter(|job| job.confirmed.is_some()) {
@@ -79,15 +81,6 @@ fn lost(history: &History, ends: &HashMap<&str, Vec<&Told>>, verdict: &mut Verdi
             }
             Some(_) => {}
         }
-    }
-    let mut copies: BTreeMap<&str, usize> = BTreeMap::new();
-    for dead in &history.dead {
-        *copies.entry(&dead.job).or_default() += 1;
-    }
-    // A crash between copy and ack makes a second copy, with the same message
-    // id; a third would be one copy for each of two crashes.
-    for (job, count) in copies.into_iter().filter(|(_, count)| *count > 3) {
-        verdict.duplicated.push(format!("{job} is {count} times among the dead letters"));
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::frames::{Frames, Moment};
+use crate::frames::{Frame, Frames, Moment};
 
 /// How the way is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +32,16 @@ struct Shared {
     way: watch::Sender<Way>,
     /// Raised for every reset: connections of an older count end.
     resets: watch::Sender<u32>,
-    armed: Mutex<Option<(Moment, oneshot::Sender<()>)>>,
+    armed: Mutex<Option<Armed>>,
     copied: std::sync::atomic::AtomicBool,
+}
+
+/// What a relay waits for.
+struct Armed {
+    moment: Moment,
+    /// Has to be in the frame as well.
+    about: String,
+    fired: oneshot::Sender<()>,
 }
 
 /// The relay.
@@ -76,9 +84,15 @@ impl Relay {
     /// Resolves when the worker is about to say what comes after `moment`; that
     /// is not passed on, nor anything after it on its connection.
     pub(crate) fn arm(&self, moment: Moment) -> oneshot::Receiver<()> {
+        self.arm_about(moment, "")
+    }
+
+    /// As [`Relay::arm`], for a job.
+    pub(crate) fn arm_about(&self, moment: Moment, job: &str) -> oneshot::Receiver<()> {
         let (fired, firing) = oneshot::channel();
         self.shared.copied.store(false, std::sync::atomic::Ordering::SeqCst);
-        *self.shared.armed.lock().unwrap() = Some((moment, fired));
+        let armed = Armed { moment, about: job.to_owned(), fired };
+        *self.shared.armed.lock().unwrap() = Some(armed);
         firing
     }
 
@@ -89,20 +103,23 @@ impl Relay {
 
 impl Shared {
     /// Whether this is the moment; tells whoever waits for it.
-    fn is_it(&self, moments: &[Moment]) -> bool {
+    fn is_it(&self, Frame { bytes, moments }: &Frame) -> bool {
         use std::sync::atomic::Ordering::SeqCst;
         let mut armed = self.armed.lock().unwrap();
-        let Some((wanted, _)) = &*armed else { return false };
+        let Some(Armed { moment, about, .. }) = &*armed else { return false };
         if moments.contains(&Moment::DeadLetterCopy) {
             self.copied.store(true, SeqCst);
         }
-        let is_it = match wanted {
+        let is_moment = match moment {
             Moment::MailboxAckOfDeadLetter => {
                 self.copied.load(SeqCst) && moments.contains(&Moment::MailboxAck)
             }
             other => moments.contains(other),
         };
-        if is_it && let Some((_, fired)) = armed.take() {
+        let about = about.as_bytes();
+        let is_it = is_moment
+            && (about.is_empty() || bytes.windows(about.len()).any(|window| window == about));
+        if is_it && let Some(Armed { fired, .. }) = armed.take() {
             let _ = fired.send(());
         }
         is_it
@@ -159,7 +176,7 @@ async fn pass(
                     continue;
                 };
                 for frame in frames.push(&buffer[..count]) {
-                    if shared.is_it(&frame.moments) {
+                    if shared.is_it(&frame) {
                         write_all(&mut to, &mut waiting).await;
                         // Whoever waited for this moment ends the worker.
                         while matches!(from.read(&mut buffer).await, Ok(1..)) {}

@@ -118,17 +118,19 @@ async fn jobs_are_done_in_order(language: Language, place: &Place, wall: &Proces
     place.workspace("blue", &projects::plain(place, "app"));
     let spec = place.dir.join("spec.json");
     std::fs::write(&spec, r#"{"workspace":{"local":true},"agents":[],"previews":[]}"#).unwrap();
-    let start = format!("start:blue={}", spec.display());
+    // Only a team that has a host has numbered events.
+    let starts = ["blue", "green"].map(|team| format!("start:{team}={}", spec.display()));
     // A stop right behind a start would cancel it.
-    let mut jobs = published(language.start(place, "publisher", &[&start])).await;
+    let starts = [starts[0].as_str(), &starts[1]];
+    let mut jobs = published(language.start(place, "publisher", &starts)).await;
     until_shown(wall, &jobs).await;
     let stops = ["stop:blue", "stop:green", "stop:blue"];
     jobs.extend(published(language.start(place, "publisher", &stops)).await);
-    assert_eq!(jobs.len(), 4);
+    assert_eq!(jobs.len(), 5);
     let shown = until_shown(wall, &jobs).await;
     let blue = of_team(&shown, "blue");
     let position = |job: &String| blue.iter().position(|event| is_end_of(event, job)).unwrap();
-    assert!([&jobs[0], &jobs[1], &jobs[3]].is_sorted_by_key(|job| position(job)), "{blue:?}");
+    assert!([&jobs[0], &jobs[2], &jobs[4]].is_sorted_by_key(|job| position(job)), "{blue:?}");
     assert!(blue.is_sorted_by(|one, two| one.sequence < two.sequence), "{blue:?}");
     for kind in ["covibes.team.running", "covibes.team.stopped"] {
         assert!(blue.iter().any(|event| event.kind == kind), "{kind}: {blue:?}");
@@ -188,9 +190,11 @@ async fn a_cut_connection_loses_nothing(language: Language, place: &mut Place, w
     place.set("COVIBES_AMQP_URL", broker_address());
     assert_eq!(jobs.len(), 60);
     let shown = until_shown(wall, &jobs).await;
+    // Once at least: a job whose confirm was cut off was published again, and the
+    // dispatcher, which keeps no records, answers for teams without a host again
+    // what it answered, under the same id.
     for job in &jobs {
-        let ends = shown.iter().filter(|event| is_end_of(event, job)).count();
-        assert_eq!(ends, 1, "{job}");
+        assert!(shown.iter().any(|event| is_end_of(event, job)), "{job}");
     }
 }
 

@@ -112,9 +112,11 @@ async fn a_connection_cut_during_an_install_loses_nothing() {
     destroy(&place, &mut events, "cut").await;
 }
 
-#[tokio::test]
-async fn a_docker_that_comes_later_is_waited_for() {
-    let mut place = Place::new().await;
+/// A start whose Docker comes after it; `waits` holds what is seen meanwhile.
+async fn check_docker_later(
+    mut place: Place,
+    waits: impl AsyncFnOnce(&Worker<'_>, &mut Follower, &Message),
+) {
     let socket = place.dir.join("docker.sock");
     place.set("COVIBES_DOCKER_SOCKET", socket.to_str().unwrap());
     let worker = Worker::start(&place);
@@ -126,18 +128,46 @@ async fn a_docker_that_comes_later_is_waited_for() {
     place.workspace("late", &projects::plain(&place, "app"));
     let job = Message::start("late", &["main"]);
     job.publish(&place).await;
-    let retrying = events
-        .until("the job is tried again", |event| {
-            event["correlationid"] == job.id.as_str() && kind(event) == "job.retrying"
-        })
-        .await;
-    assert_eq!(retrying["data"]["failure"]["code"], "docker.unreachable", "{retrying}");
+    waits(&worker, &mut events, &job).await;
 
     let _relay = DockerRelay::start(&socket);
     let end = events.end_of(&job.id).await;
     assert_up_once(&place, &events, &job, &end, "late").await;
     worker.until_ready().await;
     assert_eq!(worker.metric("covibes_docker_up").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_docker_that_comes_later_is_waited_for() {
+    // On a broker without a placement table nobody knows yet what this host
+    // has, so the job waits before it is given to one.
+    check_docker_later(Place::new().await, async |worker, _, _| {
+        worker.until_metric("covibes_dispatcher_waiting_jobs", 1.0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_docker_that_is_away_at_the_next_boot_is_waited_for() {
+    let place = Place::new().await;
+    let first = Worker::ready(&place).await;
+    let mut events = Follower::new(&place).await;
+    // It is answered once the placement table is whole.
+    let early = Message::new("early", "stop");
+    early.publish(&place).await;
+    events.end_of(&early.id).await;
+    first.process.terminate();
+    assert_eq!(first.process.end().await.code, Some(0));
+
+    check_docker_later(place, async |_, events, job| {
+        let retrying = events
+            .until("the job is tried again", |event| {
+                event["correlationid"] == job.id.as_str() && kind(event) == "job.retrying"
+            })
+            .await;
+        assert_eq!(retrying["data"]["failure"]["code"], "docker.unreachable", "{retrying}");
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -137,6 +137,9 @@ impl<'a> Desk<'a> {
                 }
                 Err(rejected) => return self.refuse(incoming, rejected).await,
             };
+            if job.deadline_unix_ms.is_some_and(|at| at <= self.with.voice.clock.unix_millis()) {
+                return self.refuse(incoming, too_late(job)).await;
+            }
             let Action::Start(spec) = &job.action else {
                 return self.nowhere(incoming, &job).await;
             };
@@ -283,6 +286,15 @@ impl<'a> Desk<'a> {
 
     fn fences(&self) -> MutexGuard<'_, HashMap<TeamId, Uuid>> {
         self.fences.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a job is refused whose publisher's deadline was over before it had a host.
+fn too_late(job: Job) -> Rejected {
+    Rejected {
+        failure: Failure::new(Code::JobDeadline, "the job's deadline was over before it began"),
+        team: Some(job.team),
+        job_id: Some(job.id.to_string()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Scale, Trouble, judge, teams, under_load, until_more_ended};
 use crate::broker::Broker;
+use crate::history::Told;
 use crate::lab::Ground;
 use crate::random::Random;
 use crate::table::Row;
@@ -34,7 +35,10 @@ pub(crate) async fn gone(
             }
             broker.run();
             broker.until_answers().await;
-            moments.push(Trouble::over());
+            let trouble = Trouble::over();
+            let works = |told: &Told| told.is_final() && told.time > trouble.over;
+            lab.until_told("a job ends after the broker is back", works).await;
+            moments.push(trouble);
         }
         moments
     })
