@@ -11,6 +11,9 @@ set -Eeuo pipefail
 
 readonly BASE_IMAGE=covibes/debian:bookworm
 readonly BASE_SUITE=bookworm
+CLIENTS=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../examples/clients")
+readonly CLIENTS
+readonly PYTHON_CLIENTS=${CLIENTS%/examples/clients}/target/clients-python
 readonly LOG_DIR=/var/log/covibes
 # What the tests need besides packages; also where tests/live looks for it.
 readonly TOOLS_DIR=/var/cache/covibes
@@ -72,7 +75,8 @@ Usage: ops/setup.sh [OPTIONS]
 
   --check        print what is missing and change nothing; exit 1 if anything is
   --tests        also install what only tests and lints need: cargo-nextest,
-                 cargo-deny, shellcheck, promtool, Docker Compose v2
+                 cargo-deny, shellcheck, promtool, Docker Compose v2, and
+                 pika for the Python clients, below target/
   --management   start RabbitMQ with its management page on 127.0.0.1:15672
                  (only when this run is the one that starts RabbitMQ; it stays
                  until: rabbitmq-plugins disable rabbitmq_management)
@@ -200,6 +204,7 @@ missing_packages() {
     have dockerd || docker_answers || echo docker.io
     have rabbitmq-server || rabbitmq_answers || echo rabbitmq-server
     ! $with_tests || have shellcheck || echo shellcheck
+    ! $with_tests || python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
   } | sort -u
 }
 
@@ -695,6 +700,7 @@ test_tools() {
     case $tool in
       promtool) install_promtool ;;
       docker-compose) install_compose ;;
+      python-clients) install_python_clients ;;
       cargo-*) install_cargo_tool "$tool" ;;
     esac
   done
@@ -706,6 +712,7 @@ missing_test_tools() {
   "$TOOLS_DIR/docker-compose" version >/dev/null 2>&1 || echo docker-compose
   have cargo-nextest || echo cargo-nextest
   have cargo-deny || echo cargo-deny
+  python_clients_exist || echo python-clients
 }
 
 # Only the program from Debian's package: installed, the package would also
@@ -743,6 +750,23 @@ install_cargo_tool() {
     cargo install "$1" --locked --debug \
     || stop "$1 could not be built" "" "$SETUP_LOG"
   finish
+}
+
+# An environment for the Python clients of examples/clients, below target/.
+install_python_clients() {
+  begin "test tools" "making the Python clients' environment"
+  rm -rf "$PYTHON_CLIENTS"
+  logged python3 -m venv "$PYTHON_CLIENTS" || stop "python3 -m venv failed" "" "$SETUP_LOG"
+  logged "$PYTHON_CLIENTS/bin/pip" install --disable-pip-version-check \
+    --requirement "$CLIENTS/requirements.txt" \
+    || stop "pip could not install $CLIENTS/requirements.txt" "" "$SETUP_LOG"
+  cp "$CLIENTS/requirements.txt" "$PYTHON_CLIENTS/installed"
+  finish
+}
+
+python_clients_exist() {
+  cmp --silent "$CLIENTS/requirements.txt" "$PYTHON_CLIENTS/installed" \
+    && "$PYTHON_CLIENTS/bin/python" -c 'import pika' 2>/dev/null
 }
 
 # ---------------------------------------------------------------- processes

@@ -87,12 +87,14 @@ stop_node() {
   "$@" chroot "$root" env -i "${variables[@]}" epmd -kill >/dev/null 2>&1 || true
 }
 
-# node_ctl ROOT ENVIRONMENT ARGUMENT…: runs rabbitmqctl against a node.
+# node_ctl ROOT ENVIRONMENT ARGUMENT…: runs rabbitmqctl against a node, behind
+# the words of COMMAND_BEFORE.
 node_ctl() {
-  local root=$1 environment=$2 variables=()
+  local root=$1 environment=$2 variables=() before=()
   shift 2
   mapfile -t variables <<<"$environment"
-  chroot --userspec=rabbitmq:rabbitmq "$root" env -i "${variables[@]}" rabbitmqctl "$@"
+  read -ra before <<<"${COMMAND_BEFORE:-}"
+  "${before[@]}" chroot --userspec=rabbitmq:rabbitmq "$root" env -i "${variables[@]}" /usr/lib/rabbitmq/bin/rabbitmqctl "$@"
 }
 
 wait_until_gone() {

@@ -1,13 +1,16 @@
-//! Getting in: certificates, permissions, and several addresses.
+//! Getting in: certificates, permissions, several addresses, and parts of the
+//! topology that are gone.
 
 use std::process::Command;
 
 use covibes::adapters::rabbitmq::RabbitClient;
 use covibes::adapters::rabbitmq::client::ClientError;
+use covibes::adapters::rabbitmq::follow::ReplayFrom;
 use covibes::ports::broker::{Broker as _, OpenError};
+use covibes::ports::messages::EventSink as _;
 
 use crate::certificates::{Certificates, TlsRelay};
-use crate::place::{Place, address, in_place, number, soon};
+use crate::place::{Place, address, event, in_place, number, raw_channel, soon};
 use crate::relay::Relay;
 
 #[tokio::test]
@@ -138,7 +141,7 @@ async fn addresses_are_tried_in_turn() {
         let nowhere = "amqp://guest:guest@127.0.0.1:1/%2f".to_owned();
         let (one, two) = (Relay::new(&address()).await, Relay::new(&address()).await);
         let all = [nowhere, one.address.clone(), two.address.clone()];
-        let worker = place.broker_at_any(&all);
+        let worker = place.broker_on(&all, &place.host);
         let open = async || {
             for _ in 0..all.len() {
                 if let Ok(session) = soon("an answer", worker.open()).await {
@@ -168,6 +171,40 @@ async fn addresses_are_tried_in_turn() {
         assert!(!matches!(over, Ok(Some(_))));
         let error = client.publish_job(b"{}", "team.a.stop", "3", &[]).await.unwrap_err();
         assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+        session.link.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_that_no_queue_takes_ends_the_session_and_comes_again() {
+    in_place(async |place| {
+        let broker = place.broker();
+        let mut session = broker.open().await.unwrap();
+        let (_connection, channel) = raw_channel().await;
+        let log = place.names.events_log();
+        channel.queue_delete(log.as_str().into(), Default::default()).await.unwrap();
+        let over = broker.events().publish(&event(1, "a")).await.unwrap_err();
+        assert!(over.reason.contains("stream"), "{}", over.reason);
+        soon("the end", session.link.ended()).await;
+        session.link.close().await;
+        // The next session declares the log again, and whoever told the event
+        // tells it once more.
+        let mut session = broker.open().await.unwrap();
+        broker.events().publish(&event(1, "a")).await.unwrap();
+
+        // Without the exchange for dashboards the log still has everything.
+        let exchange = place.names.events();
+        channel.exchange_delete(exchange.as_str().into(), Default::default()).await.unwrap();
+        broker.events().publish(&event(2, "a")).await.unwrap();
+        soon("the end", session.link.ended()).await;
+        session.link.close().await;
+        let session = broker.open().await.unwrap();
+        let mut replay = place.client.replay(ReplayFrom::First, None).await.unwrap();
+        for id in ["event-1", "event-2"] {
+            let event = soon("an event", replay.next()).await.unwrap().unwrap();
+            assert_eq!(event.id.as_deref(), Some(id));
+        }
         session.link.close().await;
     })
     .await;

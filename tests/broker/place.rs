@@ -56,6 +56,17 @@ impl Place {
         }
     }
 
+    /// Another host of the same installation, at a broker of several addresses.
+    pub(crate) fn another_host(&self, host: &str, addresses: &[String]) -> Self {
+        Self {
+            names: self.names.clone(),
+            host: HostId::parse(host).expect("the host id is valid"),
+            facts: Arc::default(),
+            hosts: Mutex::default(),
+            client: RabbitClient::of_any(addresses, self.names.clone()).expect("they are valid"),
+        }
+    }
+
     pub(crate) fn broker(&self) -> RabbitBroker {
         self.broker_at(&address())
     }
@@ -64,16 +75,12 @@ impl Place {
         self.broker_on(&[address.to_owned()], &self.host)
     }
 
-    pub(crate) fn broker_at_any(&self, addresses: &[String]) -> RabbitBroker {
-        self.broker_on(addresses, &self.host)
-    }
-
     /// A broker for a worker on another host; its mailbox is cleared, too.
     pub(crate) fn broker_of(&self, address: &str, host: &HostId) -> RabbitBroker {
         self.broker_on(&[address.to_owned()], host)
     }
 
-    fn broker_on(&self, addresses: &[String], host: &HostId) -> RabbitBroker {
+    pub(crate) fn broker_on(&self, addresses: &[String], host: &HostId) -> RabbitBroker {
         self.hosts.lock().expect("no test panicked in here").insert(host.clone());
         RabbitBroker::new(
             addresses,

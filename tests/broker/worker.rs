@@ -212,7 +212,21 @@ impl Worker {
         host: &HostId,
         estate: &Arc<TestEstate>,
     ) -> Self {
-        let broker = place.broker_of(address, host);
+        Self::start_with(place, &[address.to_owned()], host, estate)
+    }
+
+    /// A worker on the place's own host, for a broker with several addresses.
+    pub(crate) fn start_at(place: &Place, addresses: &[String]) -> Self {
+        Self::start_with(place, addresses, &place.host, &Arc::default())
+    }
+
+    fn start_with(
+        place: &Place,
+        addresses: &[String],
+        host: &HostId,
+        estate: &Arc<TestEstate>,
+    ) -> Self {
+        let broker = place.broker_on(addresses, host);
         let hosts = Arc::new(Hosts::new(
             host.clone(),
             &[],

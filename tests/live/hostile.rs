@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::events::kind;
-use crate::place::{Place, STATE_MAX, until};
+use crate::place::{Place, STATE_MAX, broker_address, until};
 use crate::relay::DockerRelay;
-use crate::worker::{Follower, Message, Worker, publish};
+use crate::worker::{Follower, Message, Worker};
 
 struct Hostile {
     what: &'static str,
@@ -17,9 +18,12 @@ struct Hostile {
     key: String,
     body: Vec<u8>,
     reason: &'static str,
+    content_type: &'static str,
     /// The team that is told, if the message names a valid one.
     team: Option<&'static str>,
 }
+
+const JSON: &str = "application/json";
 
 fn with_team(what: &'static str, team: &str) -> Hostile {
     let mut message = Message::new("victim", "stop");
@@ -27,14 +31,16 @@ fn with_team(what: &'static str, team: &str) -> Hostile {
     // A routing key is at most 255 bytes, and NUL and others fit in it.
     let key = format!("team.{team}.stop");
     let body = message.body.to_string().into_bytes();
-    Hostile { what, id: message.id, key, body, reason: "message.invalid_team_id", team: None }
+    let (id, reason) = (message.id, "message.invalid_team_id");
+    Hostile { what, id, key, body, reason, content_type: JSON, team: None }
 }
 
 fn changed(what: &'static str, reason: &'static str, change: impl FnOnce(&mut Message)) -> Hostile {
     let mut message = Message::new("victim", "stop");
     change(&mut message);
     let body = message.body.to_string().into_bytes();
-    Hostile { what, id: message.id, key: message.key, body, reason, team: Some("victim") }
+    let (id, key) = (message.id, message.key);
+    Hostile { what, id, key, body, reason, content_type: JSON, team: Some("victim") }
 }
 
 fn all() -> Vec<Hostile> {
@@ -45,13 +51,32 @@ fn all() -> Vec<Hostile> {
         key: key.to_owned(),
         body: body.to_vec(),
         reason,
+        content_type: JSON,
         team,
     };
     let key = "team.victim.stop";
     let large = vec![b' '; 256 * 1024 + 1];
+    let nested = [b"{\"x\":".repeat(5_000), b"1".to_vec(), b"}".repeat(5_000)].concat();
+    let whole = |change: &dyn Fn(String) -> String| {
+        let message = Message::new("victim", "stop");
+        let body = change(message.body.to_string()).into_bytes();
+        (message, body)
+    };
+    let bad_json = |what, change: &dyn Fn(String) -> String| {
+        let (message, body) = whole(change);
+        let (id, key, reason) = (message.id, message.key, "message.bad_json");
+        Hostile { what, id, key, body, reason, content_type: JSON, team: Some("victim") }
+    };
     vec![
         raw("invalid JSON", key, b"{\"schema\":", "message.bad_json", Some("victim")),
         raw("no text", key, &[0xff, 0xfe, 0x00], "message.bad_json", Some("victim")),
+        raw("nested", key, &nested, "message.bad_json", Some("victim")),
+        bad_json("byte order mark", &|body| format!("\u{feff}{body}")),
+        bad_json("trailing data", &|body| format!("{body}{{}}")),
+        bad_json("a key twice", &|body| body.replacen('{', "{\"action\":\"start\",", 1)),
+        changed("a job id unlike the message's", "message.schema", |m| {
+            m.body["job_id"] = id().into();
+        }),
         raw("too large", key, &large, "message.too_large", Some("victim")),
         changed("wrong version", "message.unsupported_version", |m| {
             m.body["schema"] = "covibes.job.v2".into();
@@ -66,6 +91,11 @@ fn all() -> Vec<Hostile> {
         changed("a routing key of another kind", "message.routing_key", |m| {
             m.key = "elsewhere".to_owned();
         }),
+        Hostile {
+            content_type: "text/plain",
+            reason: "message.content_type",
+            ..changed("another content type", "", |_| {})
+        },
         with_team("parent directory", "../../networks/prune"),
         with_team("query", "victim?force=true"),
         with_team("escaped slash", "victim%2f..%2fother"),
@@ -73,6 +103,24 @@ fn all() -> Vec<Hostile> {
         with_team("41 characters", &"a".repeat(41)),
         with_team("line break", "victim\n"),
     ]
+}
+
+/// As a producer that does not look at what it sends.
+async fn publish_all(place: &Place, messages: &[Hostile]) {
+    let properties = ConnectionProperties::default();
+    let connection = Connection::connect(&broker_address(), properties).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    channel.confirm_select(Default::default()).await.unwrap();
+    for message in messages {
+        let (exchange, key) = (format!("{}.jobs", place.instance), message.key.as_str());
+        let properties = BasicProperties::default()
+            .with_message_id(message.id.as_str().into())
+            .with_content_type(message.content_type.into());
+        let options = Default::default();
+        let publish =
+            channel.basic_publish(exchange.into(), key.into(), options, &message.body, properties);
+        assert!(publish.await.unwrap().await.unwrap().is_ack(), "{}", message.what);
+    }
 }
 
 #[tokio::test]
@@ -85,9 +133,7 @@ async fn hostile_messages_are_put_aside_and_docker_hears_nothing() {
     let mut events = Follower::new(&place).await;
 
     let messages = all();
-    for message in &messages {
-        publish(&place, &message.id, &message.key, &message.body).await;
-    }
+    publish_all(&place, &messages).await;
     let letters = until("every message is put aside", STATE_MAX, async || {
         let ended = place.run(&["dlq", "ls", "--json"]).await;
         let letters: Vec<Value> =

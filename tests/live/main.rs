@@ -10,9 +10,11 @@
 
 mod bad_projects;
 mod broker;
+mod clients;
 mod compose;
 mod convergence;
 mod docker;
+mod doors;
 mod events;
 mod examples;
 mod faults;

@@ -112,6 +112,10 @@ impl Place {
         self.variables.insert(name.to_owned(), value.into());
     }
 
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.variables.remove(name);
+    }
+
     /// The worker's HTTP.
     pub(crate) fn http(&self) -> std::net::SocketAddr {
         self.variables["COVIBES_HTTP_LISTEN"].parse().unwrap()
@@ -150,10 +154,15 @@ impl Place {
 
     /// Starts a command; it ends with this place at the latest.
     pub(crate) fn start(&self, arguments: &[&str]) -> Process {
+        self.start_program(Path::new(COVIBES), arguments)
+    }
+
+    /// Starts any program, with the same variables and the same end.
+    pub(crate) fn start_program(&self, program: &Path, arguments: &[&str]) -> Process {
         let number = self.outputs.fetch_add(1, Ordering::Relaxed);
         let out = self.dir.join(format!(".out-{number}"));
         let err = self.dir.join(format!(".err-{number}"));
-        let child = Command::new(COVIBES)
+        let child = Command::new(program)
             .args(arguments)
             .envs(&self.variables)
             .stdin(Stdio::null())
@@ -323,7 +332,7 @@ impl Process {
         child.wait().unwrap();
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let id = i32::try_from(self.child.lock().unwrap().id()).unwrap();
         let pid = rustix::process::Pid::from_raw(id).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();

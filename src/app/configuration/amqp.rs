@@ -33,7 +33,7 @@ impl Default for AmqpSection {
     }
 }
 
-/// One text or several.
+/// One text, which may hold several with blanks between, or a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum OneOrMore {
@@ -48,7 +48,8 @@ impl OneOrMore {
     #[must_use]
     pub fn all(&self) -> Vec<String> {
         match self {
-            Self::One(one) => vec![one.clone()],
+            // No address holds a blank.
+            Self::One(one) => one.split_whitespace().map(str::to_owned).collect(),
             Self::More(all) => all.clone(),
         }
     }
