@@ -146,6 +146,9 @@ pub struct TeamRecord {
     pub mount_points: Vec<String>,
     /// It was made from the labels of what runs, because the real one was lost.
     pub adopted: bool,
+    /// It may have been another host's since, which told events of its own: the
+    /// numbers go on above those in the log.
+    pub given_away: bool,
     /// When the team was destroyed, in unix milliseconds.
     pub destroyed_unix_ms: Option<i64>,
     /// The last jobs, in their order.
@@ -167,6 +170,7 @@ impl TeamRecord {
             workspace_path: None,
             mount_points: Vec::new(),
             adopted: false,
+            given_away: false,
             destroyed_unix_ms: None,
             jobs: Vec::new(),
         }

@@ -75,6 +75,10 @@ pub trait JobRunner: Send + Sync {
         Ok(())
     }
 
+    /// Notes that another host may have the team from now on, since nothing of
+    /// it is left here.
+    async fn give_away(&self, _team: &TeamId) {}
+
     /// How long the job may still take by its own deadline, if it has one.
     fn time_left(&self, _job: &Job) -> Option<Duration> {
         None

@@ -42,6 +42,35 @@ struct Memory {
     reserved: Mutex<u64>,
 }
 
+impl Memory {
+    /// Goes on above the numbers that another host gave to the team's events,
+    /// if one may have had the team. What the log cannot say is asked again.
+    async fn catch_up(&self, ports: &Ports, team: &TeamId) {
+        let Some(record) = self.record.get() else { return };
+        if record.lock().await.given_away
+            && let Some(last) = last_in_log(ports, team).await
+        {
+            let mut record = record.lock().await;
+            record.sequence = record.sequence.max(last);
+            record.given_away = false;
+        }
+    }
+}
+
+/// The number of the team's last event in the log, 0 if there is none.
+async fn last_in_log(ports: &Ports, team: &TeamId) -> Option<u64> {
+    match ports.events.last_sequence(team).await {
+        Ok(last) => Some(last.unwrap_or(0)),
+        Err(over) => {
+            tracing::warn!(
+                team.id = %team, reason = over.reason,
+                "the log could not be asked for the team's last event; its numbers follow the clock"
+            );
+            None
+        }
+    }
+}
+
 /// The memories of all teams.
 #[derive(Default)]
 pub struct Memories {
@@ -63,11 +92,14 @@ impl Memories {
         };
         let read = async || {
             let (record, on_disk) = load(ports, team).await?;
-            *memory.telling.lock().await = last_final_event(&record);
+            // A team is given away only after its last end was confirmed.
+            let is_here = !record.given_away;
+            *memory.telling.lock().await = last_final_event(&record).filter(|_| is_here);
             *memory.reserved.lock().await = on_disk;
             Ok::<_, Failure>(Mutex::new(record))
         };
         memory.record.get_or_try_init(read).await?;
+        memory.catch_up(ports, team).await;
         Ok(memory)
     }
 
@@ -93,13 +125,7 @@ async fn load(ports: &Ports, team: &TeamId) -> Result<(TeamRecord, u64), Failure
         return Ok((record, on_disk));
     }
     let mut record = TeamRecord::new(team.clone());
-    match ports.events.last_sequence(team).await {
-        Ok(last) => record.sequence = last.unwrap_or(0),
-        Err(over) => tracing::warn!(
-            team.id = %team, reason = over.reason,
-            "the log could not be asked for the team's last event; its numbers follow the clock"
-        ),
-    }
+    record.sequence = last_in_log(ports, team).await.unwrap_or(0);
     Ok((record, 0))
 }
 

@@ -148,6 +148,9 @@ impl Intake<'_> {
     /// again and is answered again.
     async fn say(self, team: TeamId, what: Watched, is_empty: bool) -> Result<(), SessionOver> {
         let Watched { nonce, fence } = what;
+        if is_empty {
+            self.lanes.give_away(&team).await;
+        }
         if fence.is_some() || is_empty {
             let host = self.host.clone();
             self.orders.send(&Order::Fenced { team, host, nonce, is_empty }).await?;
@@ -175,6 +178,8 @@ impl Intake<'_> {
             if let Err(failure) = self.estate.vacate(lease).await {
                 tracing::error!(team.id = %holding.team, %failure, "a team could not be removed");
                 is_done = false;
+            } else {
+                self.lanes.give_away(&holding.team).await;
             }
         }
         is_done

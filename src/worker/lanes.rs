@@ -126,6 +126,11 @@ impl Lanes {
         }
     }
 
+    /// Notes that another host may have the team from now on.
+    pub async fn give_away(&self, team: &TeamId) {
+        self.0.runner.give_away(team).await;
+    }
+
     /// Cancelled as soon as the team's lane has nothing left to do.
     #[must_use]
     pub fn ended(&self, team: &TeamId) -> CancellationToken {

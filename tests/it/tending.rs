@@ -128,3 +128,22 @@ async fn a_record_that_cannot_be_read_is_no_trouble_of_other_teams() {
     assert_eq!(world.containers("team_a").len(), 3);
     assert_eq!(snapshots(&world), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn numbers_go_on_above_those_of_a_host_that_had_the_team_meanwhile() {
+    let world = World::new();
+    let runner = Arc::new(world.runner().await);
+    done(&runner, start_of("team_a")).await;
+    done(&runner, job_of("team_a", Action::Destroy)).await;
+    runner.give_away(&team()).await;
+    let sequence = |event: &covibes::domain::event::EncodedEvent| -> u64 {
+        decode_event(&event.body).unwrap().sequence.unwrap()
+    };
+    let told = world.events().len();
+    let elsewhere = sequence(world.events().last().unwrap()) + 3_600_000_000;
+    world.log_ends_with(elsewhere);
+    done(&runner, start_of("team_a")).await;
+    let events = world.events();
+    assert!(events[told..].iter().all(|event| sequence(event) > elsewhere));
+    done(&runner, job_of("team_a", Action::Destroy)).await;
+}

@@ -62,6 +62,7 @@ pub(super) fn write(record: &TeamRecord) -> Result<String, Failure> {
         workspace_path: record.workspace_path.clone(),
         mount_points: record.mount_points.clone(),
         adopted: record.adopted,
+        given_away: record.given_away,
         destroyed_unix_ms: record.destroyed_unix_ms,
         jobs: record.jobs.iter().map(JobFile::of).collect(),
     };
@@ -102,6 +103,7 @@ pub(super) fn read(bytes: &[u8], team: &TeamId) -> Result<TeamRecord, Untrusted>
         workspace_path: file.workspace_path,
         mount_points: file.mount_points,
         adopted: file.adopted,
+        given_away: file.given_away,
         destroyed_unix_ms: file.destroyed_unix_ms,
         jobs: file.jobs.into_iter().map(JobFile::into_domain).collect::<Result<_, _>>()?,
     })
@@ -127,6 +129,8 @@ struct RecordFile {
     mount_points: Vec<String>,
     #[serde(default)]
     adopted: bool,
+    #[serde(default)]
+    given_away: bool,
     #[serde(default)]
     destroyed_unix_ms: Option<i64>,
     jobs: Vec<JobFile>,
@@ -312,10 +316,10 @@ pub(super) mod arbitrary {
             option::of(any::<u16>()),
             btree_map(arbitrary::part(), any::<u16>(), 0..4),
             (option::of(any::<String>()), vec(any::<String>(), 0..3)),
-            (any::<bool>(), option::of(any::<i64>()), vec(job(), 0..4)),
+            (any::<(bool, bool)>(), option::of(any::<i64>()), vec(job(), 0..4)),
         )
             .prop_map(|(head, spec, slot, ports, (workspace_path, mount_points), rest)| {
-                let (adopted, destroyed_unix_ms, jobs) = rest;
+                let ((adopted, given_away), destroyed_unix_ms, jobs) = rest;
                 let (team, generation, sequence, state) = head;
                 TeamRecord {
                     team,
@@ -328,6 +332,7 @@ pub(super) mod arbitrary {
                     workspace_path,
                     mount_points,
                     adopted,
+                    given_away,
                     destroyed_unix_ms,
                     jobs,
                 }
@@ -355,6 +360,7 @@ pub(super) mod arbitrary {
             workspace_path: Some("/srv/shop".to_owned()),
             mount_points: vec!["node_modules".to_owned()],
             adopted: true,
+            given_away: true,
             destroyed_unix_ms: Some(1_795_435_200_000),
             jobs: vec![JobRecord {
                 id: JobId(Uuid::from_u128(1)),
