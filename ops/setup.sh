@@ -204,6 +204,9 @@ missing_packages() {
     have dockerd || docker_answers || echo docker.io
     have rabbitmq-server || rabbitmq_answers || echo rabbitmq-server
     ! $with_tests || have shellcheck || echo shellcheck
+    ! $with_tests || have openssl || echo openssl
+    # Clocks that are wrong, for tests/chaos.
+    ! $with_tests || compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || echo libfaketime
     ! $with_tests || python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
   } | sort -u
 }

@@ -33,8 +33,9 @@ use crate::ports::table::OrderSink;
 /// up is not hammered.
 const RECONNECT_MIN: Duration = Duration::from_millis(200);
 
-/// The longest: work begins again at most this long after the port answers.
-const RECONNECT_MAX: Duration = Duration::from_secs(5);
+/// The longest. Work is to begin again within 5 s of the port's answer, and a
+/// broker that has just come back refuses a queue or two before it is whole.
+const RECONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// A session that lived this long was a good one: the next series of attempts
 /// begins at the shortest wait.

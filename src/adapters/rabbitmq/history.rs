@@ -1,9 +1,9 @@
 //! The last number of each team's events, read from the log.
 //!
-//! A worker asks when it has no record of a team: another host, or a lost disk,
-//! told the events before. A stream has no index, so that one reading serves all
-//! teams, each goes on where the last one ended, and what is a few seconds old is
-//! good enough: whoever told the team's events before has lost it by then.
+//! A worker asks when it has no record of a team, or gave the team away since:
+//! another host, or a lost disk, told the events before. A stream has no index,
+//! so that one reading serves all who asked before it began, and each goes on
+//! where the last one ended.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,8 +24,9 @@ const EVENTS_BACK_MAX: u64 = 100_000;
 /// Teams whose numbers are kept.
 const TEAMS_MAX: usize = 100_000;
 
-/// A reading this old is good enough.
-const FRESH: Duration = Duration::from_secs(5);
+/// After a reading that failed, the next one is not tried for so long: a hundred
+/// teams would each wait for theirs behind a broker that hangs.
+const FAILED_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long one reading may take.
 const READING_MAX: Duration = Duration::from_secs(10);
@@ -45,7 +46,9 @@ const EVENTS_PAST_END_MAX: u64 = 5_000;
 struct Known {
     sequences: HashMap<TeamId, u64>,
     next_offset: Option<u64>,
-    read_at: Option<Instant>,
+    /// When the last reading began.
+    began_at: Option<Instant>,
+    failed_at: Option<Instant>,
 }
 
 /// Reads the log of events for its numbers.
@@ -61,12 +64,16 @@ impl History {
 
     /// The number of the team's last event, if it is not too far back.
     pub(super) async fn last_sequence(&self, team: &TeamId) -> Result<Option<u64>, ClientError> {
+        let asked_at = Instant::now();
         let mut known = self.known.lock().await;
-        if known.read_at.is_none_or(|at| at.elapsed() >= FRESH) {
+        // Whoever told the team's events before has lost it by the time of the
+        // asking, so that a reading that began later has them all.
+        let is_read = known.began_at.is_some_and(|began_at| began_at >= asked_at);
+        let is_paused = known.failed_at.is_some_and(|at| at.elapsed() < FAILED_PAUSE);
+        if !is_read && !is_paused {
+            known.began_at = Some(Instant::now());
             let reading = tokio::time::timeout(READING_MAX, self.read_on(&mut known)).await;
-            // Also after a failure, or a hundred new teams would each wait for
-            // theirs behind a broker that hangs.
-            known.read_at = Some(Instant::now());
+            known.failed_at = (!matches!(reading, Ok(Ok(())))).then(Instant::now);
             // What was read by then is better than nothing, and the next
             // reading goes on there.
             reading.unwrap_or(Ok(()))?;
