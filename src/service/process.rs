@@ -16,8 +16,9 @@ use super::system;
 /// The variable that marks every process of a group.
 const MARK: &str = "COVIBES_PROCESS_GROUP";
 
-/// Each round of a sweep may find what forked during the last one; a fork bomb is
-/// bounded by the container's pids limit and dies with the container.
+/// Each round of a sweep may find what forked during the last one, or was about to
+/// become another program; a fork bomb is bounded by the container's pids limit and
+/// dies with the container.
 const SWEEP_ROUNDS_MAX: usize = 20;
 
 /// Signals to send one after the other, each with the time to wait for the end.
@@ -114,19 +115,23 @@ impl Drop for Group {
 pub fn sweep(mark: &str) {
     let entry = format!("{MARK}={mark}");
     for _ in 0..SWEEP_ROUNDS_MAX {
-        let mut found = false;
+        let mut look_again = false;
         let Ok(processes) = std::fs::read_dir("/proc") else { return };
         for process in processes.flatten() {
             let name = process.file_name();
             let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-            // Empty for a dead process, refused for another user's.
+            // Refused for another user's process.
             let Ok(environment) = std::fs::read(process.path().join("environ")) else { continue };
+            // Empty for one that is dead, which has no program either, and for a
+            // moment also for one that is becoming another program.
+            look_again |=
+                environment.is_empty() && std::fs::read_link(process.path().join("exe")).is_ok();
             let marked = environment.split(|byte| *byte == 0).any(|pair| pair == entry.as_bytes());
             if let Some(pid) = Pid::from_raw(pid).filter(|_| marked) {
-                found |= kill_process(pid, Signal::KILL).is_ok();
+                look_again |= kill_process(pid, Signal::KILL).is_ok();
             }
         }
-        if !found {
+        if !look_again {
             return;
         }
     }
