@@ -12,7 +12,6 @@ use super::Ports;
 use super::lease::TeamLease;
 use crate::config::layout::Layout;
 use crate::domain::control::{Holding, Room};
-use crate::domain::event::TeamState;
 use crate::domain::failure::Failure;
 use crate::domain::ids::TeamId;
 use crate::domain::limits::{self, Limits};
@@ -127,12 +126,6 @@ impl Estate for HostEstate {
         }
         for network in &observed.networks {
             engine.remove_network(&network.name).await?;
-        }
-        if let Some(mut record) = self.ports.records.load(team).await?
-            && record.state != TeamState::Destroyed
-        {
-            record.state = TeamState::Stopped;
-            self.ports.records.save(&record).await?;
         }
         Ok(())
     }

@@ -325,17 +325,7 @@ impl JobRunner for Runner {
     }
 
     async fn give_away(&self, team: &TeamId) {
-        let opened = Reporter::open(&self.ports, &self.memories, team, None, 1).await;
-        let noted = match opened {
-            Ok(reporter) => {
-                reporter.update(|record| record.given_away = true).await;
-                reporter.save_final().await
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = noted {
-            tracing::error!(team.id = %team, %error, "that the team may go cannot be noted");
-        }
+        self.note_given_away(team).await;
     }
 
     async fn rejected(

@@ -153,6 +153,29 @@ pub(crate) async fn judge(fault: &str, lab: &Lab, teams: &[String], moments: &[T
     Row { fault, docker: "fake", faults, verdict, recovery, ..Row::default() }
 }
 
+/// A row of one trouble: it comes again each time that some jobs have ended.
+pub(crate) async fn broken_again_and_again(
+    lab: &Lab,
+    random: &Random,
+    fault: &str,
+    times: usize,
+    trouble: impl AsyncFn(&Lab),
+) -> Row {
+    let teams = teams(6);
+    lab.settle(&teams).await;
+    let moments = under_load(lab, &teams, random, 0, async {
+        let mut moments = Vec::new();
+        for _ in 0..times {
+            until_more_ended(lab, 8).await;
+            trouble(lab).await;
+            moments.push(Trouble::over());
+        }
+        moments
+    })
+    .await;
+    judge(fault, lab, &teams, &moments).await
+}
+
 /// Kills a worker and starts it again; gives the moment of the kill.
 pub(crate) fn kill_and_start(worker: &Arc<Worker>) -> Trouble {
     let trouble = Trouble::death_of(worker);

@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::Runner;
 use super::actions::snapshot_of;
 use super::recovery::{adopt, team_of};
-use crate::domain::event::EventKind;
+use crate::domain::event::{EventKind, TeamState};
 use crate::domain::failure::Failure;
 use crate::domain::ids::TeamId;
+use crate::pipeline::reporter::Reporter;
 use crate::ports::engine::{Filter, Observed};
 use crate::ports::messages::SessionOver;
 
@@ -120,5 +121,26 @@ impl Runner {
             }
         }
         Ok(teams)
+    }
+
+    /// Notes that nothing of a team runs here, and that another host may have it.
+    pub(super) async fn note_given_away(&self, team: &TeamId) {
+        let noted = match Reporter::open(&self.ports, &self.memories, team, None, 1).await {
+            Ok(reporter) => {
+                reporter
+                    .update(|record| {
+                        record.given_away = true;
+                        if record.state != TeamState::Destroyed {
+                            record.state = TeamState::Stopped;
+                        }
+                    })
+                    .await;
+                reporter.save_final().await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = noted {
+            tracing::error!(team.id = %team, %error, "that the team may go cannot be noted");
+        }
     }
 }
