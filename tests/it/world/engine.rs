@@ -240,6 +240,10 @@ impl Engine for World {
             Ok(wanted.map_or(0, |(_, code)| *code))
         })?;
         on_line("npm https://registry.example/");
+        let lines = self.lock().lines.clone();
+        for (_, lines) in lines.iter().filter(|(task, _)| name.as_str().contains(*task)) {
+            lines.iter().for_each(|line| on_line(line));
+        }
         // An interrupt that came meanwhile is noticed at an await, as in life.
         tokio::task::yield_now().await;
         Ok(code)
