@@ -175,6 +175,12 @@ impl World {
         self.lock().preview_state = state.to_owned();
     }
 
+    /// From now on a container can only be removed.
+    pub(crate) fn loses(&self, name: &str) {
+        let mut inner = self.lock();
+        inner.containers.get_mut(name).expect("it is there").1 = engine::LOST.to_owned();
+    }
+
     /// A container that somebody else made.
     pub(crate) fn put_foreign(&self, name: &str) {
         let value = (BTreeMap::new(), "running".to_owned(), Vec::new());

@@ -18,7 +18,7 @@ use crate::pipeline::Ports;
 use crate::pipeline::converge::is_side_name;
 use crate::pipeline::reporter::Reporter;
 use crate::pipeline::run::{Run, Stop};
-use crate::ports::engine::{Observed, ObservedContainer, label};
+use crate::ports::engine::{EngineError, Observed, ObservedContainer, label};
 use crate::ports::probe::ProbeAnswer;
 
 /// How long a container has between SIGTERM and SIGKILL.
@@ -128,7 +128,13 @@ impl Runner {
         }
         for container in chosen {
             let engine = &self.ports.engine;
-            engine.restart_container(&container.name, STOP_GRACE).await.map_err(stop_failed)?;
+            match engine.restart_container(&container.name, STOP_GRACE).await {
+                // The start that follows makes it anew.
+                Err(EngineError::Lost { .. } | EngineError::NotFound { .. }) => {
+                    engine.remove_container(&container.name).await.map_err(stop_failed)?;
+                }
+                result => result.map_err(stop_failed)?,
+            }
             if let Some(role) = container.labels.get(label::ROLE).and_then(|r| Role::parse(r)) {
                 self.ports.metrics.container_restarted(role);
             }
