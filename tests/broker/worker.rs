@@ -313,6 +313,12 @@ impl Worker {
         soon(line, log.wait_for(seen)).await.unwrap();
     }
 
+    pub(crate) async fn until_like(&self, beginning: &str) {
+        let mut log = self.script.log.subscribe();
+        let seen = |log: &Vec<String>| log.iter().any(|line| line.starts_with(beginning));
+        soon(beginning, log.wait_for(seen)).await.unwrap();
+    }
+
     pub(crate) async fn stop(self) -> Vec<String> {
         self.shutdown.cancel();
         soon("the drain", self.running).await.unwrap().unwrap();
