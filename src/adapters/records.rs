@@ -14,8 +14,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::TeamId;
@@ -24,6 +26,13 @@ use crate::ports::records::Records;
 
 pub use directory::OpenError;
 use directory::{Directory, Found};
+
+/// How long a holder may take to go. A holder that works on is not waited for
+/// longer than a person would notice.
+const HELD_MAX: Duration = Duration::from_secs(1);
+
+/// How often it is looked.
+const HELD_POLL: Duration = Duration::from_millis(20);
 
 /// Records in a directory that this process holds.
 #[derive(Debug)]
@@ -48,6 +57,24 @@ impl FileRecords {
             tickets: AtomicU64::new(0),
             saved: Mutex::new(HashMap::new()),
         })
+    }
+
+    /// Opens like [`Self::open`], and waits a moment for a holder to go. A worker
+    /// that was killed while it started a program may leave the lock with that
+    /// program's half-made process for some milliseconds.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_soon(path: &Path) -> Result<Self, OpenError> {
+        let deadline = Instant::now() + HELD_MAX;
+        loop {
+            match Self::open(path) {
+                Err(OpenError::Held { .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(HELD_POLL).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Where the records are.
@@ -371,6 +398,21 @@ mod tests {
         assert!(FileRecords::open(folder.path()).is_ok());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_goes_is_waited_for_and_one_that_stays_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = FileRecords::open(folder.path()).unwrap();
+        let going = async {
+            tokio::time::sleep(HELD_MAX / 2).await;
+            drop(first);
+        };
+        let (second, ()) = tokio::join!(FileRecords::open_soon(folder.path()), going);
+        let second = second.unwrap();
+        let third = FileRecords::open_soon(folder.path()).await;
+        assert!(matches!(third, Err(OpenError::Held { .. })));
+        drop(second);
+    }
+
     #[test]
     fn an_abandoned_save_never_overwrites_a_later_one() {
         let folder = tempfile::tempdir().unwrap();
@@ -425,7 +467,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let records = FileRecords::open(folder.path()).unwrap();
         let mut record = full();
-        record.spec.as_mut().unwrap().sync_interval = std::time::Duration::from_millis(1_500);
+        record.spec.as_mut().unwrap().sync_interval = Duration::from_millis(1_500);
         assert_eq!(records.save(&record).await.unwrap_err().code, Code::InternalBug);
         assert_eq!(records.load(&record.team).await.unwrap(), None);
     }

@@ -47,7 +47,8 @@ pub async fn wire(
     let disk = disk.map(|device| device.display().to_string());
     let metrics = Arc::new(Metrics::new());
     let engine = DockerEngine::new(&configuration.file.docker.socket, disk, Arc::clone(&metrics));
-    let records = FileRecords::open(&settings.state_dir.join("teams"))
+    let records = FileRecords::open_soon(&settings.state_dir.join("teams"))
+        .await
         .context("cannot open the state directory")?;
     let catalog = ImageCatalog::load(&*host, image_sources(configuration)?).await?;
     let ports = Ports {
