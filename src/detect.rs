@@ -15,10 +15,10 @@ use look::Look;
 use tree::{Kind, Tree, TreeError, join};
 
 mod frameworks;
+mod languages;
 mod look;
 mod manifest;
 mod node;
-mod other;
 mod package_manager;
 mod ports;
 mod python;
@@ -125,14 +125,13 @@ fn named(look: &Look<'_>, dir: &str) -> Result<Findings, DetectError> {
         return Err(DetectError::UnknownProject { dir });
     };
     let mut findings = candidate.findings;
-    findings.monorepo =
-        workspaces::members(look, ".").is_some_and(|workspace| workspace.members.len() > 1);
+    findings.monorepo = workspace(look).is_some_and(|workspace| workspace.members.len() > 1);
     Ok(findings)
 }
 
 fn chosen(look: &Look<'_>) -> Result<Findings, DetectError> {
     let root = best(look, ".")?;
-    let workspace = workspaces::members(look, ".");
+    let workspace = workspace(look);
     let sure = root.as_ref().is_some_and(|candidate| candidate.score >= SURE);
     let mut candidates = below(look, root.as_ref(), workspace.as_ref())?;
     let monorepo = workspace.as_ref().is_some_and(|workspace| workspace.members.len() > 1)
@@ -149,6 +148,9 @@ fn chosen(look: &Look<'_>) -> Result<Findings, DetectError> {
     candidates.sort_by(|(left_score, left), (right_score, right)| {
         right_score.cmp(left_score).then_with(|| left.findings.app_dir.cmp(&right.findings.app_dir))
     });
+    // The root may have chosen an app below it, which is a member as well.
+    let mut seen = std::collections::BTreeSet::new();
+    candidates.retain(|(_, candidate)| seen.insert(candidate.findings.app_dir.clone()));
     let apps = candidates.iter().map(|(_, candidate)| app(&candidate.findings)).collect();
     let Some((_, winner)) = candidates.into_iter().next() else {
         return Err(DetectError::UnknownProject { dir: ".".to_owned() });
@@ -177,6 +179,11 @@ fn chosen(look: &Look<'_>) -> Result<Findings, DetectError> {
     Ok(findings)
 }
 
+/// Returns the workspace that the root declares, in whatever language.
+fn workspace(look: &Look<'_>) -> Option<workspaces::Workspace> {
+    workspaces::members(look, ".").or_else(|| languages::workspaces::members(look, "."))
+}
+
 /// Returns what can be run below the root, with its score: the packages of a workspace, or what
 /// lies in the directories of a root that is no app itself.
 fn below(
@@ -197,26 +204,51 @@ fn below(
         if workspace.is_none() && root.is_some() && preference < 0 {
             continue;
         }
-        if let Some(candidate) = best(look, &dir)?.filter(|candidate| runs(&candidate.findings)) {
+        let counts = |candidate: &Candidate| {
+            // Pages and scripts below a root that says something are parts of it.
+            let part = candidate.score < 25 && workspace.is_none() && root.is_some();
+            runs(&candidate.findings) && !part
+        };
+        if let Some(candidate) = best(look, &dir)?.filter(counts) {
             candidates.push((worth(&candidate).saturating_add_signed(preference), candidate));
         }
     }
     Ok(candidates)
 }
 
-/// How much an app is worth looking at beside others: pages before the server that feeds them.
-/// The score only says how sure a language is of its own directory.
+/// How much an app is worth looking at beside others: pages before the server that feeds them,
+/// and that before a program that says of itself only that it runs. The score only says how sure
+/// a language is of its own directory.
 fn worth(candidate: &Candidate) -> u32 {
     match candidate.findings.framework {
         Framework::Django
         | Framework::Flask
         | Framework::Fastapi
         | Framework::Starlette
+        | Framework::Rails
+        | Framework::Sinatra
+        | Framework::Laravel
+        | Framework::Phoenix
+        | Framework::Plug
+        | Framework::Gin
+        | Framework::Echo
+        | Framework::Fiber
+        | Framework::Axum
+        | Framework::ActixWeb
+        | Framework::Rocket
+        | Framework::SpringBoot
+        | Framework::Sparkjava
+        | Framework::Aspnet
+        | Framework::AzureFunctions
+        | Framework::Vapor
+        | Framework::Ring
+        | Framework::Luminus
         | Framework::Nestjs
         | Framework::Express
         | Framework::Fastify
         | Framework::Koa
         | Framework::Hono => SURE,
+        Framework::None => candidate.score.min(SURE - 5),
         _ => candidate.score,
     }
 }
@@ -231,13 +263,9 @@ fn app(findings: &Findings) -> App {
 
 /// Asks every language about a directory and returns the strongest answer.
 fn best(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, TreeError> {
-    let offers = [
-        python::probe(look, dir)?,
-        node::probe(look, dir)?,
-        other::probe(look, dir),
-        other::probe_static(look, dir),
-    ];
-    let mut offers: Vec<Candidate> = offers.into_iter().flatten().collect();
+    let known = [python::probe(look, dir)?, node::probe(look, dir)?];
+    let mut offers: Vec<Candidate> = known.into_iter().flatten().collect();
+    offers.extend(languages::probe(look, dir)?);
     // The sort is stable: at equal strength the order above decides.
     offers.sort_by_key(|candidate| std::cmp::Reverse(candidate.score));
     let mut offers = offers.into_iter();
