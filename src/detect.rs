@@ -16,11 +16,11 @@ use tree::{Kind, Tree, TreeError, join};
 
 mod frameworks;
 mod json5;
+mod languages;
 mod look;
 mod manifest;
 mod node;
 mod nx;
-mod other;
 mod package_manager;
 mod ports;
 mod python;
@@ -130,19 +130,22 @@ fn named(look: &Look<'_>, dir: &str) -> Result<Findings, DetectError> {
         return Err(DetectError::UnknownProject { dir });
     };
     let mut findings = candidate.findings;
-    findings.monorepo = workspaces::members(look, ".").is_some();
+    findings.monorepo = workspace(look).is_some_and(|workspace| workspace.several);
     Ok(findings)
 }
 
 fn chosen(look: &Look<'_>) -> Result<Findings, DetectError> {
     let root = best(look, ".")?;
-    let workspace = workspaces::members(look, ".");
+    let workspace = workspace(look);
     let mut candidates = match &workspace {
         Some(workspace) => packages(look, workspace)?,
         None => parts(look, root.as_ref())?,
     };
     let sure = root.as_ref().is_some_and(|root| root.score >= SURE);
-    let monorepo = workspace.is_some() || candidates.len() > 1;
+    let monorepo = match &workspace {
+        Some(workspace) => workspace.several,
+        None => candidates.len() > 1,
+    };
     // A root that only starts its parts is no app beside them; one with a framework is the app.
     let starts_them = candidates
         .iter()
@@ -159,6 +162,9 @@ fn chosen(look: &Look<'_>) -> Result<Findings, DetectError> {
     candidates.sort_by(|(left_score, left), (right_score, right)| {
         right_score.cmp(left_score).then_with(|| left.findings.app_dir.cmp(&right.findings.app_dir))
     });
+    // The root may have chosen an app below it, which is a member as well.
+    let mut seen = std::collections::BTreeSet::new();
+    candidates.retain(|(_, candidate)| seen.insert(candidate.findings.app_dir.clone()));
     let apps = candidates.iter().map(|(_, candidate)| app(&candidate.findings)).collect();
     let Some((_, winner)) = candidates.into_iter().next() else {
         return Err(DetectError::UnknownProject { dir: ".".to_owned() });
@@ -186,6 +192,11 @@ fn chosen(look: &Look<'_>) -> Result<Findings, DetectError> {
         clashes(look, &findings);
     }
     Ok(findings)
+}
+
+/// Returns the workspace that the root declares, in whatever language.
+fn workspace(look: &Look<'_>) -> Option<workspaces::Workspace> {
+    workspaces::members(look, ".").or_else(|| languages::workspaces::members(look, "."))
 }
 
 /// Apps on the same port cannot run beside each other as they are.
@@ -263,6 +274,7 @@ fn worth(candidate: &Candidate) -> u32 {
         | Framework::Hexo
         | Framework::Sanity => SITE,
         Framework::Storybook => 1,
+        Framework::None => candidate.score.min(SURE - 5),
         Framework::Expo => SITE + 1,
         Framework::Nestjs
         | Framework::Express
@@ -297,13 +309,9 @@ fn app(findings: &Findings) -> App {
 
 /// Asks every language about a directory and returns the strongest answer.
 fn best(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, TreeError> {
-    let offers = [
-        python::probe(look, dir)?,
-        node::probe(look, dir)?,
-        other::probe(look, dir),
-        other::probe_static(look, dir),
-    ];
-    let mut offers: Vec<Candidate> = offers.into_iter().flatten().collect();
+    let known = [python::probe(look, dir)?, node::probe(look, dir)?];
+    let mut offers: Vec<Candidate> = known.into_iter().flatten().collect();
+    offers.extend(languages::probe(look, dir)?);
     // The sort is stable: at equal strength the order above decides.
     offers.sort_by_key(|candidate| std::cmp::Reverse(candidate.score));
     let mut offers = offers.into_iter();

@@ -69,17 +69,6 @@ pub(crate) fn below_heading(text: &str, headings: &[&str]) -> Option<u16> {
     })
 }
 
-/// Returns the port that Python server code passes to its `run`.
-pub(crate) fn in_python(text: &str) -> Option<u16> {
-    let text = without_comments(text, "#");
-    let called = text.match_indices(".run(").find_map(|(at, call)| {
-        let arguments = window(&text, at + call.len(), 400);
-        let value = after_key(arguments, "port", '=')?;
-        leading_number(value).or_else(|| env_default(window(value, 0, 80)))
-    });
-    called.or_else(|| text.contains(".run(").then(|| env_default(&text)).flatten())
-}
-
 /// Returns the `port` inside one of these blocks of a configuration file (`server: { port: 1 }`).
 pub(crate) fn in_config(text: &str, blocks: &[&str]) -> Option<u16> {
     let text = without_comments(text, "//");
@@ -241,12 +230,6 @@ fn braced(text: &str) -> &str {
     text
 }
 
-fn window(text: &str, from: usize, letters: usize) -> &str {
-    let rest = &text[from..];
-    let end = rest.char_indices().nth(letters).map_or(rest.len(), |(at, _)| at);
-    &rest[..end]
-}
-
 /// Removes comments to the end of the line, but not the `//` of an address.
 fn without_comments(text: &str, mark: &str) -> String {
     let mut clean = String::with_capacity(text.len());
@@ -327,14 +310,6 @@ mod tests {
         assert_eq!(check("const SMTP_PORT = 25; const transport = 7; db.port === 5432"), None);
         assert_eq!(check("app.listen(99999)"), None);
         assert_eq!(check("setTimeout(run, 3000)"), None);
-    }
-
-    #[test]
-    fn python_names_its_port_in_run() {
-        assert_eq!(in_python("app.run(debug=True, port=5050)"), Some(5050));
-        assert_eq!(in_python("app.run(port=int(os.environ.get('PORT', 8080)))"), Some(8080));
-        assert_eq!(in_python("uvicorn.run('main:app', host='0.0.0.0', port=9000)"), Some(9000));
-        assert_eq!(in_python("port = 5432\nconnect(port=5432)"), None);
     }
 
     #[test]
