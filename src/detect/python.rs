@@ -5,27 +5,34 @@ use crate::domain::findings::{
 };
 
 use super::Candidate;
+use super::languages::hints;
+use super::languages::listeners::{self, Shapes};
 use super::look::Look;
-use super::tree::{TreeError, join, parent};
-use super::{ports, runtime};
+use super::runtime;
+use super::tree::{TreeError, join};
 
 use dependencies::Dependencies;
-use frameworks::{Serve, TABLE};
+use entries::{Python, entries};
+use frameworks::{ASGI, Entry, FILE, FLASK, TABLE, factory_in, imports};
 
 mod dependencies;
+mod entries;
 mod frameworks;
+mod tools;
 
-/// How strongly files speak for Python; `node` has the other half of the scale.
+/// How strongly files speak for Python; `node` has the other half of the scale. A server that is
+/// both declared and there stands above everything that Node builds beside it, one that is only
+/// code stands below.
 const DJANGO: u32 = 70;
-const SERVER: u32 = 65;
+const SERVER: u32 = 69;
 const SERVER_BESIDE: u32 = 55;
-const RUNNABLE: u32 = 25;
-const DECLARED: u32 = 15;
+const TOOL: u32 = 56;
+const RUNNABLE: u32 = 26;
+const DECLARED: u32 = 22;
+const WEAK: u32 = 11;
 
-/// Entry files by name, and the directories in which they are looked for.
-const ENTRY_STEMS: [&str; 9] =
-    ["app", "index", "server", "main", "wsgi", "asgi", "application", "api", "run"];
-const PLAIN_STEMS: [&str; 11] = [
+/// Scripts that are simply run, the most likely first.
+const PLAIN_STEMS: [&str; 12] = [
     "main",
     "app",
     "index",
@@ -37,30 +44,59 @@ const PLAIN_STEMS: [&str; 11] = [
     "start",
     "bot",
     "hello",
+    "web",
 ];
-const ENTRY_DIRS: [&str; 4] = [".", "src", "app", "api"];
+
+const SHAPES: Shapes = Shapes {
+    comments: &["#"],
+    calls: &[
+        "uvicorn.run(",
+        "uvicorn.Config(",
+        "app.run(",
+        "run_app(",
+        ".launch(",
+        "serve(",
+        "HTTPServer(",
+        "TCPServer(",
+        "WSGIServer(",
+        "make_server(",
+        "run_simple(",
+        "run_server(",
+        "server_address =",
+        ".listen(",
+        "quickstart(",
+        "ui.run(",
+        ".run(",
+        "run(",
+        ".bind((",
+    ],
+    keys: &[],
+};
 
 /// Offers a candidate for a directory with a Python manifest, Django, or a Python entry file.
 pub(crate) fn probe(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, TreeError> {
     let dependencies = Dependencies::read(look, dir)?;
-    let entries = entries(look, dir);
-    if !dependencies.declared() && entries.is_empty() && !look.has(dir, "manage.py") {
+    let own = look.files(dir).iter().any(|name| name.ends_with(".py"));
+    let declared = dependencies.declared();
+    if !declared && !own && !look.has(dir, "mkdocs.yml") {
         // A root without Python files may still hold Django one level down, with its manifest.
         return Ok(None);
     }
+    let entries = entries(look, dir);
     let mut findings = Findings::blank(dir);
     let score = django(&mut findings, look, &dependencies)
-        .or_else(|| server(&mut findings, &dependencies, &entries))
-        .or_else(|| plain(&mut findings, look))
-        .unwrap_or(DECLARED);
-    if score == DECLARED && !dependencies.declared() {
-        return Ok(None);
-    }
+        .or_else(|| functions(&mut findings, look, &dependencies))
+        .or_else(|| server(&mut findings, look, &dependencies, &entries))
+        .or_else(|| tool(&mut findings, look, &dependencies))
+        .or_else(|| plain(&mut findings, look, &dependencies, &entries))
+        .or_else(|| declared.then_some(DECLARED));
+    let Some(score) = score else { return Ok(None) };
     findings.language = Language::Python;
     let proof = dependencies.files.first().cloned().or_else(|| Some(entries.first()?.file.clone()));
     let proof = proof.unwrap_or_else(|| join(dir, "manage.py"));
     findings.decide("language", "python", proof, "a Python project");
-    install(&mut findings, look, dir);
+    findings.package_manager = PackageManager::None;
+    tools::install(&mut findings, look, dir);
     let python = runtime::python(look, dir, &dependencies.pins, &dependencies.ranges);
     findings.decide("runtime", python.runtime.version.clone(), python.file, python.why);
     findings.runtime = Some(python.runtime);
@@ -71,105 +107,317 @@ pub(crate) fn probe(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, Tre
 /// also what Flask-Script has.
 fn django(findings: &mut Findings, look: &Look<'_>, dependencies: &Dependencies) -> Option<u32> {
     let dir = findings.app_dir.clone();
-    let below = look.directories(&dir).into_iter().map(|name| join(&dir, &name));
-    let mut managed = std::iter::once(dir.clone()).chain(below).filter(|place| {
+    let below: Vec<String> =
+        look.directories(&dir).into_iter().map(|name| join(&dir, &name)).collect();
+    let managed = std::iter::once(&dir).chain(&below).find(|place| {
         look.has(place, "manage.py")
             && look
                 .hint(&join(place, "manage.py"))
                 .is_some_and(|text| text.contains("DJANGO_SETTINGS_MODULE"))
     });
-    let found = managed.next().map(|place| {
-        let file = join(&place, "manage.py");
-        (place, "python manage.py runserver {host}:{port}".to_owned(), file)
+    let found = managed.map(|place| {
+        let file = join(place, "manage.py");
+        (place.clone(), "python manage.py runserver {host}:{port}".to_owned(), file)
     });
-    let found = found.or_else(|| {
+    let (place, command, file) = found.or_else(|| {
         if !dependencies.has("django") {
             return None;
         }
-        let name = look.directories(&dir).into_iter().find(|name| {
-            let place = join(&dir, name);
-            look.has(&place, "wsgi.py") && look.has(&place, "settings.py")
-        })?;
-        let file = join(&join(&dir, &name), "wsgi.py");
-        let call = "python -m django runserver {host}:{port}";
-        Some((dir.clone(), format!("{call} --settings={name}.settings"), file))
-    });
-    let (place, command, file) = found?;
+        // No script of its own: whoever serves it in production is told the settings.
+        below.iter().find_map(|place| {
+            let name = place.rsplit('/').next()?;
+            let file = ["wsgi.py", "asgi.py"].iter().find(|file| look.has(place, file))?;
+            let file = join(place, file);
+            let text = look.hint(&file).unwrap_or_default();
+            let named = text.split_once("DJANGO_SETTINGS_MODULE").and_then(|(_, rest)| {
+                let value = rest.get(1..)?.split(['"', '\'']).nth(1)?;
+                super::look::is_plain_word(value).then(|| value.to_owned())
+            });
+            let settings = named
+                .or_else(|| look.has(place, "settings.py").then(|| format!("{name}.settings")))?;
+            let call = "python -m django runserver {host}:{port}";
+            Some((dir.clone(), format!("{call} --settings={settings}"), file))
+        })
+    })?;
+    let hinted = hints::runserver(look, &place).or_else(|| hints::runserver(look, &dir));
     findings.app_dir = place;
     serve(findings, Framework::Django, command, &file, "names its settings");
-    port(findings, 8000, &file, "default of django");
+    match hinted {
+        Some((named, file)) => port(findings, named, &file, "what runserver is given"),
+        None => port(findings, 8000, &file, "default of django"),
+    }
     Some(DJANGO)
 }
 
-/// A server of the table: by dependency, and by the entry file that makes its app.
-fn server(findings: &mut Findings, dependencies: &Dependencies, entries: &[Python]) -> Option<u32> {
-    let made = TABLE.iter().find_map(|framework| {
-        // Code counts without a manifest only if it is all there is.
-        let counts = dependencies.has(framework.package) || !dependencies.declared();
-        let entry = entries.iter().find(|entry| framework.makes(&entry.text));
-        Some((framework, Some(entry.filter(|_| counts)?)))
+/// Azure's host runs functions, whatever else they depend on.
+fn functions(findings: &mut Findings, look: &Look<'_>, dependencies: &Dependencies) -> Option<u32> {
+    let dir = findings.app_dir.clone();
+    if !look.has(&dir, "host.json") || !dependencies.has("azure-functions") {
+        return None;
+    }
+    let file = join(&dir, "host.json");
+    let command = "func start --port {port}".to_owned();
+    serve(findings, Framework::AzureFunctions, command, &file, "depends on azure-functions");
+    port(findings, 7071, &file, "default of azure-functions");
+    Some(SERVER)
+}
+
+/// A server of the table: by the entry file that makes its app, else by dependency.
+fn server(
+    findings: &mut Findings,
+    look: &Look<'_>,
+    dependencies: &Dependencies,
+    entries: &[Python],
+) -> Option<u32> {
+    let listed = |entry: &Entry| entry.packages.iter().find(|package| dependencies.has(package));
+    let made = entries.iter().find_map(|file| {
+        let entry = TABLE.iter().find(|entry| entry.makes(&file.text, listed(entry).is_some()))?;
+        Some((entry, file))
     });
-    let (framework, entry) = made.or_else(|| {
-        let listed = TABLE.iter().find(|framework| dependencies.has(framework.package));
-        Some((listed?, None))
-    })?;
-    let proof = dependencies.files.first().cloned();
-    let file = proof.or_else(|| Some(entry?.file.clone())).unwrap_or_default();
+    let Some((framework, made)) = made else {
+        let framework = TABLE.iter().find(|entry| listed(entry).is_some())?;
+        return named(findings, dependencies, framework);
+    };
+    let entry = exposing(framework, made, entries);
+    let why = match listed(framework) {
+        Some(package) => format!("depends on {package}"),
+        None => format!("imports {}", framework.module),
+    };
+    let proof = listed(framework).and_then(|_| dependencies.files.first().cloned());
+    let command = command(findings, dependencies, framework, entry)?;
+    serve(findings, framework.id, command, &entry.file, "makes the app");
+    if framework.id != Framework::None {
+        let proof = proof.unwrap_or_else(|| made.file.clone());
+        findings.decide("framework", framework.id.as_str(), proof, why);
+    }
+    findings.env = framework
+        .env
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), Template::Slots((*value).to_owned())))
+        .collect();
+    let dir = findings.app_dir.clone();
+    let (named, file) = named_port(look, &dir, framework, entry, made, entries);
+    match named {
+        Some(named) => port(findings, named, &file, "its code or configuration"),
+        None => port(findings, framework.port, &file, "default of the framework"),
+    }
+    let sure = listed(framework).is_some() && entry.inner != "api";
+    Some(if sure { SERVER } else { SERVER_BESIDE })
+}
+
+/// A framework that is only a dependency: what runs it must be said.
+fn named(findings: &mut Findings, dependencies: &Dependencies, framework: &Entry) -> Option<u32> {
+    // Django shows itself by its files; a package for it depends on it as well.
+    if [Framework::None, Framework::Django].contains(&framework.id) {
+        return None;
+    }
     findings.framework = framework.id;
     findings.source = Source::Framework;
-    let why = format!("depends on {}", framework.package);
-    findings.decide("framework", framework.id.as_str(), file, why);
-    let Some(entry) = entry else {
-        findings.warnings.push(format!(
-            "no file makes the {} app; set `preview.command` in .covibes.yml",
-            framework.id
-        ));
-        port(findings, framework.port, "", "default of the framework");
-        return Some(SERVER_BESIDE);
-    };
-    let made = framework.name_in(&entry.text).unwrap_or_else(|| "app".to_owned());
-    let command = match framework.serve {
-        Serve::Asgi => {
-            if !dependencies.has("uvicorn") && !dependencies.has_extra("fastapi") {
-                findings.warnings.push("uvicorn is not among the dependencies".to_owned());
-            }
-            let (module, flags) = entry.module();
-            let call = format!("{module}:{made} --host {{host}} --port {{port}} --reload{flags}");
-            format!("python -m uvicorn {call}")
-        }
-        Serve::Flask => {
-            let app = entry.flask_app();
-            format!("python -m flask --app {app} run --debug --host {{host}} --port {{port}}")
-        }
-    };
-    serve(findings, framework.id, command, &entry.file, "makes the app");
-    match ports::in_python(&entry.text) {
-        Some(named) => port(findings, named, &entry.file, "its code"),
-        None => port(findings, framework.port, &entry.file, "default of the framework"),
+    let file = dependencies.files.first().cloned().unwrap_or_default();
+    let why = format!("depends on {}", framework.packages[0]);
+    findings.decide("framework", framework.id.as_str(), file.clone(), why);
+    findings.warnings.push(format!(
+        "no file makes the {} app; set `preview.command` in .covibes.yml",
+        framework.id
+    ));
+    port(findings, framework.port, &file, "default of the framework");
+    Some(SERVER_BESIDE)
+}
+
+/// The file that hands the app out: a script at the top that takes it from the package that makes
+/// it, else the file that makes it.
+fn exposing<'entry>(
+    framework: &Entry,
+    made: &'entry Python,
+    entries: &'entry [Python],
+) -> &'entry Python {
+    if made.inner == "." && framework.name_in(&made.text).is_some() {
+        return made;
     }
-    Some(if entry.inner == "api" { SERVER_BESIDE } else { SERVER })
+    let hands_out = |entry: &&Python| {
+        entry.inner == "."
+            && ["app", "main", "server", "wsgi", "asgi", "run", "application", "index"]
+                .contains(&entry.stem.as_str())
+            && (framework.name_in(&entry.text).is_some() || imported_app(&entry.text).is_some())
+    };
+    entries.iter().find(hands_out).unwrap_or(made)
+}
+
+/// The name under which a script takes an app from elsewhere: `from shop import app`.
+fn imported_app(text: &str) -> Option<&'static str> {
+    text.lines().find_map(|line| {
+        let (_, names) = line.strip_prefix("from ")?.split_once(" import ")?;
+        let names: Vec<_> =
+            names.split(',').filter_map(|name| name.split_whitespace().last()).collect();
+        ["app", "application", "api"].into_iter().find(|name| names.contains(name))
+    })
+}
+
+/// Fills in how the framework's command names the app.
+fn command(
+    findings: &mut Findings,
+    dependencies: &Dependencies,
+    framework: &Entry,
+    entry: &Python,
+) -> Option<String> {
+    let path = entry.path();
+    // `serve()` of FastHTML starts its own server, and reloads.
+    if framework.id == Framework::Fasthtml && entry.text.contains("serve(") {
+        return Some(FILE.replace("{file}", &path));
+    }
+    let (module, flags) = entry.module();
+    let made =
+        framework.name_in(&entry.text).or_else(|| imported_app(&entry.text).map(str::to_owned));
+    let factory = factory_in(&entry.text).filter(|_| made.is_none());
+    let app = made.or_else(|| factory.map(str::to_owned)).unwrap_or_else(|| "app".to_owned());
+    let mut command = framework.command.to_owned();
+    if command == ASGI {
+        if !dependencies.has("uvicorn") && !dependencies.has_extra("fastapi") {
+            findings.warnings.push("uvicorn is not among the dependencies".to_owned());
+        }
+        if factory.is_some() {
+            command.push_str(" --factory");
+        }
+        command.push_str(flags);
+    }
+    if command == FLASK {
+        // Flask finds `app`, `application` and the usual factories by itself.
+        let found = ["app", "application", "create_app", "make_app"].contains(&app.as_str());
+        let target = entry.flask_app();
+        let target = if found { target } else { format!("{target}:{app}") };
+        return Some(command.replace("{flask}", &target));
+    }
+    let command =
+        command.replace("{module}", &module).replace("{app}", &app).replace("{file}", &path);
+    super::look::is_plain_word(&path.replace(' ', "-")).then_some(command)
+}
+
+/// The port that code or configuration names, and the file that decides.
+fn named_port(
+    look: &Look<'_>,
+    dir: &str,
+    framework: &Entry,
+    entry: &Python,
+    made: &Python,
+    entries: &[Python],
+) -> (Option<u16>, String) {
+    if framework.id == Framework::Streamlit {
+        let configured = hints::table_port(look, dir, ".streamlit/config.toml", "server");
+        return match configured {
+            Some((port, file)) => (Some(port), file),
+            None => (None, entry.file.clone()),
+        };
+    }
+    let text = |python: &Python| {
+        (python.file.clone(), listeners::without_comments(&python.text, SHAPES.comments))
+    };
+    // A script at the top that starts the same app names its port, too.
+    let starters = entries.iter().filter(|python| {
+        ["main", "run", "app", "server", "start", "__main__", "manage", "wsgi"]
+            .contains(&python.stem.as_str())
+            && (python.text.contains(".run(") || python.text.contains("serve("))
+    });
+    let files: Vec<_> = [entry, made].into_iter().chain(starters).map(text).collect();
+    if let Some((port, file)) = listeners::port(&files, &SHAPES) {
+        return (Some(port), file);
+    }
+    if framework.id == Framework::Fasthtml && entry.text.contains("serve(") {
+        return (Some(5001), entry.file.clone());
+    }
+    let told = match framework.id {
+        Framework::Flask => [".flaskenv", ".env"]
+            .iter()
+            .find_map(|file| hints::variable(look, dir, file, &["FLASK_RUN_PORT"]))
+            .or_else(|| hints::command(look, dir, &["flask", "run"])),
+        Framework::Fastapi | Framework::Starlette => {
+            hints::command(look, dir, &["uvicorn", "--reload"])
+        }
+        _ => None,
+    };
+    told.map_or((None, entry.file.clone()), |(port, file)| (Some(port), file))
+}
+
+/// Tools that serve what Python documents or describes, by their own file.
+fn tool(findings: &mut Findings, look: &Look<'_>, dependencies: &Dependencies) -> Option<u32> {
+    const TOOLS: [(&str, &str, &str, u16); 5] = [
+        ("mkdocs.yml", "mkdocs", "mkdocs serve -a {host}:{port}", 8000),
+        ("mkdocs.yaml", "mkdocs", "mkdocs serve -a {host}:{port}", 8000),
+        ("pelicanconf.py", "pelican", "pelican --listen --autoreload -b {host} -p {port}", 8000),
+        ("rxconfig.py", "reflex", "reflex run --backend-host {host} --frontend-port {port}", 3000),
+        ("development.ini", "pyramid", "pserve development.ini --reload", 6543),
+    ];
+    let dir = findings.app_dir.clone();
+    let (name, package, command, usual) = TOOLS.iter().find(|(name, ..)| look.has(&dir, name))?;
+    let file = join(&dir, name);
+    let listed = dependencies.has(package);
+    // A library keeps its documentation beside itself.
+    if !listed && dependencies.declared() && *package == "mkdocs" {
+        return None;
+    }
+    serve(findings, Framework::None, (*command).to_owned(), &file, "its file");
+    port(findings, *usual, &file, "usual for it");
+    Some(if listed { TOOL } else { RUNNABLE })
 }
 
 /// A script that is simply run.
-fn plain(findings: &mut Findings, look: &Look<'_>) -> Option<u32> {
+fn plain(
+    findings: &mut Findings,
+    look: &Look<'_>,
+    dependencies: &Dependencies,
+    entries: &[Python],
+) -> Option<u32> {
     let dir = findings.app_dir.clone();
-    let names = PLAIN_STEMS.iter().map(|stem| format!("{stem}.py"));
-    let name = names.into_iter().find(|name| look.has(&dir, name))?;
-    let file = join(&dir, &name);
-    findings.dev = Some(Template::Literal(format!("python {name}")));
-    findings.decide("dev", format!("python {name}"), file.clone(), "its entry file");
-    if let Some(named) = look.hint(&file).as_deref().and_then(ports::in_python) {
-        port(findings, named, &file, "its code");
+    let own = |stem: &str| entries.iter().find(|entry| entry.inner == "." && entry.stem == stem);
+    let usual = PLAIN_STEMS.iter().find_map(|stem| own(stem));
+    let starts = |entry: &&Python| entry.inner == "." && entry.text.contains("__main__");
+    let only = || {
+        let mut own = entries.iter().filter(|entry| entry.inner == ".");
+        own.next().filter(|_| own.next().is_none())
+    };
+    let nested = || {
+        entries.iter().find(|entry| {
+            entry.inner != "."
+                && (entry.stem == "__main__" || PLAIN_STEMS.contains(&entry.stem.as_str()))
+        })
+    };
+    let found = usual.or_else(|| entries.iter().find(starts)).or_else(only);
+    let found = found.or_else(|| nested().filter(|_| dependencies.declared()))?;
+    let command = match found.stem.as_str() {
+        "__main__" => {
+            format!("python -m {}", found.inner.trim_start_matches("src/").replace('/', "."))
+        }
+        _ => format!("python {}", found.path()),
+    };
+    if !super::look::is_plain_word(&found.path()) {
+        return None;
     }
-    Some(RUNNABLE)
+    findings.dev = Some(Template::Literal(command.clone()));
+    findings.decide("dev", command, found.file.clone(), "its entry file");
+    let text = listeners::without_comments(&found.text, SHAPES.comments);
+    let file = found.file.clone();
+    let bare = imports(&found.text, "http.server").then_some((8000, file.clone()));
+    let named = listeners::port(&[(file, text)], &SHAPES).or(bare);
+    if let Some((named, file)) = named.or_else(|| hints::port(look, &dir)) {
+        port(findings, named, &file, "its code");
+        let env = ("PORT".to_owned(), Template::Slots("{port}".to_owned()));
+        findings.env.extend([env]);
+    }
+    let certain = dependencies.declared() || usual.is_some();
+    // Below the root a stray script is part of something else.
+    if !certain && dir != "." {
+        return None;
+    }
+    Some(if certain { RUNNABLE } else { WEAK })
 }
 
 fn serve(findings: &mut Findings, id: Framework, command: String, file: &str, why: &str) {
     findings.framework = id;
-    findings.source = Source::Framework;
+    findings.source = if id == Framework::None { Source::Language } else { Source::Framework };
     findings.health = Health::Http { path: "/".to_owned() };
     let command = Template::Slots(command);
-    findings.decide("framework", id.as_str(), file, why);
+    if id != Framework::None {
+        findings.decide("framework", id.as_str(), file, why);
+    }
     findings.decide("dev", command.render(None), file, why);
     findings.dev = Some(command);
 }
@@ -184,109 +432,4 @@ fn port(findings: &mut Findings, port: u16, file: &str, why: &str) {
     ) {
         evidence.value = command;
     }
-}
-
-/// How each tool is recognised and installs, the strongest statement first: a lockfile says more
-/// than a `requirements.txt`, which may be exported from it.
-const TOOLS: [(&str, PackageManager, &str, bool); 13] = {
-    use PackageManager::{Conda, Pdm, Pip, Pipenv, Poetry, Uv};
-    [
-        ("uv.lock", Uv, "uv sync --locked", true),
-        ("poetry.lock", Poetry, "poetry install", true),
-        ("pdm.lock", Pdm, "pdm install --frozen-lockfile", true),
-        ("Pipfile.lock", Pipenv, "pipenv sync --dev", true),
-        ("Pipfile", Pipenv, "pipenv install --dev", false),
-        ("requirements.txt", Pip, "pip install -r requirements.txt", true),
-        ("requirements/dev.txt", Pip, "pip install -r requirements/dev.txt", true),
-        ("requirements/local.txt", Pip, "pip install -r requirements/local.txt", true),
-        ("requirements/base.txt", Pip, "pip install -r requirements/base.txt", true),
-        ("pyproject.toml", Pip, "pip install -e .", false),
-        ("setup.py", Pip, "pip install -e .", false),
-        ("environment.yml", Conda, "conda env update -f environment.yml", false),
-        ("environment.yaml", Conda, "conda env update -f environment.yaml", false),
-    ]
-};
-
-/// Decides tool and command by the nearest directory upward that says one. `dir` holds the
-/// manifest; the app may lie below it.
-fn install(findings: &mut Findings, look: &Look<'_>, dir: &str) {
-    let places = std::iter::successors(Some(findings.app_dir.as_str()), |place| parent(place));
-    let found = places.map(str::to_owned).find_map(|place| {
-        let tool = TOOLS.iter().find(|(name, ..)| look.has(&place, name))?;
-        Some((place, tool))
-    });
-    findings.package_manager = PackageManager::Pip;
-    let Some((place, (name, manager, command, locked))) = found else {
-        findings.decide("package_manager", "pip", join(dir, ""), "nothing names another");
-        return;
-    };
-    let file = join(&place, name);
-    let (mut manager, mut command) = (*manager, *command);
-    if *name == "pyproject.toml" {
-        (manager, command) = dependencies::tool_of(look, &file).unwrap_or((manager, command));
-    }
-    findings.package_manager = manager;
-    findings.install_dir = place;
-    findings.install = Some(command.to_owned());
-    findings.lockfile = locked.then(|| file.clone());
-    findings.decide("package_manager", manager.as_str(), file.clone(), "its file");
-    findings.decide("install", command, file, "its file");
-}
-
-/// A Python file in which a server may begin.
-struct Python {
-    file: String,
-    /// The directory below the app, `.` for itself.
-    inner: &'static str,
-    stem: &'static str,
-    text: String,
-    is_package: bool,
-}
-
-impl Python {
-    /// The module for uvicorn, and the flag that makes it importable.
-    fn module(&self) -> (String, &'static str) {
-        let stem = self.stem;
-        match self.inner {
-            "." => (stem.to_owned(), ""),
-            // `src` is a place for modules more often than one itself.
-            "src" if !self.is_package && !self.text.contains("from src") => {
-                (stem.to_owned(), " --app-dir src")
-            }
-            inner => (format!("{inner}.{stem}"), ""),
-        }
-    }
-
-    /// Flask takes a module, or a file where there is no package.
-    fn flask_app(&self) -> String {
-        match self.inner {
-            "." => self.stem.to_owned(),
-            inner if self.is_package => format!("{inner}.{}", self.stem),
-            inner => format!("{inner}/{}.py", self.stem),
-        }
-    }
-}
-
-fn entries(look: &Look<'_>, dir: &str) -> Vec<Python> {
-    let mut entries = Vec::new();
-    let inner = look.directories(dir);
-    for place in ENTRY_DIRS {
-        if place != "." && !inner.iter().any(|name| name == place) {
-            continue;
-        }
-        let full = join(dir, place);
-        let is_package = look.has(&full, "__init__.py");
-        // Flask keeps its app in the package itself.
-        let stems = ENTRY_STEMS.into_iter();
-        for stem in stems {
-            let name = format!("{stem}.py");
-            if look.has(&full, &name) {
-                let file = join(&full, &name);
-                if let Some(text) = look.hint(&file) {
-                    entries.push(Python { file, inner: place, stem, text, is_package });
-                }
-            }
-        }
-    }
-    entries
 }

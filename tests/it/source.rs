@@ -58,7 +58,7 @@ fn collect(directory: &Path, paths: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             // Example projects, not sources of the package.
-            if path != root().join("tests/projects") {
+            if directory != root().join("tests/projects") {
                 collect(&path, paths);
             }
         } else if path.extension().is_some_and(|e| e == "rs") {

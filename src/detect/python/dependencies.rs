@@ -8,8 +8,13 @@ use crate::detect::look::{Look, is_plain_word};
 use crate::detect::tree::{TreeError, join, names, parent};
 use crate::domain::findings::PackageManager;
 
+use super::tools::MISSPELT;
+
 /// `-r` inside `-r` goes this deep; it may also go in circles.
 const INCLUDES_MAX: usize = 16;
+
+/// More files than this of other names are not read.
+const OTHERS_MAX: usize = 16;
 
 /// Requirement files at their usual places.
 const REQUIREMENTS: [&str; 6] = [
@@ -20,6 +25,9 @@ const REQUIREMENTS: [&str; 6] = [
     "requirements/local.txt",
     "requirements/base.txt",
 ];
+
+/// Environments of conda.
+const CONDA: [&str; 3] = ["environment.yml", "environment.yaml", "conda.yml"];
 
 type Stated = (String, String, &'static str);
 
@@ -44,10 +52,12 @@ impl Dependencies {
     pub(crate) fn read(look: &Look<'_>, dir: &str) -> Result<Self, TreeError> {
         let mut found = Self::default();
         let mut waiting: Vec<String> = REQUIREMENTS.iter().map(|name| join(dir, name)).collect();
+        waiting.extend(others(look, dir));
+        let files_max = INCLUDES_MAX + waiting.len();
         waiting.reverse();
         let mut seen = BTreeSet::new();
         while let Some(file) = waiting.pop() {
-            if seen.len() >= INCLUDES_MAX + REQUIREMENTS.len() || !seen.insert(file.clone()) {
+            if seen.len() >= files_max || !seen.insert(file.clone()) {
                 continue;
             }
             if let Some(text) = look.manifest(&file)? {
@@ -59,9 +69,22 @@ impl Dependencies {
         }
         found.pyproject(look, &join(dir, "pyproject.toml"))?;
         found.pipfile(look, &join(dir, "Pipfile"))?;
-        for name in ["setup.py", "environment.yml"] {
+        for name in ["setup.py", "setup.cfg"] {
             if look.has(dir, name) {
-                found.files.push(join(dir, name));
+                let file = join(dir, name);
+                found.setup(&look.hint(&file).unwrap_or_default());
+                // Its presence alone is no project: tools keep their settings there.
+                if name == "setup.py" || found.files.is_empty() && !found.names.is_empty() {
+                    found.files.push(file);
+                }
+            }
+        }
+        for name in CONDA {
+            if look.has(dir, name) {
+                let file = join(dir, name);
+                if found.environment(&look.hint(&file).unwrap_or_default()) {
+                    found.files.push(file);
+                }
             }
         }
         Ok(found)
@@ -114,6 +137,8 @@ impl Dependencies {
         }
         let tool = table.get("tool");
         lines.extend(listed(at(tool, &["uv", "dev-dependencies"])));
+        let pdm = at(tool, &["pdm", "dev-dependencies"]).and_then(toml::Value::as_table);
+        lines.extend(pdm.into_iter().flatten().flat_map(|(_, group)| listed(Some(group))));
         for line in &lines {
             self.add(line);
         }
@@ -148,6 +173,43 @@ impl Dependencies {
         Ok(())
     }
 
+    /// What a setup script asks for: every quoted name in its lists, and the lines of its file.
+    fn setup(&mut self, text: &str) {
+        for key in ["install_requires", "extras_require", "requires"] {
+            for (at, _) in text.match_indices(key) {
+                let rest = text[at + key.len()..].trim_start();
+                let Some(rest) = rest.strip_prefix(['=', ':']) else { continue };
+                let rest = rest.trim_start_matches([' ', '\t']);
+                if rest.starts_with(['[', '(', '{']) {
+                    let list = rest.split([']', ')']).next().unwrap_or_default();
+                    let quoted = list.split(['"', '\'']).skip(1).step_by(2);
+                    quoted.for_each(|name| self.add(name));
+                } else {
+                    let indented =
+                        rest.lines().skip(1).take_while(|line| line.starts_with([' ', '\t']));
+                    indented.for_each(|line| self.add(line));
+                }
+            }
+        }
+    }
+
+    /// The list of a conda environment, with that of pip in it; no if it is something else.
+    fn environment(&mut self, text: &str) -> bool {
+        let own = |key: &str| text.lines().any(|line| line.starts_with(key));
+        if !own("dependencies:") && !own("channels:") {
+            return false;
+        }
+        let (_, listed) = text.split_once("dependencies:").unwrap_or_default();
+        for line in listed.lines() {
+            if let Some(name) = line.trim_start().strip_prefix("- ") {
+                // `conda-forge::flask` names where it comes from.
+                let name = name.trim().trim_matches(['"', '\'']);
+                self.add(name.rsplit("::").next().unwrap_or(name));
+            }
+        }
+        true
+    }
+
     fn keys(&mut self, table: Option<&toml::Value>) {
         let table = table.and_then(toml::Value::as_table);
         for (name, value) in table.into_iter().flatten() {
@@ -175,17 +237,42 @@ impl Dependencies {
 }
 
 /// Returns the tool that a `pyproject.toml` is written for, and its install command.
-pub(crate) fn tool_of(look: &Look<'_>, file: &str) -> Option<(PackageManager, &'static str)> {
+pub(crate) fn tool_of(look: &Look<'_>, file: &str) -> Option<(PackageManager, String)> {
     let table: toml::Table = look.hint(file)?.parse().ok()?;
-    let tool = table.get("tool")?;
-    [
-        ("poetry", PackageManager::Poetry, "poetry install"),
-        ("uv", PackageManager::Uv, "uv sync"),
-        ("pdm", PackageManager::Pdm, "pdm install"),
-    ]
-    .into_iter()
-    .find(|(name, ..)| tool.get(name).is_some())
-    .map(|(_, manager, command)| (manager, command))
+    let backend = at(table.get("build-system"), &["build-backend"]);
+    let backend = backend.and_then(toml::Value::as_str).unwrap_or_default();
+    let tool = |name: &str| at(table.get("tool"), &[name]).is_some();
+    let found = [
+        (tool("poetry") || backend.starts_with("poetry"), PackageManager::Poetry, "poetry install"),
+        (tool("uv") || backend == "uv_build", PackageManager::Uv, "uv sync"),
+        (tool("pdm") || backend.starts_with("pdm"), PackageManager::Pdm, "pdm install"),
+    ];
+    if let Some((_, manager, command)) = found.into_iter().find(|(holds, ..)| *holds) {
+        return Some((manager, command.to_owned()));
+    }
+    // A project that only holds the settings of tools installs nothing.
+    let extra = at(table.get("project"), &["optional-dependencies", "dev"]);
+    extra.map(|_| (PackageManager::Pip, "pip install -e '.[dev]'".to_owned()))
+}
+
+/// Requirement files that are called otherwise: `requirements-prod.txt`, `requirements/all.txt`,
+/// and what was meant to be one.
+fn others(look: &Look<'_>, dir: &str) -> Vec<String> {
+    let named = |name: &String| {
+        let lower = name.to_ascii_lowercase();
+        let usual =
+            lower.contains("requirements") && (lower.ends_with(".txt") || lower.ends_with(".in"));
+        usual || MISSPELT.contains(&name.as_str())
+    };
+    let mut files: Vec<String> =
+        look.files(dir).into_iter().filter(named).map(|name| join(dir, &name)).collect();
+    if look.directories(dir).iter().any(|name| name == "requirements") {
+        let inner = join(dir, "requirements");
+        let names = look.files(&inner).into_iter().filter(|name| name.ends_with(".txt"));
+        files.extend(names.map(|name| join(&inner, &name)));
+    }
+    files.truncate(OTHERS_MAX);
+    files
 }
 
 fn table(look: &Look<'_>, file: &str) -> Result<Option<toml::Table>, TreeError> {

@@ -246,7 +246,7 @@ fn own_servers() {
         &[("typescript", "5")],
         &[("dev", "tsc --watch"), ("start", "node dist/index.js --prod")],
         &[],
-        "none 3000 | npm run start HOST=0.0.0.0 PORT=3000",
+        "none - | npm run start HOST=0.0.0.0",
     );
 }
 
@@ -338,7 +338,7 @@ fn python_frameworks() {
             ("wsgi.py", "app = create_app()"),
             ("app.py", "def create_app():\n    app = Flask(__name__)\n    return app"),
         ],
-        "flask 5000 | python -m flask --app app run --debug --host 0.0.0.0 --port 5000",
+        "flask 5000 | python -m flask --app wsgi run --debug --host 0.0.0.0 --port 5000",
     );
     check(
         &[("requirements.txt", "starlette\nuvicorn"), ("main.py", "app = Starlette(routes=[])")],

@@ -23,8 +23,8 @@ fn the_language_is_what_the_files_mean() {
     );
     check(&[tools, flask, requirements], "python flask");
     check(&[tools, ("main.py", ""), ("requirements.txt", "x")], "python none");
-    check(&[vite, ("artisan", ""), ("composer.json", "{}")], "php none");
-    check(&[vite, ("bin/rails", ""), ("Gemfile", "")], "ruby none");
+    check(&[vite, ("artisan", ""), ("composer.json", "{}")], "php laravel");
+    check(&[vite, ("bin/rails", ""), ("Gemfile", "")], "ruby rails");
     check(&[vite, ("Gemfile", "")], "node vite-vanilla");
     check(&[tools, ("go.mod", "")], "go none");
     check(&[tools, ("index.html", "")], "static static-html");
@@ -186,7 +186,7 @@ fn the_python_tool_by_precedence() {
     check(&[project], "pip pip install -e .", None);
     check(&[("pyproject.toml", "[tool.poetry]\nname='x'")], "poetry poetry install", None);
     check(&[("pyproject.toml", "[tool.uv]\n")], "uv uv sync", None);
-    check(&[], "pip ", None);
+    check(&[], "none ", None);
 }
 
 #[test]

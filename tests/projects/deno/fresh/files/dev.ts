@@ -1,0 +1,2 @@
+import dev from "$fresh/dev.ts";
+await dev(import.meta.url, "./main.ts");

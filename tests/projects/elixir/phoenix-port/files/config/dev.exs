@@ -1,0 +1,2 @@
+config :x, XWeb.Endpoint,
+  http: [ip: {0, 0, 0, 0}, port: 4040]

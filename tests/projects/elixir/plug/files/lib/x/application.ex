@@ -1,0 +1,3 @@
+children = [
+  {Plug.Cowboy, scheme: :http, plug: X.Router, options: [port: 4001]}
+]

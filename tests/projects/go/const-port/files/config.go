@@ -1,0 +1,3 @@
+package main
+
+const serverPort = 7777

@@ -1,0 +1,10 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+)
+
+func main() {
+	http.ListenAndServe(fmt.Sprintf(":%d", serverPort), nil)
+}

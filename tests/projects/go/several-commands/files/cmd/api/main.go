@@ -1,0 +1,5 @@
+package main
+
+import "x/internal/server"
+
+func main() { server.Run() }

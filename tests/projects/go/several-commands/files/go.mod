@@ -1,0 +1,2 @@
+module x
+require github.com/gin-gonic/gin v1.10.0

@@ -1,0 +1,1 @@
+public class App { public static void main(String[] a) { HttpServer.create(new InetSocketAddress(7000), 0); } }

@@ -1,0 +1,2 @@
+@SpringBootApplication
+public class App {}

@@ -1,0 +1,3 @@
+package main
+import "github.com/gin-gonic/gin"
+func main() { gin.Default().Run(":8080") }

@@ -1,0 +1,2 @@
+@SpringBootApplication
+class A {}

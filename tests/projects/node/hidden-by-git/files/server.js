@@ -1,0 +1,1 @@
+require('http').createServer((_, response) => response.end('ok')).listen(4000);

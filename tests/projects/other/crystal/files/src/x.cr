@@ -1,0 +1,3 @@
+require "kemal"
+get "/" { "x" }
+Kemal.run

@@ -1,0 +1,3 @@
+import Web.Scotty
+main = scotty 3001 $ do
+  get "/" $ text "x"

@@ -1,0 +1,1 @@
+libraryDependencies += "com.typesafe.akka" %% "akka-http" % "10.5.0"

@@ -1,0 +1,1 @@
+return Application::configure()->withRouting(health: '/up')->create();

@@ -1,0 +1,2 @@
+http_path = "/"
+css_dir = "stylesheets"

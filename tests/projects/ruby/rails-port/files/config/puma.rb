@@ -1,0 +1,2 @@
+# port 1234
+port ENV.fetch("PORT", 3400)

@@ -1,0 +1,3 @@
+require 'sinatra'
+set :port, 8081
+set :bind, '0.0.0.0'

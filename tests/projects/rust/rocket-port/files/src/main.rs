@@ -1,0 +1,2 @@
+#[rocket::launch]
+fn rocket() -> _ { rocket::build() }

@@ -1,0 +1,3 @@
+#[macro_use] extern crate rocket;
+#[launch]
+fn rocket() -> _ { rocket::build() }
