@@ -8,6 +8,7 @@ pub mod image_catalog;
 pub mod interrupt;
 pub mod job_runner;
 pub mod lease;
+pub mod local_work;
 pub mod oneshot;
 pub mod preparation;
 pub mod reporter;

@@ -1,10 +1,12 @@
 //! The least that the contract allows, by hand: the same hops on the same kinds
 //! of queues, the same confirms and fsyncs, and nothing else.
 //!
-//! One job under way in dispatch, as the worker has it; jobs of many teams at
-//! once behind the mailbox; per job three events, each confirmed by the log
-//! before the next, and offered to whoever listens; the record of a team written
-//! and fsynced as often as the worker does (see [`WRITES`]).
+//! As quick as such a program can be: jobs stream through dispatch, many confirms
+//! under way, and jobs of many teams at once behind the mailbox. Per job three
+//! events go to the log and to whoever listens; only the ack waits for their
+//! confirms. The record of a team is written and fsynced as often as the worker
+//! does (see [`WRITES`]). It would reorder jobs when the broker refuses one, and
+//! lose its place at a crash: no dispatcher may be this quick.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use covibes::adapters::rabbitmq::Names;
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesOrdered;
 use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::FieldTable;
@@ -24,6 +28,9 @@ use crate::worker::{remove, topology};
 /// Records written for a stop of a stopped team: when it begins, and with its
 /// outcome and final event.
 const WRITES: usize = 2;
+
+/// Jobs that dispatch has under way.
+const DISPATCHED: u16 = 128;
 
 /// What the record of such a team holds, and an event.
 const RECORD_BYTES: usize = 2_000;
@@ -55,9 +62,9 @@ impl Floor {
         let dir = tempfile::tempdir()?;
 
         let channel = confirming(&dispatching).await?;
-        channel.basic_qos(1, Default::default()).await?;
+        channel.basic_qos(DISPATCHED, Default::default()).await?;
         let jobs = consume(&channel, &names.dispatch()).await?;
-        let dispatcher = dispatch(jobs, channel, names.route(), mailbox.clone());
+        let dispatcher = dispatch(jobs, channel, names.route());
 
         let channel = receiving.create_channel().await?;
         channel.basic_qos(256, Default::default()).await?;
@@ -104,53 +111,54 @@ async fn dispatch(
     mut jobs: lapin::Consumer,
     channel: Channel,
     route: String,
-    mailbox: String,
 ) -> anyhow::Result<()> {
-    while let Some(Ok(job)) = jobs.next().await {
-        let team = job.routing_key.as_str().split('.').nth(1).context("a team")?.to_owned();
-        while !store(&channel, &route, &team, &job.data, job.properties.clone()).await? {
-            let (queue, exchange) = (mailbox.as_str().into(), route.as_str().into());
-            let key = team.as_str().into();
-            channel
-                .queue_bind(queue, exchange, key, Default::default(), FieldTable::default())
-                .await?;
+    let mut under_way = FuturesOrdered::new();
+    loop {
+        tokio::select! {
+            job = jobs.next() => {
+                let Some(Ok(job)) = job else { return Ok(()) };
+                let team = job.routing_key.as_str().split('.').nth(1).context("a team")?;
+                let stored = store(&channel, &route, team, &job.data, job.properties.clone());
+                let stored = stored.await?;
+                under_way.push_back(async move { stored.await.map(|()| job) });
+            }
+            Some(job) = under_way.next() => job?.acker.ack(Default::default()).await.map(drop)?,
         }
-        job.acker.ack(Default::default()).await?;
     }
-    Ok(())
 }
 
 impl Lane {
     async fn run(&self, delivery: Delivery) -> anyhow::Result<()> {
         let id = delivery.properties.message_id().clone().context("an id")?;
         let team = delivery.routing_key.as_str();
-        self.tell(team, id.as_str(), "job.accepted").await?;
+        let accepted = self.tell(team, id.as_str(), "job.accepted").await?;
         for _ in 0..WRITES - 1 {
             self.write(team).await?;
         }
-        self.tell(team, id.as_str(), "team.stopped").await?;
+        let stopped = self.tell(team, id.as_str(), "team.stopped").await?;
         self.write(team).await?;
-        self.tell(team, id.as_str(), "job.succeeded").await?;
+        let succeeded = self.tell(team, id.as_str(), "job.succeeded").await?;
+        futures::try_join!(accepted, stopped, succeeded)?;
         delivery.acker.ack(Default::default()).await?;
         Ok(())
     }
 
-    async fn tell(&self, team: &str, job: &str, kind: &str) -> anyhow::Result<()> {
+    /// Gives the log's confirm.
+    async fn tell(&self, team: &str, job: &str, kind: &str) -> anyhow::Result<Stored> {
         let body = format!("{{\"correlationid\":\"{job}\",\"x\":\"{:EVENT_BYTES$}\"}}", "");
         let body = body.as_bytes();
         let properties = BasicProperties::default()
             .with_content_type("application/cloudevents+json".into())
             .with_message_id(format!("{job}.1.covibes.{kind}").into())
             .with_delivery_mode(2);
-        if !store(&self.log, "", &self.names.events_log(), body, properties.clone()).await? {
-            bail!("the log takes everything");
-        }
+        let stored =
+            store(&self.log, "", &self.names.events_log(), body, properties.clone()).await?;
         let (exchange, key) = (self.names.events().into(), format!("team.{team}.{kind}").into());
         let options = BasicPublishOptions::default();
         let confirm = self.fan_out.basic_publish(exchange, key, options, body, properties).await?;
         // Nobody waits for it.
         tokio::spawn(confirm);
-        Ok(())
+        Ok(stored)
     }
 
     /// Writes a record as durably as the worker: a new file, its data, its name.
@@ -181,18 +189,24 @@ async fn consume(channel: &Channel, queue: &str) -> anyhow::Result<lapin::Consum
     Ok(channel.basic_consume(queue.into(), "floor".into(), options, FieldTable::default()).await?)
 }
 
-/// Whether a queue took it.
+/// A confirm that is on its way.
+type Stored = BoxFuture<'static, anyhow::Result<()>>;
+
+/// Publishes; the future ends when a queue has the message.
 async fn store(
     channel: &Channel,
     exchange: &str,
     key: &str,
     body: &[u8],
     properties: BasicProperties,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Stored> {
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let publish = channel.basic_publish(exchange.into(), key.into(), options, body, properties);
-    match publish.await?.await? {
-        Confirmation::Ack(returned) => Ok(returned.is_none()),
-        other => bail!("a message was not taken: {other:?}"),
-    }
+    let confirm = publish.await?;
+    Ok(Box::pin(async move {
+        match confirm.await? {
+            Confirmation::Ack(None) => Ok(()),
+            other => bail!("a message was not taken: {other:?}"),
+        }
+    }))
 }

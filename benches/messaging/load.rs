@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 /// Teams with one job each under way, which is what a producer may have: it
 /// waits for the end of a team's job before the next.
-const AT_ONCE: usize = 128;
+pub(crate) const AT_ONCE: usize = 128;
 
 /// Longer than anything here should take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -184,13 +184,19 @@ async fn next_end(events: &mut Consumer) -> anyhow::Result<(Uuid, End)> {
     }
 }
 
-fn job(team: usize) -> (Uuid, String, String) {
+/// The name of a team.
+pub(crate) fn team(number: usize) -> String {
+    format!("team-{number}")
+}
+
+fn job(number: usize) -> (Uuid, String, String) {
     let id = Uuid::now_v7();
+    let team = team(number);
     let body = format!(
-        "{{\"schema\":\"covibes.job.v1\",\"job_id\":\"{id}\",\"team_id\":\"team-{team}\",\
+        "{{\"schema\":\"covibes.job.v1\",\"job_id\":\"{id}\",\"team_id\":\"{team}\",\
          \"action\":\"stop\",\"issued_at\":\"2026-11-23T12:00:00Z\"}}"
     );
-    (id, body, format!("team.team-{team}.stop"))
+    (id, body, format!("team.{team}.stop"))
 }
 
 async fn send(

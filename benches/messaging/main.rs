@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use covibes::adapters::rabbitmq::Names;
-use load::{Load, Measured};
+use load::{AT_ONCE, Load, Measured};
 
 /// Jobs a second while latency is measured.
 const RATE: u32 = 100;
@@ -90,6 +90,7 @@ async fn run_worker(sizes: &Sizes) -> anyhow::Result<Measured> {
 }
 
 async fn measure(names: &Names, sizes: &Sizes) -> anyhow::Result<Measured> {
+    worker::place(names, AT_ONCE).await?;
     let mut load = Load::new(names).await?;
     // Both sides warm: pools, caches, and the broker's queues.
     load.saturate(sizes.jobs / 4).await?;
@@ -111,6 +112,7 @@ async fn queued() -> anyhow::Result<Memory> {
     let docker = docker::Docker::start().await?;
     // Declares the queues.
     worker::Worker::start(&prefix("queued"), &docker).await?.end().await?;
+    worker::place(&names, QUEUED_TEAMS).await?;
     let mut load = Load::new(&names).await?;
     load.fill(QUEUED, QUEUED_TEAMS).await?;
     let began = std::time::Instant::now();

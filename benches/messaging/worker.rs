@@ -10,7 +10,7 @@ use covibes::domain::ids::HostId;
 use tokio::process::{Child, Command};
 
 use crate::docker::Docker;
-use crate::load::{address, connection};
+use crate::load::{address, connection, team};
 
 const HOST: &str = "bench";
 
@@ -97,6 +97,21 @@ impl Worker {
 
 pub(crate) fn topology(names: &Names) -> anyhow::Result<Topology> {
     Ok(Topology::new(names, Some(&HostId::parse(HOST)?)))
+}
+
+/// Places teams on the host, as their starts did: the dispatcher itself answers a
+/// stop of a team that is nowhere.
+pub(crate) async fn place(names: &Names, teams: usize) -> anyhow::Result<()> {
+    let connection = connection().await?;
+    let channel = connection.create_channel().await?;
+    let mailbox = topology(names)?.queues.pop().context("the mailbox is declared")?.name;
+    for team in (0..teams).map(team) {
+        let (queue, exchange) = (mailbox.as_str().into(), names.route().into());
+        let (options, arguments) = Default::default();
+        channel.queue_bind(queue, exchange, team.into(), options, arguments).await?;
+    }
+    connection.close(200, "done".into()).await?;
+    Ok(())
 }
 
 /// Removes everything below the prefix.

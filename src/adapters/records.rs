@@ -113,6 +113,25 @@ impl Records for FileRecords {
         .await
     }
 
+    fn pack(&self, record: &TeamRecord, bytes_max: usize) -> Result<String, Failure> {
+        let mut record = record.clone();
+        loop {
+            let text = format::write(&record)?;
+            if text.len() <= bytes_max || record.jobs.is_empty() {
+                return Ok(text);
+            }
+            let excess = record.jobs.len().div_ceil(2);
+            record.jobs.drain(..excess);
+        }
+    }
+
+    fn unpack(&self, text: &str, team: &TeamId) -> Result<TeamRecord, Failure> {
+        format::read(text.as_bytes(), team).map_err(|untrusted| {
+            tracing::error!(team.id = %team, reason = %untrusted, "another host's record cannot be read");
+            Failure::new(Code::RecordLost, "the record that came with the team cannot be read")
+        })
+    }
+
     async fn teams(&self) -> Result<Vec<TeamId>, Failure> {
         self.blocking(|directory| {
             let names = directory.names().map_err(|error| {

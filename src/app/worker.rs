@@ -44,6 +44,9 @@ use crate::worker::supervisor::Supervisor;
 /// service managers commonly wait a minute and a half.
 const DRAIN_GRACE: Duration = Duration::from_secs(60);
 
+/// How long the drain waits for its event to be told.
+const LEAVING_TOLD_MAX: Duration = Duration::from_secs(1);
+
 /// Runs the worker until it is told to stop.
 ///
 /// # Errors
@@ -76,9 +79,9 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
         warn!(code = failure.code.as_str(), "the host's firewall rules could not be set");
     }
 
-    let shutdown = CancellationToken::new();
+    let (asked, shutdown) = (CancellationToken::new(), CancellationToken::new());
     let tasks = TaskTracker::new();
-    tasks.spawn(signals(shutdown.clone()));
+    tasks.spawn(signals(asked.clone()));
     let runner = Arc::new(Runner::new(wired.ports.clone(), Arc::clone(&wired.preparation)));
     let load = Arc::new(LaneLoad::default());
     // The records' directory is held, so this one, above it, is as well.
@@ -119,11 +122,16 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     tasks.spawn(told);
     let leaving = {
         let (events, host) = (events.clone(), settings.host.clone());
-        let (clock, shutdown) = (clock.clone(), shutdown.clone());
+        let (clock, asked, shutdown) = (clock.clone(), asked.clone(), shutdown.clone());
         async move {
-            shutdown.cancelled().await;
+            asked.cancelled().await;
             let kind = EventKind::HostDraining { host: host.clone() };
-            tell_host(&*events, &*clock, &host, kind).await;
+            // First, because an idle worker's session ends with the drain's begin.
+            let told = tell_host(&*events, &*clock, &host, kind);
+            if tokio::time::timeout(LEAVING_TOLD_MAX, told).await.is_err() {
+                warn!("the drain was not told; the broker does not answer");
+            }
+            shutdown.cancel();
         }
     };
     tasks.spawn(leaving);
@@ -145,7 +153,7 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
         state,
     };
     let result = supervisor.run(shutdown.clone()).await;
-    shutdown.cancel();
+    asked.cancel();
     served.cancel();
     tasks.close();
     if tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.is_err() {
@@ -187,7 +195,7 @@ async fn tell_host(
 }
 
 /// Cancels on SIGTERM or SIGINT.
-async fn signals(shutdown: CancellationToken) {
+async fn signals(asked: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut int)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
@@ -198,7 +206,7 @@ async fn signals(shutdown: CancellationToken) {
     tokio::select! {
         _ = term.recv() => info!("SIGTERM: draining"),
         _ = int.recv() => info!("SIGINT: draining"),
-        () = shutdown.cancelled() => {}
+        () = asked.cancelled() => {}
     }
-    shutdown.cancel();
+    asked.cancel();
 }

@@ -78,6 +78,16 @@ pub enum CtlMessage {
         /// Which.
         host: HostId,
     },
+    /// A host tells the dispatcher how a move stands: the target that it has
+    /// the team's record, or either host why the team stays.
+    Moving {
+        /// Of the move.
+        nonce: Uuid,
+        /// Where the team was.
+        from: HostId,
+        /// For people, if it stays.
+        refusal: Option<String>,
+    },
     /// The dispatcher tells whoever gave an order what came of it.
     Answer {
         /// Of the order.
@@ -112,6 +122,15 @@ pub enum Order {
         /// The answer carries it.
         nonce: Uuid,
     },
+    /// A stopped team is to be another host's from now on.
+    Move {
+        /// Which.
+        team: TeamId,
+        /// Whose.
+        to: HostId,
+        /// The answer carries it.
+        nonce: Uuid,
+    },
 }
 
 /// An order in a host's mailbox: it takes its turn among the host's jobs.
@@ -127,6 +146,34 @@ pub enum HostOrder {
     /// The host was evicted: whatever runs here belongs to another host now.
     Vacate {
         /// Tells one eviction from another.
+        nonce: Uuid,
+    },
+    /// When all jobs of the team before this have ended: send its record to
+    /// another host, if the team may go.
+    Depart {
+        /// The team.
+        team: TeamId,
+        /// Where to.
+        to: HostId,
+        /// Of the move.
+        nonce: Uuid,
+    },
+    /// Another host sends the record of a team that moves here.
+    Arrive {
+        /// The team.
+        team: TeamId,
+        /// Where from.
+        from: HostId,
+        /// Of the move.
+        nonce: Uuid,
+        /// The record, as records are kept.
+        record: String,
+    },
+    /// The team has moved: nothing but a tombstone is to stay of it.
+    Leave {
+        /// The team.
+        team: TeamId,
+        /// Of the move.
         nonce: Uuid,
     },
 }

@@ -100,6 +100,7 @@ codes! {
     GitUnreachable "git.unreachable" Platform "The Git server could not be reached; the job is repeated.";
     GitFailed "git.failed" Tenant "Read the last lines of Git's output.";
     GitTooManyFiles "git.too_many_files" Tenant "The repository holds more than 100,000 files.";
+    WorkspaceLocal "workspace.local" Tenant "Its files are on this host only: give the team a Git repository that has them.";
     WorkspaceMissing "workspace.missing" Tenant "Name a Git repository, or create the workspace first.";
     WorkspaceForeign "workspace.foreign" Operator "The directory exists and Covibes did not make it; move it away or use another team id.";
     WorkspaceSymlinkRefused "workspace.symlink_refused" Tenant "Replace the symbolic link by the file itself.";
@@ -142,6 +143,8 @@ codes! {
     RecordLost "record.lost" Operator "The worker's record of the team is gone; start the team again.";
     RecordIo "record.io" Platform "The worker's state directory could not be written; the job is repeated.";
     TeamNotFound "team.not_found" Tenant "Start the team first.";
+    TeamRunning "team.running" Tenant "Stop the team first.";
+    TeamHasLocalWork "team.has_local_work" Tenant "Commit and push what the message names, or throw it away.";
     TargetNotFound "target.not_found" Tenant "Name an agent, a preview or `sync` of this team.";
     BrokerUnreachable "broker.unreachable" Platform "RabbitMQ does not answer; the job is repeated.";
     JobDeadline "job.deadline" Platform "The job took longer than its deadline.";

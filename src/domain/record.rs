@@ -182,6 +182,16 @@ impl TeamRecord {
         self.destroyed_unix_ms.is_some_and(|at| now_unix_ms.saturating_sub(at) > TOMBSTONE_MILLIS)
     }
 
+    /// What a tombstone keeps none of.
+    pub fn forget_life(&mut self, now_unix_ms: i64) {
+        self.destroyed_unix_ms = Some(now_unix_ms);
+        self.adopted = false;
+        self.spec = None;
+        self.slot = None;
+        self.ports.clear();
+        self.workspace_path = None;
+    }
+
     /// The later job that was applied, if an attempt after the first at `id`
     /// comes too late.
     #[must_use]

@@ -225,7 +225,17 @@ async fn apply_one(run: &Run<'_>, plan: &Plan, change: &Change) -> Result<(), Fa
     };
     match change.kind {
         ChangeKind::Remove => Ok(engine.remove_container(&change.name).await?),
-        ChangeKind::Start => start(run.ports, planned()?).await,
+        ChangeKind::Start => {
+            let container = planned()?;
+            match start(run.ports, container).await {
+                // Docker has lost it, or its network: it is made anew.
+                Err(EngineError::Lost { .. } | EngineError::NotFound { .. }) => {
+                    engine.remove_container(&container.name).await?;
+                    create_and_start(run, container).await
+                }
+                result => Ok(result?),
+            }
+        }
         ChangeKind::Create => create_and_start(run, planned()?).await,
         ChangeKind::Replace => {
             let container = planned()?;
@@ -262,10 +272,10 @@ async fn create_and_start(run: &Run<'_>, container: &ContainerPlan) -> Result<()
         }
         Err(error) => return Err(error.into()),
     }
-    start(run.ports, container).await
+    Ok(start(run.ports, container).await?)
 }
 
-async fn start(ports: &Ports, container: &ContainerPlan) -> Result<(), Failure> {
+async fn start(ports: &Ports, container: &ContainerPlan) -> Result<(), EngineError> {
     let result = ports.engine.start_container(&container.name).await;
     ports.metrics.container_started(container.owner.role, result.is_ok());
     if let Err(EngineError::PortTaken) = &result {

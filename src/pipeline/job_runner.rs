@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::interrupt::{Interrupt, Reason};
 use super::lease::TeamLease;
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::TeamId;
 use crate::domain::job::Job;
 use crate::ports::messages::{DeadLetter, SessionOver};
@@ -78,6 +78,35 @@ pub trait JobRunner: Send + Sync {
     /// Notes that another host may have the team from now on, since nothing of
     /// it is left here.
     async fn give_away(&self, _team: &TeamId) {}
+
+    /// The record of a stopped team, to go to another host, as text.
+    ///
+    /// # Errors
+    /// Why the team may not go.
+    async fn depart(&self, _lease: &TeamLease) -> Result<String, Failure> {
+        Err(Failure::new(Code::TeamNotFound, "nothing of the team is here"))
+    }
+
+    /// Takes over the record of a team that comes here.
+    ///
+    /// # Errors
+    /// Why it cannot come.
+    async fn arrive(&self, _lease: &TeamLease, _record: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Removes what is left of a team that has moved, but for a tombstone.
+    ///
+    /// # Errors
+    /// Docker or the disk refuses; some of it may be done.
+    async fn leave(&self, _lease: &TeamLease) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Whether this host has a record of the team.
+    async fn knows(&self, _team: &TeamId) -> bool {
+        false
+    }
 
     /// How long the job may still take by its own deadline, if it has one.
     fn time_left(&self, _job: &Job) -> Option<Duration> {

@@ -8,6 +8,7 @@
 mod actions;
 mod aftermath;
 mod known;
+mod moving;
 mod recovery;
 mod room;
 mod start;
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::Instant;
 
+use self::known::begun;
 use self::room::Shares;
 use super::Ports;
 use super::interrupt::{Interrupt, Reason};
@@ -196,27 +198,6 @@ impl Runner {
     }
 }
 
-/// The job's record for a run of it, which goes on from its earlier ones.
-fn begun(record: &TeamRecord, job: &Job, run: RunId) -> JobRecord {
-    let new = JobRecord {
-        id: job.id,
-        attempt: job.attempt,
-        action: job.action.kind(),
-        run,
-        outcome: None,
-        final_event: None,
-        failed: None,
-        step_millis: BTreeMap::new(),
-        trial: Trial::default(),
-        // Until it was looked: nothing that is there is taken for its own.
-        before: Before { containers: true, workspace: true },
-    };
-    match record.job(job.id) {
-        Some(known) if known.attempt == job.attempt => JobRecord { run, ..known.clone() },
-        _ => new,
-    }
-}
-
 fn failed_end(outcome: &Outcome) -> Option<FailedEnd> {
     let Outcome::Failed(failure) = outcome else { return None };
     Some(FailedEnd {
@@ -326,6 +307,22 @@ impl JobRunner for Runner {
 
     async fn give_away(&self, team: &TeamId) {
         self.note_given_away(team).await;
+    }
+
+    async fn depart(&self, lease: &TeamLease) -> Result<String, Failure> {
+        self.pack_up(lease).await
+    }
+
+    async fn arrive(&self, lease: &TeamLease, record: &str) -> Result<(), Failure> {
+        self.take_over(lease, record).await
+    }
+
+    async fn leave(&self, lease: &TeamLease) -> Result<(), Failure> {
+        self.clear_away(lease).await
+    }
+
+    async fn knows(&self, team: &TeamId) -> bool {
+        self.has_record(team).await
     }
 
     async fn rejected(

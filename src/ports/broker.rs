@@ -291,6 +291,15 @@ pub enum BrokerFact {
         /// Jobs that went elsewhere.
         jobs: usize,
     },
+    /// A team has another host than before.
+    TeamMoved {
+        /// Which.
+        team: TeamId,
+        /// Where it was.
+        from: HostId,
+        /// Where it is.
+        to: HostId,
+    },
     /// A message between workers was none.
     CtlIgnored {
         /// Why, without its content.

@@ -29,6 +29,12 @@ pub enum EngineError {
         /// What was asked for.
         what: String,
     },
+    /// The daemon has lost track of the container: it cannot be started as it is.
+    #[error("{what} cannot be started again")]
+    Lost {
+        /// The container.
+        what: String,
+    },
     /// The name is taken, by something with these labels.
     #[error("the name {what} is taken")]
     Conflict {
@@ -67,7 +73,7 @@ impl EngineError {
             Self::SubnetOverlap => Code::CapacitySubnets,
             Self::PortTaken => Code::PortExhausted,
             Self::Build { .. } => Code::BuildImageFailed,
-            Self::NotFound { .. } | Self::Refused { .. } => Code::DockerFailed,
+            Self::NotFound { .. } | Self::Lost { .. } | Self::Refused { .. } => Code::DockerFailed,
         }
     }
 }
@@ -79,6 +85,7 @@ impl From<EngineError> for Failure {
         let message = match &error {
             EngineError::Unreachable { .. } => "the Docker daemon does not answer".to_owned(),
             EngineError::NotFound { what } => format!("{what} disappeared"),
+            EngineError::Lost { what } => format!("{what} cannot be started again"),
             EngineError::Conflict { what } => {
                 format!("{what} exists and does not belong to this team")
             }

@@ -19,6 +19,19 @@ pub trait Records: Send + Sync {
     /// Removes a team's record for good; none is fine.
     async fn remove(&self, team: &TeamId) -> Result<(), Failure>;
 
+    /// A record as text for another host, without its oldest jobs if it is
+    /// longer than `bytes_max` with them.
+    ///
+    /// # Errors
+    /// It has no form that can be read again.
+    fn pack(&self, record: &TeamRecord, bytes_max: usize) -> Result<String, Failure>;
+
+    /// Reads the record of `team` that another host packed.
+    ///
+    /// # Errors
+    /// It is not one.
+    fn unpack(&self, text: &str, team: &TeamId) -> Result<TeamRecord, Failure>;
+
     /// Every team with a record.
     async fn teams(&self) -> Result<Vec<TeamId>, Failure>;
 }

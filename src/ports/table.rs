@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::broker::{DispatchQueue, Forwarded};
 use super::messages::SessionOver;
-use crate::domain::control::Order;
+use crate::domain::control::{HostOrder, Order};
 use crate::domain::ids::{HostId, TeamId};
 
 /// The dispatcher's writes.
@@ -42,6 +42,28 @@ pub trait PlacementTable: Send + Sync {
     /// # Errors
     /// The session is over.
     async fn fence(&self, team: &TeamId, nonce: Uuid) -> Result<Forwarded, SessionOver>;
+
+    /// Asks the team's host, the way its jobs go, to send its record to `to`.
+    ///
+    /// # Errors
+    /// The session is over.
+    async fn depart(
+        &self,
+        team: &TeamId,
+        to: &HostId,
+        nonce: Uuid,
+    ) -> Result<Forwarded, SessionOver>;
+
+    /// Tells a host, whether it has the team or not, that the team has moved.
+    ///
+    /// # Errors
+    /// The session is over.
+    async fn leave(
+        &self,
+        team: &TeamId,
+        host: &HostId,
+        nonce: Uuid,
+    ) -> Result<Forwarded, SessionOver>;
 
     /// How many consumers a host's mailbox has. Makes the mailbox if it is not
     /// there.
@@ -78,4 +100,10 @@ pub trait OrderSink: Send + Sync {
     /// # Errors
     /// The session is over.
     async fn send(&self, order: &Order) -> Result<(), SessionOver>;
+
+    /// Puts an order into another host's mailbox, past the dispatcher.
+    ///
+    /// # Errors
+    /// The session is over.
+    async fn hand(&self, host: &HostId, order: &HostOrder) -> Result<Forwarded, SessionOver>;
 }

@@ -18,6 +18,13 @@ pub const CONTROL_BYTES_MAX: usize = 512 * 1024;
 /// be left of a team that has none.
 const TEAMS_MAX: usize = 4096;
 
+/// A record that moves. Whoever sends one leaves its oldest jobs out until it
+/// fits; 4.x refuses messages over 16 MiB.
+pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// An order with a record in it: each of its bytes may need escaping.
+const RECORD_ORDER_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX + 1024;
+
 /// Characters of an answer that are kept.
 const ANSWER_CHARS_MAX: usize = 1000;
 
@@ -53,6 +60,7 @@ enum CtlBody {
     InventoryAsk { nonce: String },
     Inventory { nonce: String, host: String, teams: Vec<HoldingBody> },
     Forget { host: String },
+    Moving { nonce: String, from: String, refusal: Option<String> },
     Answer { nonce: String, done: bool, message: String },
 }
 
@@ -70,6 +78,7 @@ enum OrderBody {
     Nudge {},
     Fenced { team: String, host: String, nonce: String, is_empty: bool },
     Evict { host: String, nonce: String },
+    Move { team: String, to: String, nonce: String },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,6 +86,9 @@ enum OrderBody {
 enum HostOrderBody {
     Fence { team: String, nonce: String },
     Vacate { nonce: String },
+    Depart { team: String, to: String, nonce: String },
+    Arrive { team: String, from: String, nonce: String, record: String },
+    Leave { team: String, nonce: String },
 }
 
 /// The key under which dashboards ask for snapshots.
@@ -119,6 +131,11 @@ pub fn encode_ctl(message: &CtlMessage) -> (&'static str, String) {
             return (SNAPSHOT_KEY, body);
         }
         CtlMessage::Forget { host } => ("forget", CtlBody::Forget { host: host.to_string() }),
+        CtlMessage::Moving { nonce, from, refusal } => {
+            let refusal = refusal.as_ref().map(|refusal| cut(refusal, ANSWER_CHARS_MAX));
+            let (nonce, from) = (nonce.to_string(), from.to_string());
+            ("moving", CtlBody::Moving { nonce, from, refusal })
+        }
         CtlMessage::Answer { nonce, done, message } => {
             let message = cut(message, ANSWER_CHARS_MAX);
             ("answer", CtlBody::Answer { nonce: nonce.to_string(), done: *done, message })
@@ -165,6 +182,10 @@ pub fn parse_ctl(key: &str, body: &[u8]) -> Result<CtlMessage, Malformed> {
             CtlMessage::Inventory { nonce: nonce(&raw_nonce)?, host: host(&raw)?, teams }
         }
         CtlBody::Forget { host: raw } => CtlMessage::Forget { host: host(&raw)? },
+        CtlBody::Moving { nonce: raw, from, refusal } => {
+            let refusal = refusal.map(|refusal| cut(&refusal, ANSWER_CHARS_MAX));
+            CtlMessage::Moving { nonce: nonce(&raw)?, from: host(&from)?, refusal }
+        }
         CtlBody::Answer { nonce: raw, done, message } => {
             let message = cut(&message, ANSWER_CHARS_MAX);
             CtlMessage::Answer { nonce: nonce(&raw)?, done, message }
@@ -186,6 +207,9 @@ pub fn encode_order(order: &Order) -> String {
         Order::Evict { host, nonce } => {
             OrderBody::Evict { host: host.to_string(), nonce: nonce.to_string() }
         }
+        Order::Move { team, to, nonce } => {
+            OrderBody::Move { team: team.to_string(), to: to.to_string(), nonce: nonce.to_string() }
+        }
     })
 }
 
@@ -203,6 +227,9 @@ pub fn parse_order(body: &[u8]) -> Result<Order, Malformed> {
         OrderBody::Evict { host: raw, nonce: raw_nonce } => {
             Order::Evict { host: host(&raw)?, nonce: nonce(&raw_nonce)? }
         }
+        OrderBody::Move { team: raw, to, nonce: raw_nonce } => {
+            Order::Move { team: team(&raw)?, to: host(&to)?, nonce: nonce(&raw_nonce)? }
+        }
     })
 }
 
@@ -214,6 +241,20 @@ pub fn encode_host_order(order: &HostOrder) -> String {
             HostOrderBody::Fence { team: team.to_string(), nonce: nonce.to_string() }
         }
         HostOrder::Vacate { nonce } => HostOrderBody::Vacate { nonce: nonce.to_string() },
+        HostOrder::Depart { team, to, nonce } => HostOrderBody::Depart {
+            team: team.to_string(),
+            to: to.to_string(),
+            nonce: nonce.to_string(),
+        },
+        HostOrder::Arrive { team, from, nonce, record } => HostOrderBody::Arrive {
+            team: team.to_string(),
+            from: from.to_string(),
+            nonce: nonce.to_string(),
+            record: record.clone(),
+        },
+        HostOrder::Leave { team, nonce } => {
+            HostOrderBody::Leave { team: team.to_string(), nonce: nonce.to_string() }
+        }
     })
 }
 
@@ -222,11 +263,21 @@ pub fn encode_host_order(order: &HostOrder) -> String {
 /// # Errors
 /// It is not one.
 pub fn parse_host_order(body: &[u8]) -> Result<HostOrder, Malformed> {
-    Ok(match read(body)? {
+    Ok(match read_at_most(body, RECORD_ORDER_BYTES_MAX)? {
         HostOrderBody::Fence { team: raw, nonce: raw_nonce } => {
             HostOrder::Fence { team: team(&raw)?, nonce: nonce(&raw_nonce)? }
         }
         HostOrderBody::Vacate { nonce: raw } => HostOrder::Vacate { nonce: nonce(&raw)? },
+        HostOrderBody::Depart { team: raw, to, nonce: raw_nonce } => {
+            HostOrder::Depart { team: team(&raw)?, to: host(&to)?, nonce: nonce(&raw_nonce)? }
+        }
+        HostOrderBody::Arrive { team: raw, from, nonce: raw_nonce, record } => {
+            let (team, from, nonce) = (team(&raw)?, host(&from)?, nonce(&raw_nonce)?);
+            HostOrder::Arrive { team, from, nonce, record }
+        }
+        HostOrderBody::Leave { team: raw, nonce: raw_nonce } => {
+            HostOrder::Leave { team: team(&raw)?, nonce: nonce(&raw_nonce)? }
+        }
     })
 }
 
@@ -240,7 +291,11 @@ fn text<T: Serialize>(body: &T) -> String {
 }
 
 fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Malformed> {
-    if body.len() > CONTROL_BYTES_MAX {
+    read_at_most(body, CONTROL_BYTES_MAX)
+}
+
+fn read_at_most<'de, T: Deserialize<'de>>(body: &'de [u8], max: usize) -> Result<T, Malformed> {
+    if body.len() > max {
         return Err(Malformed("it is too large".to_owned()));
     }
     json::look(body).map_err(Malformed)?;
@@ -295,6 +350,8 @@ mod tests {
             CtlMessage::Snapshot { team: Some(a_team()) },
             CtlMessage::Snapshot { team: None },
             CtlMessage::Forget { host: id("h1") },
+            CtlMessage::Moving { nonce, from: id("h1"), refusal: None },
+            CtlMessage::Moving { nonce, from: id("h1"), refusal: Some("it \"runs\"".to_owned()) },
             CtlMessage::Answer { nonce, done: true, message: "as \"it\" was".to_owned() },
         ] {
             let (key, body) = encode_ctl(&message);
@@ -304,10 +361,18 @@ mod tests {
             Order::Nudge,
             Order::Fenced { team: a_team(), host: id("h1"), nonce, is_empty: true },
             Order::Evict { host: id("h1"), nonce },
+            Order::Move { team: a_team(), to: id("h1"), nonce },
         ] {
             assert_eq!(parse_order(encode_order(&order).as_bytes()), Ok(order));
         }
-        for order in [HostOrder::Fence { team: a_team(), nonce }, HostOrder::Vacate { nonce }] {
+        let record = "{\n \"team\": \"é\" }\n".to_owned();
+        for order in [
+            HostOrder::Fence { team: a_team(), nonce },
+            HostOrder::Vacate { nonce },
+            HostOrder::Depart { team: a_team(), to: id("h2"), nonce },
+            HostOrder::Arrive { team: a_team(), from: id("h1"), nonce, record },
+            HostOrder::Leave { team: a_team(), nonce },
+        ] {
             assert_eq!(parse_host_order(encode_host_order(&order).as_bytes()), Ok(order));
         }
     }
@@ -326,7 +391,7 @@ mod tests {
 
     #[test]
     fn whatever_else_comes_is_refused_without_repeating_it() {
-        let large = vec![b' '; CONTROL_BYTES_MAX + 1];
+        let large = vec![b' '; RECORD_ORDER_BYTES_MAX + 1];
         let bad: [&[u8]; 12] = [
             b"",
             b"null",

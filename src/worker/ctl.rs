@@ -131,6 +131,10 @@ impl Ctl<'_> {
                     self.hosts.forget(&host).await;
                     continue;
                 }
+                Some(CtlMessage::Moving { nonce, from, refusal }) => {
+                    self.hosts.moving(nonce, from, refusal);
+                    continue;
+                }
                 // For whoever gave an order.
                 Some(CtlMessage::Answer { .. }) => continue,
                 Some(CtlMessage::InventoryAsk { nonce }) => self.tell_inventory(nonce).boxed(),

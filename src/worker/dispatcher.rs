@@ -32,6 +32,7 @@ use crate::worker::intake::ParseJob;
 mod desk;
 mod eviction;
 mod keeping;
+mod moving;
 pub mod voice;
 
 #[cfg(test)]
@@ -181,7 +182,7 @@ impl Window {
 fn team_of(incoming: &dyn Incoming) -> Option<TeamId> {
     match incoming.parcel() {
         Parcel::Job | Parcel::HostOrder(_) => team_of_key(&incoming.message().routing_key),
-        Parcel::Order(Order::Fenced { team, .. }) => Some(team.clone()),
+        Parcel::Order(Order::Fenced { team, .. } | Order::Move { team, .. }) => Some(team.clone()),
         Parcel::Order(Order::Nudge | Order::Evict { .. }) | Parcel::Marker => None,
     }
 }

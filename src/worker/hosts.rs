@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -39,6 +39,8 @@ pub struct Hosts {
 struct Table {
     hosts: BTreeMap<HostId, Seen>,
     question: Option<Question>,
+    /// Whoever waits for word of a move.
+    moves: BTreeMap<Uuid, oneshot::Sender<Word>>,
     dispatches: bool,
     draining: bool,
     /// When some other host last said that it dispatches.
@@ -51,6 +53,33 @@ struct Seen {
     heard: Instant,
     lost: bool,
     placed: Placed,
+}
+
+/// What a host says of a move: where the team was, and why it stays, if so.
+pub type Word = (HostId, Option<String>);
+
+/// Word of a move that somebody waits for, until it is dropped.
+pub struct ExpectedMove<'a> {
+    hosts: &'a Hosts,
+    nonce: Uuid,
+    word: oneshot::Receiver<Word>,
+}
+
+impl ExpectedMove<'_> {
+    /// The first word.
+    pub async fn said(mut self) -> Word {
+        match (&mut self.word).await {
+            Ok(word) => word,
+            // Another who waits for the same has taken its place.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for ExpectedMove<'_> {
+    fn drop(&mut self) {
+        self.hosts.table().moves.remove(&self.nonce);
+    }
 }
 
 struct Question {
@@ -170,6 +199,47 @@ impl Hosts {
             seen.placed.add(demand);
         }
         Some(host)
+    }
+
+    /// Whether a host takes a team that is meant for it; why not, for people.
+    /// What the team needs is the host's own to judge.
+    ///
+    /// # Errors
+    /// It is unknown, silent, or leaves.
+    pub fn can_take_a_team(&self, host: &HostId) -> Result<(), String> {
+        let table = self.table();
+        let Some(seen) = table.hosts.get(host) else {
+            let known: Vec<_> = table.hosts.keys().map(HostId::as_str).collect();
+            return Err(format!("there is no host {host}, only {}", known.join(", ")));
+        };
+        let is_own = *host == self.own;
+        if !is_own && !seen.is_fresh() {
+            let silent = seen.heard.elapsed().as_secs();
+            return Err(format!("{host} has been silent for {silent} s"));
+        }
+        match &seen.heartbeat {
+            Some(heartbeat) if heartbeat.draining => Err(format!("{host} is draining")),
+            Some(Heartbeat { room: None, .. }) => Err(format!("Docker does not answer on {host}")),
+            Some(Heartbeat { room: Some(room), .. }) if room.disk_is_low => {
+                Err(format!("{host} has too little disk left (host.disk_low)"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Begins to wait for word of a move.
+    pub fn expect_move(&self, nonce: Uuid) -> ExpectedMove<'_> {
+        let (said, word) = oneshot::channel();
+        self.table().moves.insert(nonce, said);
+        ExpectedMove { hosts: self, nonce, word }
+    }
+
+    /// Takes word of a move; one that nobody waits for counts for nothing.
+    pub fn moving(&self, nonce: Uuid, from: HostId, refusal: Option<String>) {
+        if let Some(said) = self.table().moves.remove(&nonce) {
+            // Nobody waits any more: the move was given up this instant.
+            let _ = said.send((from, refusal));
+        }
     }
 
     /// Hosts that were silent for too long since the last call, and how many

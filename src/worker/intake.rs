@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::domain::control::{HostOrder, Order};
@@ -13,10 +14,14 @@ use crate::domain::ids::{HostId, TeamId};
 use crate::domain::job::{ActionKind, Job};
 use crate::domain::message::{RawMessage, Rejected};
 use crate::pipeline::estate::Estate;
+use crate::pipeline::job_runner::JobRunner;
 use crate::pipeline::lease::TeamLeases;
+use crate::ports::ctl::CtlSink;
 use crate::ports::messages::{JobSource, SessionOver, Settle};
 use crate::ports::table::OrderSink;
 use crate::worker::lanes::Lanes;
+
+mod moving;
 
 /// Makes a job of a message. `wire` is the only one; it is handed in so that
 /// the lanes are tested without JSON.
@@ -54,6 +59,10 @@ pub struct Intake<'a> {
     pub estate: &'a dyn Estate,
     /// Answers to the dispatcher.
     pub orders: &'a dyn OrderSink,
+    /// Keeps the records that move.
+    pub runner: &'a dyn JobRunner,
+    /// Tells the dispatcher how moves stand.
+    pub ctl: &'a dyn CtlSink,
 }
 
 /// What is to be said once a team's lane has ended everything.
@@ -77,8 +86,17 @@ impl Intake<'_> {
         // destroys must not fill the window.
         let mut watched: HashMap<TeamId, Watched> = HashMap::new();
         let mut ended: FuturesUnordered<BoxFuture<'_, (TeamId, bool)>> = FuturesUnordered::new();
+        let mut moves: FuturesUnordered<BoxFuture<'_, Result<(), SessionOver>>> =
+            FuturesUnordered::new();
+        // A team's orders about moves one after the other, in their order.
+        let mut last_moves: HashMap<TeamId, CancellationToken> = HashMap::new();
         loop {
             let delivery = tokio::select! {
+                Some(moved) = moves.next() => {
+                    moved?;
+                    last_moves.retain(|_, done| !done.is_cancelled());
+                    continue;
+                }
                 Some((team, is_empty)) = ended.next() => {
                     if let Some(what) = watched.remove(&team) {
                         self.say(team, what, is_empty).await?;
@@ -115,6 +133,25 @@ impl Intake<'_> {
                     // be a job for a team that runs elsewhere, too.
                     self.vacate().await;
                     delivery.settle.ack().await?;
+                    continue;
+                }
+                Some(
+                    order @ (HostOrder::Depart { .. }
+                    | HostOrder::Arrive { .. }
+                    | HostOrder::Leave { .. }),
+                ) => {
+                    let done = CancellationToken::new();
+                    let before = moving::team_of(&order)
+                        .and_then(|team| last_moves.insert(team.clone(), done.clone()));
+                    let moving = async move {
+                        if let Some(before) = before {
+                            before.cancelled().await;
+                        }
+                        let moved = self.carry_out(order, delivery.settle).await;
+                        done.cancel();
+                        moved
+                    };
+                    moves.push(moving.boxed());
                     continue;
                 }
             };

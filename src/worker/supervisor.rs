@@ -26,6 +26,7 @@ use crate::ports::broker::{
     Broker, BrokerFact, BrokerObserver, BrokerSession, BrokerState, OpenError, Phase, SessionLink,
 };
 use crate::ports::clock::Clock;
+use crate::ports::ctl::CtlSink;
 use crate::ports::messages::JobSource;
 use crate::ports::table::OrderSink;
 
@@ -165,7 +166,7 @@ impl Supervisor {
                 reason = self.watch(link.as_mut()) => Some(reason),
                 reason = lanes.failed() => Some(reason),
                 reason = &mut speaking => Some(reason),
-                reason = self.take_in(mailbox, &lanes, orders.as_ref()) => Some(reason),
+                reason = self.take_in(mailbox, &lanes, orders.as_ref(), ctl_sink.as_ref()) => Some(reason),
                 end = &mut dispatching => Some(match end {
                     Ok(()) => "the dispatcher stopped by itself".to_owned(),
                     Err(over) => over.reason,
@@ -210,6 +211,7 @@ impl Supervisor {
         mut mailbox: Box<dyn JobSource>,
         lanes: &Lanes,
         orders: &dyn OrderSink,
+        ctl: &dyn CtlSink,
     ) -> String {
         let intake = Intake {
             host: &self.host,
@@ -218,6 +220,8 @@ impl Supervisor {
             leases: &self.leases,
             estate: self.estate.as_ref(),
             orders,
+            runner: self.runner.as_ref(),
+            ctl,
         };
         match intake.run(mailbox.as_mut()).boxed().await {
             Ok(()) => "the mailbox ended".to_owned(),

@@ -18,6 +18,12 @@ fn deep() -> Vec<u8> {
     long(&inside)
 }
 
+/// A header of 120 KB, which is read with the rest of the properties or not at all.
+fn wide() -> Vec<u8> {
+    let entry = [&short(b"wide")[..], b"S", &long(&[b'x'; 120_000])].concat();
+    [long(&entry), short(b"3")].concat()
+}
+
 fn job<'a>(jobs: &'a str, key: &'a [u8], flags: u16, properties: &'a [u8]) -> RawPublish<'a> {
     RawPublish { exchange: jobs, key, flags, properties, body: b"{}" }
 }
@@ -29,10 +35,12 @@ async fn what_is_no_text_is_read_all_the_same_and_in_order() {
         let jobs = place.names.jobs();
         let bad_name = [long(&[&short(b"\xe9t\xe9")[..], b"t\x01"].concat()), short(b"1")].concat();
         let deep = deep();
+        let wide = wide();
         publish_all(&[
             job(&jobs, b"team.\xff\xfe.stop", 0, b""),
             job(&jobs, b"team.a.stop", HEADERS | MESSAGE_ID, &bad_name),
             job(&jobs, b"team.a.stop", HEADERS, &deep),
+            job(&jobs, b"team.a.stop", HEADERS | MESSAGE_ID, &wide),
             job(&jobs, b"team.a.stop", MESSAGE_ID, &short(b"\xc3")),
         ])
         .await;
@@ -63,7 +71,7 @@ async fn what_is_no_text_is_read_all_the_same_and_in_order() {
             }
         }
         // What could not be read at all took the other properties with it.
-        assert_eq!(ids[..3], [Some("1".to_owned()), None, Some("?".to_owned())]);
+        assert_eq!(ids[..4], [Some("1".to_owned()), None, None, Some("?".to_owned())]);
         assert!(session.link.ended().now_or_never().is_none(), "the session is the same");
         session.link.close().await;
         place.is_settled().await;

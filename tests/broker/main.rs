@@ -13,6 +13,7 @@ mod dead_letters;
 mod doors;
 mod events;
 mod hostile;
+mod moving;
 mod partition;
 mod place;
 mod raw;

@@ -244,6 +244,7 @@ impl BrokerObserver for Facts {
             BrokerFact::HostLost { .. } => "host_lost",
             BrokerFact::Hosts { .. } => "hosts",
             BrokerFact::HostEvicted { .. } => "evicted",
+            BrokerFact::TeamMoved { .. } => "moved",
             BrokerFact::CtlIgnored { .. } => "ctl_ignored",
             BrokerFact::DeadLettered { .. } => "dead_lettered",
             BrokerFact::EventStored { .. } => "event_stored",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use covibes::adapters::rabbitmq::RabbitEvents;
 use covibes::domain::control::{Holding, Room};
-use covibes::domain::failure::Failure;
+use covibes::domain::failure::{Code, Failure};
 use covibes::domain::ids::{HostId, TeamId};
 use covibes::domain::job::{Action, Job};
 use covibes::pipeline::estate::Estate;
@@ -62,6 +62,12 @@ impl TestEstate {
             Some(runs) => teams.insert(team, runs),
             None => teams.remove(&team),
         };
+    }
+}
+
+impl TestEstate {
+    fn runs(&self, team: &TeamId) -> bool {
+        self.teams.lock().unwrap().as_ref().is_some_and(|teams| teams.get(team) == Some(&true))
     }
 }
 
@@ -160,11 +166,37 @@ impl JobRunner for Script {
             Action::Start(_) if self.leaves_nothing.load(Ordering::Relaxed) => {}
             Action::Start(_) => self.estate.set(job.team.as_str(), Some(true)),
             Action::Destroy => self.estate.set(job.team.as_str(), None),
+            Action::Stop if self.estate.runs(&job.team) => {
+                self.estate.set(job.team.as_str(), Some(false));
+            }
             Action::Stop | Action::Restart { .. } | Action::Sync | Action::Status => {}
         }
         self.events.publish(&event(u32::try_from(n).unwrap_or(0), job.team.as_str())).await?;
         self.log.send_modify(|log| log.push(format!("done {n}")));
         Ok(Finished::Done)
+    }
+
+    async fn depart(&self, lease: &TeamLease) -> Result<String, Failure> {
+        if self.estate.runs(lease.team()) {
+            return Err(Failure::new(Code::TeamRunning, "it has containers"));
+        }
+        let jobs = self.log.borrow().iter().filter(|line| line.starts_with("done")).count();
+        Ok(format!("{} after {jobs}", lease.team()))
+    }
+
+    async fn arrive(&self, _: &TeamLease, record: &str) -> Result<(), Failure> {
+        self.log.send_modify(|log| log.push(format!("arrived {record}")));
+        Ok(())
+    }
+
+    async fn leave(&self, lease: &TeamLease) -> Result<(), Failure> {
+        self.estate.set(lease.team().as_str(), None);
+        self.log.send_modify(|log| log.push(format!("left {}", lease.team())));
+        Ok(())
+    }
+
+    async fn knows(&self, _: &TeamId) -> bool {
+        true
     }
 
     async fn skip(&self, _: &Job, _: &Reason) -> Result<Finished, SessionOver> {

@@ -75,12 +75,15 @@ impl Broker {
         .await;
     }
 
-    /// Ends it as a crash does.
-    pub(crate) fn kill(&self) {
+    /// Ends it as a crash does, and waits until its port is closed: the script that
+    /// started the node is gone before the node is.
+    pub(crate) async fn kill(&self) {
         let mut child = self.child.lock().unwrap().take().expect("it runs");
         let group = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         kill_process_group(group, Signal::KILL).unwrap();
         child.wait().unwrap();
+        until("the killed broker's port is closed", async || (!self.answers().await).then_some(()))
+            .await;
     }
 
     /// Ends it as a service manager does, and waits for its end.

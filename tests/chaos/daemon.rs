@@ -66,6 +66,28 @@ impl Daemon {
             .await;
     }
 
+    /// Starts it after a stop. Says whether it had to be mended as the runbook
+    /// says: Docker 20.10, stopped while it makes a network, keeps that network
+    /// without addresses and panics over it at each start.
+    pub(crate) async fn run_again(&self) -> bool {
+        let mut is_mended = false;
+        self.run();
+        until("the own Docker daemon answers", async || {
+            if self.docker(&["version"]).await.is_some() {
+                return Some(());
+            }
+            let child = self.child.lock().unwrap().as_mut().map(Child::try_wait);
+            if !is_mended && matches!(child, Some(Ok(Some(_)))) {
+                std::fs::remove_file(self.dir.join("root/network/files/local-kv.db")).unwrap();
+                is_mended = true;
+                self.run();
+            }
+            None
+        })
+        .await;
+        is_mended
+    }
+
     /// Ends it as a service manager does: containers stop with it.
     pub(crate) async fn stop(&self) {
         let mut child = self.child.lock().unwrap().take().expect("it runs");

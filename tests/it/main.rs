@@ -10,6 +10,7 @@ mod floors;
 mod interruption;
 mod jobs;
 mod manners;
+mod moving;
 mod ops;
 mod pipeline;
 mod process;

@@ -120,6 +120,29 @@ async fn an_instance_with_its_data_elsewhere_leaves_the_hosts_proxy_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_that_docker_lost_is_made_anew() {
+    for action in [Action::Restart { targets: Vec::new() }, start(&["main"]).action] {
+        let world = World::new();
+        let runner = world.runner().await;
+        run(&runner, &start(&["main"])).await.unwrap();
+        world.loses("covibes_sync_team_alpha");
+        world.forget_calls();
+        assert_eq!(run(&runner, &job(action)).await.unwrap(), Finished::Done);
+        let calls = world.calls();
+        let of_sync = calls.iter().filter(|call| call.contains("container covibes_sync"));
+        let last: Vec<_> = of_sync.rev().take(3).collect();
+        assert_eq!(
+            last,
+            [
+                "start_container covibes_sync_team_alpha",
+                "create_container covibes_sync_team_alpha",
+                "remove_container covibes_sync_team_alpha",
+            ]
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_preview_touches_nothing_else() {
     let world = World::new();
     let runner = world.runner().await;

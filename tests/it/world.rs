@@ -50,9 +50,13 @@ struct Inner {
     /// Interrupts the run at the nth changing call.
     interrupt_at: Option<(usize, Reason, Interrupter)>,
     exit_codes: BTreeMap<String, i64>,
+    /// The last lines of one-shot tasks.
+    lines: BTreeMap<String, Vec<String>>,
     paths: BTreeSet<PathBuf>,
     files: BTreeMap<PathBuf, Vec<u8>>,
     records: BTreeMap<TeamId, TeamRecord>,
+    /// Records that were sent to another host.
+    packed: Vec<TeamRecord>,
     events: Vec<EncodedEvent>,
     preview_state: String,
     /// Whether the daemon refuses every start of a container.
@@ -155,8 +159,26 @@ impl World {
         self.lock().exit_codes.insert(task.to_owned(), code);
     }
 
+    /// A one-shot task of this name ends with these lines.
+    pub(crate) fn says(&self, task: &str, lines: &[&str]) {
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        self.lock().lines.insert(task.to_owned(), lines);
+    }
+
+    /// Reads the records that the other world packed.
+    pub(crate) fn gets_records_of(&self, other: &Self) {
+        let packed = other.lock().packed.clone();
+        self.lock().packed = packed;
+    }
+
     pub(crate) fn preview_state(&self, state: &str) {
         self.lock().preview_state = state.to_owned();
+    }
+
+    /// From now on a container can only be removed.
+    pub(crate) fn loses(&self, name: &str) {
+        let mut inner = self.lock();
+        inner.containers.get_mut(name).expect("it is there").1 = engine::LOST.to_owned();
     }
 
     /// A container that somebody else made.

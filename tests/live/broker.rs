@@ -2,6 +2,7 @@
 //! HTTP says meanwhile.
 
 use crate::docker;
+use crate::events::kind;
 use crate::net::{until_page_holds, visit};
 use crate::place::{Place, STATE_MAX, until};
 use crate::projects;
@@ -151,9 +152,15 @@ async fn sigterm_drains_and_exits_well() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert!(events.seen().of_job(&late.id).of("step.started").is_empty());
 
-    let _next = Worker::ready(&place).await;
+    let next = Worker::ready(&place).await;
     let end = events.end_of(&late.id).await;
     assert_eq!(end["type"], "covibes.job.succeeded", "{end}");
     let all = events.seen().of_job(&job.id);
     assert_eq!(all.of("job.succeeded").len(), 1, "{:?}", all.kinds());
+
+    // One that has nothing to do says so as well, before its session ends.
+    let told = events.seen().of("host.draining").len();
+    assert_eq!(told, 1, "{:?}", events.seen().kinds());
+    next.process.terminate();
+    events.until("the second drain", |event| kind(event) == "host.draining").await;
 }

@@ -12,6 +12,10 @@ use crate::ports::engine::{
     ContainerState, EngineError, ObservedContainer, ObservedNetwork, ObservedVolume, OnLine, label,
 };
 
+/// What the daemon says when its helpers still hold a container that it takes for
+/// stopped: after a restart of the daemon, at each start (Docker 20.10).
+const LOST: [&str; 2] = [": already exists", "container with given id already exists"];
+
 /// Classifies an error once.
 pub(super) fn error(error: Error, what: &str) -> EngineError {
     match error {
@@ -24,6 +28,8 @@ pub(super) fn error(error: Error, what: &str) -> EngineError {
                 || lower.contains("ports are not available")
             {
                 EngineError::PortTaken
+            } else if LOST.iter().any(|words| lower.contains(words)) {
+                EngineError::Lost { what: what.to_owned() }
             } else if status_code == 404 {
                 EngineError::NotFound { what: what.to_owned() }
             } else if status_code == 409 && lower.contains("already in use") {
@@ -171,6 +177,10 @@ mod tests {
         assert!(matches!(
             answer(409, "The container name \"/x\" is already in use by container y"),
             EngineError::Conflict { .. }
+        ));
+        assert!(matches!(
+            answer(500, "Cannot restart container x: task 67452a1e760e: already exists"),
+            EngineError::Lost { .. }
         ));
         assert!(matches!(answer(500, "boom"), EngineError::Refused { status: 500, .. }));
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::client::{ClientError, RabbitClient, client_error};
 use super::{ctl, message};
 use crate::domain::control::{CtlMessage, Heartbeat, Order};
-use crate::domain::ids::HostId;
+use crate::domain::ids::{HostId, TeamId};
 use crate::wire::control;
 
 /// How long workers have to answer. They do within milliseconds, or when their
@@ -60,13 +60,41 @@ impl RabbitClient {
         nonce: Uuid,
         wait: Duration,
     ) -> Result<Option<Answer>, ClientError> {
+        // A dispatcher that waits for this host's inventory may have its hands
+        // full and not come to the order.
+        let before = CtlMessage::Forget { host: host.clone() };
+        let order = Order::Evict { host: host.clone(), nonce };
+        self.order(Some(&before), &order, nonce, wait).await
+    }
+
+    /// Orders a stopped team to another host, and waits like [`Self::evict`].
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn move_team(
+        &self,
+        team: &TeamId,
+        to: &HostId,
+        nonce: Uuid,
+        wait: Duration,
+    ) -> Result<Option<Answer>, ClientError> {
+        let order = Order::Move { team: team.clone(), to: to.clone(), nonce };
+        self.order(None, &order, nonce, wait).await
+    }
+
+    async fn order(
+        &self,
+        before: Option<&CtlMessage>,
+        order: &Order,
+        nonce: Uuid,
+        wait: Duration,
+    ) -> Result<Option<Answer>, ClientError> {
         self.with_channel(async |channel| {
             let mut consumer = self.hear(channel).await?;
-            // A dispatcher that waits for this host's inventory may have its hands
-            // full and not come to the order.
-            self.say(channel, &CtlMessage::Forget { host: host.clone() }).await?;
-            let order = control::encode_order(&Order::Evict { host: host.clone(), nonce });
-            let queue = self.names.dispatch();
+            if let Some(before) = before {
+                self.say(channel, before).await?;
+            }
+            let (queue, order) = (self.names.dispatch(), control::encode_order(order));
             let published = self.publish(channel, "", &queue, order.as_bytes(), message::order());
             match published.await {
                 Err(ClientError::Unroutable { .. }) => {

@@ -15,9 +15,10 @@ use lapin::{Channel, Consumer};
 use super::link::{CALL_MAX, Publish, Publisher, SessionEnd, Stored, within};
 use super::message;
 use super::names::Names;
-use crate::domain::control::{CtlMessage, Order};
+use crate::domain::control::{CtlMessage, HostOrder, Order};
+use crate::domain::ids::HostId;
 use crate::policy::backoff::Backoff;
-use crate::ports::broker::{BrokerFact, BrokerObserver};
+use crate::ports::broker::{BrokerFact, BrokerObserver, Forwarded};
 use crate::ports::clock::Clock;
 use crate::ports::ctl::{CtlSink, CtlSource};
 use crate::ports::messages::SessionOver;
@@ -150,5 +151,16 @@ impl OrderSink for Said {
                 () = self.clock.sleep(delay) => {}
             }
         }
+    }
+
+    async fn hand(&self, host: &HostId, order: &HostOrder) -> Result<Forwarded, SessionOver> {
+        let (body, properties) = message::encode_host_order(order);
+        let mailbox = self.names.mailbox(host);
+        let publish = Publish { exchange: "", key: &mailbox, body: body.as_bytes(), properties };
+        Ok(match self.publisher.publish(publish).await? {
+            Stored::Yes => Forwarded::Stored,
+            Stored::Unroutable => Forwarded::Unplaced,
+            Stored::Refused => Forwarded::Refused,
+        })
     }
 }

@@ -5,7 +5,7 @@
 //! stack that is deep enough for tables within tables. One bad message would end
 //! the connection of whoever receives it, again at each redelivery, and a deeply
 //! nested one the process. Here bytes that are no text become `?`, and
-//! properties that cannot be read are left out; then the message is refused by
+//! properties that cannot be read, or are too large, are left out; then the message is refused by
 //! the same checks as any other. See ADR 0023.
 
 /// A frame's type, channel and size.
@@ -32,6 +32,11 @@ const LOOKED_AT_MAX: usize = 1 << 20;
 
 /// Tables within tables; a dead letter's history has two levels.
 const DEPTH_MAX: u32 = 16;
+
+/// Properties of more bytes are left out: a header is one frame, however large, and
+/// the client ends a connection on which a frame is larger than negotiated. A job's
+/// own are some 500 bytes; a dead letter's history adds some 200 for each stop.
+pub(super) const PROPERTIES_MAX: usize = 16 * 1024;
 
 /// What is read from the broker at once.
 const READ_BYTES: usize = 32 * 1024;
@@ -142,7 +147,7 @@ impl Mender {
         let payload = &mut self.buffer[begin..begin + size];
         let mut texts = Texts { bytes: payload, at: 0 };
         let readable = if is_header { texts.header() } else { texts.method() };
-        if is_header && readable.is_none() {
+        if is_header && (readable.is_none() || size > PROPERTIES_MAX) {
             self.without_properties(begin, size);
             return;
         }

@@ -17,6 +17,7 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProper
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::frames::PROPERTIES_MAX;
 use super::socket::{Sockets, Tls};
 use crate::ports::broker::OpenError;
 use crate::ports::messages::SessionOver;
@@ -38,6 +39,11 @@ const BLOCKED_MAX: Duration = Duration::from_secs(600);
 /// Heartbeat in seconds: a dead link is seen after at most 24 s (measured), and
 /// below 5 s false alarms begin.
 const HEARTBEAT_SECONDS: &str = "10";
+
+/// The largest frame in bytes. The client keeps two buffers of 32 frames for each
+/// connection, 8 MiB at the broker's own 128 KiB. A body is cut into frames; a
+/// header is not, so it must stay well above what the mender lets through.
+const FRAME_MAX: usize = 2 * PROPERTIES_MAX;
 
 /// Where brokers listen for TLS.
 const AMQPS_PORT: u16 = 5671;
@@ -88,7 +94,7 @@ fn amqp_kind(error: &lapin::Error) -> Option<AMQPErrorKind> {
     }
 }
 
-/// The broker's address with our heartbeat, unless it has its own.
+/// The broker's address with our heartbeat and size of frames, unless it has its own.
 pub(super) fn complete_address(raw: &str) -> Result<String, OpenError> {
     let mut url = url::Url::parse(raw).map_err(|error| not_an_address(error.to_string()))?;
     if !matches!(url.scheme(), "amqp" | "amqps") {
@@ -97,8 +103,11 @@ pub(super) fn complete_address(raw: &str) -> Result<String, OpenError> {
     if url.host_str().is_none_or(str::is_empty) {
         return Err(not_an_address("it names no host".to_owned()));
     }
-    if !url.query_pairs().any(|(given, _)| given == "heartbeat") {
-        url.query_pairs_mut().append_pair("heartbeat", HEARTBEAT_SECONDS);
+    let ours = [("heartbeat", HEARTBEAT_SECONDS.to_owned()), ("frame_max", FRAME_MAX.to_string())];
+    for (name, value) in ours {
+        if !url.query_pairs().any(|(given, _)| given == name) {
+            url.query_pairs_mut().append_pair(name, &value);
+        }
     }
     split(url.as_str())?;
     Ok(url.into())
@@ -305,9 +314,9 @@ mod tests {
         let complete = |raw| complete_address(raw).unwrap();
         assert_eq!(
             complete("amqp://guest:guest@127.0.0.1:5672/%2f"),
-            "amqp://guest:guest@127.0.0.1:5672/%2f?heartbeat=10"
+            "amqp://guest:guest@127.0.0.1:5672/%2f?heartbeat=10&frame_max=32768"
         );
-        assert!(complete("amqp://h/%2f?heartbeat=30").ends_with("heartbeat=30"));
+        assert!(complete("amqp://h/%2f?heartbeat=30").ends_with("heartbeat=30&frame_max=32768"));
         for bad in ["", "http://h", "127.0.0.1:5672", "amqp://", "amqp://h/%2f?heartbeat=soon"] {
             assert!(complete_address(bad).unwrap_err().is_fatal(), "{bad}");
         }
@@ -320,7 +329,7 @@ mod tests {
             Some(Tls { host: host.to_owned(), authorities: file.map(PathBuf::from) })
         };
         let (address, how) = secure("amqps://u:p@broker.example/%2f?cacertfile=%2Fa%20b%2Fca.pem");
-        assert_eq!(address, "amqp://u:p@broker.example:5671/%2f?heartbeat=10");
+        assert_eq!(address, "amqp://u:p@broker.example:5671/%2f?heartbeat=10&frame_max=32768");
         assert_eq!(how, tls("broker.example", Some("/a b/ca.pem")));
         let (address, how) = secure("amqps://[::1]:5673/%2f");
         assert!(address.starts_with("amqp://[::1]:5673/"), "{address}");

@@ -134,6 +134,28 @@ impl PlacementTable for Arc<Table> {
         self.route(team, body.as_bytes(), properties).await
     }
 
+    async fn depart(
+        &self,
+        team: &TeamId,
+        to: &HostId,
+        nonce: Uuid,
+    ) -> Result<Forwarded, SessionOver> {
+        let order = HostOrder::Depart { team: team.clone(), to: to.clone(), nonce };
+        let (body, properties) = message::encode_host_order(&order);
+        self.route(team, body.as_bytes(), properties).await
+    }
+
+    async fn leave(
+        &self,
+        team: &TeamId,
+        host: &HostId,
+        nonce: Uuid,
+    ) -> Result<Forwarded, SessionOver> {
+        let order = HostOrder::Leave { team: team.clone(), nonce };
+        let (body, properties) = message::encode_host_order(&order);
+        self.publish("", &self.names.mailbox(host), body.as_bytes(), properties).await
+    }
+
     async fn readers(&self, host: &HostId) -> Result<u32, SessionOver> {
         let queue = topology::mailbox(&self.names, host);
         let options = QueueDeclareOptions { durable: true, ..Default::default() };

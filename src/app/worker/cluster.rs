@@ -1,4 +1,4 @@
-//! `covibes host ls` and `covibes host evict`: the hosts on one broker.
+//! `covibes host ls`, `evict` and `move`: the hosts on one broker.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -7,19 +7,24 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::adapters::known_hosts::FileKnownHosts;
+use crate::adapters::rabbitmq::cluster::Answer;
 use crate::adapters::system::SystemClock;
 use crate::app::configuration::Configuration;
 use crate::app::exit;
 use crate::app::stdout::outln;
 use crate::app::submit::client;
 use crate::domain::control::{Heartbeat, Room};
-use crate::domain::ids::HostId;
+use crate::domain::ids::{HostId, TeamId};
 use crate::ports::clock::Clock as _;
 use crate::ports::ctl::KnownHosts as _;
 
 /// How long `evict` waits for its answer: a mailbox of a thousand jobs takes
 /// seconds, and a broker up to half a minute to notice that a host is gone.
 const EVICT_WAIT: Duration = Duration::from_secs(120);
+
+/// How long `move` waits: a dispatcher that has just begun waits for the other
+/// hosts first, and then the two hosts have 45 s each.
+const MOVE_WAIT: Duration = Duration::from_secs(120);
 
 const GIB: f64 = (1_u64 << 30) as f64;
 
@@ -112,21 +117,38 @@ pub async fn evict(
         return Ok(ExitCode::from(exit::FAILED));
     }
     let nonce = SystemClock.new_id();
-    match client(&configuration)?.evict(host, nonce, EVICT_WAIT).await? {
+    Ok(report(client(&configuration)?.evict(host, nonce, EVICT_WAIT).await?))
+}
+
+/// Moves a stopped team to another host.
+///
+/// # Errors
+/// The broker cannot be asked.
+pub async fn move_team(
+    configuration: Configuration,
+    team: &TeamId,
+    to: &HostId,
+) -> anyhow::Result<ExitCode> {
+    let nonce = SystemClock.new_id();
+    Ok(report(client(&configuration)?.move_team(team, to, nonce, MOVE_WAIT).await?))
+}
+
+fn report(answer: Option<Answer>) -> ExitCode {
+    match answer {
         Some(answer) if answer.done => {
             eprintln!("{}", answer.message);
-            Ok(ExitCode::SUCCESS)
+            ExitCode::SUCCESS
         }
         Some(answer) => {
             eprintln!("covibes: {}", answer.message);
-            Ok(ExitCode::from(exit::FAILED))
+            ExitCode::from(exit::FAILED)
         }
         None => {
             eprintln!(
                 "covibes: no dispatcher has answered yet. The order stands and is carried out by \
                  the next one; `covibes host ls` shows whether there is one"
             );
-            Ok(ExitCode::from(exit::FAILED))
+            ExitCode::from(exit::FAILED)
         }
     }
 }

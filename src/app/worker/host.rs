@@ -11,7 +11,7 @@ use crate::app::configuration::Configuration;
 use crate::app::exit;
 use crate::app::stdout::outln;
 use crate::app::wiring::wire;
-use crate::domain::ids::{HostId, InstanceName};
+use crate::domain::ids::{HostId, InstanceName, TeamId};
 use crate::pipeline::image_catalog::{ImageCatalog, ImageKind, NODE_DEFAULT};
 use crate::ports::engine::Engine;
 
@@ -35,6 +35,14 @@ pub enum Host {
         #[arg(long)]
         yes: bool,
     },
+    /// Make a stopped team another host's. Its workspace must be clean and
+    /// pushed: the next start clones it there.
+    Move {
+        /// The team's id.
+        team: String,
+        /// The id of the host that is to have it.
+        host: String,
+    },
 }
 
 /// The instance under which preparation and doctor keep their (empty) state,
@@ -56,6 +64,10 @@ pub async fn run(configuration: Configuration, command: Host) -> anyhow::Result<
         Host::Ls { json } => super::cluster::list(configuration, json).await,
         Host::Evict { host, yes } => {
             super::cluster::evict(configuration, &HostId::parse(&host)?, yes).await
+        }
+        Host::Move { team, host } => {
+            let (team, host) = (TeamId::parse(&team)?, HostId::parse(&host)?);
+            super::cluster::move_team(configuration, &team, &host).await
         }
     }
 }

@@ -148,6 +148,12 @@ impl BrokerObserver for MetricsObserver {
             BrokerFact::HostEvicted { host, jobs } => {
                 warn!(host = %host, jobs, "a host was evicted; its jobs went on");
             }
+            BrokerFact::TeamMoved { team, from, to } => {
+                info!(team.id = %team, %from, %to, "a team has moved to another host");
+                if let Some(metrics) = metrics {
+                    metrics.placement("moved");
+                }
+            }
             BrokerFact::CtlIgnored { reason } => {
                 debug!(reason, "a message between workers was ignored");
                 if let Some(metrics) = metrics {

@@ -18,7 +18,7 @@ use crate::pipeline::Ports;
 use crate::pipeline::converge::is_side_name;
 use crate::pipeline::reporter::Reporter;
 use crate::pipeline::run::{Run, Stop};
-use crate::ports::engine::{Observed, ObservedContainer, label};
+use crate::ports::engine::{EngineError, Observed, ObservedContainer, label};
 use crate::ports::probe::ProbeAnswer;
 
 /// How long a container has between SIGTERM and SIGKILL.
@@ -65,44 +65,42 @@ impl Runner {
 
     pub(super) async fn destroy(&self, run: &Run<'_>) -> Result<Worked, Stop> {
         let mut changed = self.take_down(run).await?;
-        let engine = &self.ports.engine;
-        let observed = engine.list(&self.filter(run.team())).await.map_err(stop_failed)?;
-        for volume in &observed.volumes {
-            engine.remove_volume(&volume.name).await.map_err(stop_failed)?;
-            changed = true;
-        }
-        let layout = Layout::new(&self.ports.settings, run.team());
-        let host = &self.ports.host;
         self.remove_mount_points(run).await;
-        let own = layout.workspace();
-        if host.is_own_workspace(&own).await {
-            changed = true;
-            host.remove_tree(&own).await.map_err(Stop::Failed)?;
-        }
-        for path in [layout.worktrees(), layout.cache()] {
-            if host.exists(&path).await {
-                changed = true;
-                host.remove_tree(&path).await.map_err(Stop::Failed)?;
-            }
-        }
+        changed |= self.remove_kept(run.team()).await.map_err(Stop::Failed)?;
         let now = self.ports.clock.unix_millis();
-        self.shares.note_slot(run.team(), None);
-        run.reporter
-            .update(|record| {
-                record.destroyed_unix_ms = Some(now);
-                record.adopted = false;
-                record.spec = None;
-                record.slot = None;
-                record.ports.clear();
-                record.workspace_path = None;
-            })
-            .await;
+        run.reporter.update(|record| record.forget_life(now)).await;
         Ok(Worked {
             changed,
             links: BTreeMap::new(),
             message: if changed { "destroyed" } else { "there was nothing" }.to_owned(),
             state: Some((TeamState::Destroyed, "a destroy job".to_owned())),
         })
+    }
+
+    /// Removes what a stopped team keeps: volumes, a workspace that Covibes
+    /// made, worktrees, cache. Says whether there was any.
+    pub(super) async fn remove_kept(&self, team: &TeamId) -> Result<bool, Failure> {
+        let engine = &self.ports.engine;
+        let mut changed = false;
+        for volume in &engine.list(&self.filter(team)).await?.volumes {
+            engine.remove_volume(&volume.name).await?;
+            changed = true;
+        }
+        let layout = Layout::new(&self.ports.settings, team);
+        let host = &self.ports.host;
+        let own = layout.workspace();
+        if host.is_own_workspace(&own).await {
+            changed = true;
+            host.remove_tree(&own).await?;
+        }
+        for path in [layout.worktrees(), layout.cache()] {
+            if host.exists(&path).await {
+                changed = true;
+                host.remove_tree(&path).await?;
+            }
+        }
+        self.shares.note_slot(team, None);
+        Ok(changed)
     }
 
     pub(super) async fn restart(&self, run: &Run<'_>, targets: &[String]) -> Result<Worked, Stop> {
@@ -130,7 +128,13 @@ impl Runner {
         }
         for container in chosen {
             let engine = &self.ports.engine;
-            engine.restart_container(&container.name, STOP_GRACE).await.map_err(stop_failed)?;
+            match engine.restart_container(&container.name, STOP_GRACE).await {
+                // The start that follows makes it anew.
+                Err(EngineError::Lost { .. } | EngineError::NotFound { .. }) => {
+                    engine.remove_container(&container.name).await.map_err(stop_failed)?;
+                }
+                result => result.map_err(stop_failed)?,
+            }
             if let Some(role) = container.labels.get(label::ROLE).and_then(|r| Role::parse(r)) {
                 self.ports.metrics.container_restarted(role);
             }

@@ -12,7 +12,7 @@ use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{JobId, PartName, RunId, TeamId};
 use crate::domain::job::{ActionKind, Job, Outcome};
 use crate::domain::names::host_label;
-use crate::domain::record::{JobRecord, TeamRecord};
+use crate::domain::record::{Before, JobRecord, TeamRecord, Trial};
 use crate::pipeline::interrupt::{self, Reason};
 use crate::pipeline::job_runner::{Finished, Standing};
 use crate::pipeline::lease::TeamLease;
@@ -26,6 +26,27 @@ pub(super) fn is_repeat(record: &TeamRecord, job: &Job) -> bool {
     record.job(job.id).is_some_and(|known| {
         known.outcome.is_some() && (known.attempt >= job.attempt || known.failed_code().is_none())
     })
+}
+
+/// The job's record for a run of it, which goes on from its earlier ones.
+pub(super) fn begun(record: &TeamRecord, job: &Job, run: RunId) -> JobRecord {
+    let new = JobRecord {
+        id: job.id,
+        attempt: job.attempt,
+        action: job.action.kind(),
+        run,
+        outcome: None,
+        final_event: None,
+        failed: None,
+        step_millis: BTreeMap::new(),
+        trial: Trial::default(),
+        // Until it was looked: nothing that is there is taken for its own.
+        before: Before { containers: true, workspace: true },
+    };
+    match record.job(job.id) {
+        Some(known) if known.attempt == job.attempt => JobRecord { run, ..known.clone() },
+        _ => new,
+    }
 }
 
 /// The open job as the record knows it, of this very attempt.

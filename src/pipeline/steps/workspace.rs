@@ -13,13 +13,14 @@ use tokio::time::Instant;
 
 use crate::config::layout::Layout;
 use crate::domain::failure::{Code, Failure};
-use crate::domain::ids::PartName;
+use crate::domain::ids::{JobId, PartName, RunId, TeamId};
 use crate::domain::limits::{self, CLONE_FILES_MAX, CONTAINER_UID};
 use crate::domain::names::{ImageRef, Names};
 use crate::domain::plan::{
     AGENT_NETWORKS, ContainerPlan, Mount, MountSource, NetworkChoice, Owner, ProbeKind, Restart,
     Role, Tmpfs, slot_subnet,
 };
+use crate::domain::settings::Settings;
 use crate::domain::spec::{GitSource, Spec, WorkspaceSource, check_git_url};
 use crate::pipeline::oneshot::{self, Ended};
 use crate::pipeline::preparation::is_private;
@@ -302,23 +303,19 @@ git worktree prune
 git worktree add --force --detach "/worktrees/$WORKTREE" "refs/remotes/origin/$GIT_REF" 2>&1
 "#;
 
-fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
+pub(in crate::pipeline) fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
     Mount { source: MountSource::Bind(source.to_owned()), target: target.to_owned(), read_only }
 }
 
-fn git_plan(run: &Run<'_>, needs: &Needs<'_>, task: &str, script: &str) -> ContainerPlan {
-    let settings = &run.ports.settings;
-    let names = Names::new(&settings.instance, run.team());
-    let gateway = slot_subnet(AGENT_NETWORKS, needs.slot).hosts().next();
-    let gateway = gateway.map(|g| g.to_string()).unwrap_or_default();
-    let proxy = format!("http://{gateway}:{}", limits::PROXY_PORT);
-    let ssh = format!(
-        "ssh -F /dev/null -oBatchMode=yes -oStrictHostKeyChecking=yes \
-         -oUserKnownHostsFile=/run/covibes-git/known_hosts -oIdentitiesOnly=yes \
-         -oIdentityFile=/run/covibes-git/key -oForwardAgent=no -oConnectTimeout=10 \
-         -oProxyCommand='nc -X connect -x {gateway}:{} %h %p'",
-        limits::PROXY_PORT
-    );
+/// A container that runs a script with the hardened `git`, without a network.
+pub(in crate::pipeline) fn hardened_git(
+    settings: &Settings,
+    team: &TeamId,
+    (job, run): (Option<JobId>, RunId),
+    image: ImageRef,
+    task: &str,
+    script: &str,
+) -> ContainerPlan {
     let env = [
         ("HOME", "/tmp"),
         ("LC_ALL", "C"),
@@ -327,28 +324,25 @@ fn git_plan(run: &Run<'_>, needs: &Needs<'_>, task: &str, script: &str) -> Conta
         ("GIT_TERMINAL_PROMPT", "0"),
         ("GIT_ASKPASS", "/bin/false"),
         ("GIT_LFS_SKIP_SMUDGE", "1"),
-        ("GIT_SSH_COMMAND", &ssh),
-        ("HTTPS_PROXY", &proxy),
-        ("https_proxy", &proxy),
     ];
     ContainerPlan {
-        name: names.oneshot(task, None, &run.id.short()),
+        name: Names::new(&settings.instance, team).oneshot(task, None, &run.short()),
         owner: Owner {
             instance: settings.instance.clone(),
-            team: Some(run.team().clone()),
+            team: Some(team.clone()),
             role: Role::Oneshot,
             part: None,
             generation: 0,
-            job: Some(run.job.id),
-            run: Some(run.id),
+            job,
+            run: Some(run),
         },
-        image: needs.sync_image.clone(),
+        image,
         user: (CONTAINER_UID, CONTAINER_UID),
         command: vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("{GIT}{script}")],
         env: env.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect::<BTreeMap<_, _>>(),
         working_dir: "/".to_owned(),
         hostname: task.to_owned(),
-        network: NetworkChoice::Team(names.agent_network()),
+        network: NetworkChoice::None,
         mounts: Vec::new(),
         tmpfs: vec![
             Tmpfs { target: "/tmp".to_owned(), bytes: 64 << 20, executable: false },
@@ -361,6 +355,26 @@ fn git_plan(run: &Run<'_>, needs: &Needs<'_>, task: &str, script: &str) -> Conta
         restart: Restart::Never,
         stop_grace: Duration::from_secs(1),
     }
+}
+
+fn git_plan(run: &Run<'_>, needs: &Needs<'_>, task: &str, script: &str) -> ContainerPlan {
+    let (settings, ids) = (&run.ports.settings, (Some(run.job.id), run.id));
+    let mut plan = hardened_git(settings, run.team(), ids, needs.sync_image.clone(), task, script);
+    let gateway = slot_subnet(AGENT_NETWORKS, needs.slot).hosts().next();
+    let gateway = gateway.map(|g| g.to_string()).unwrap_or_default();
+    let proxy = format!("http://{gateway}:{}", limits::PROXY_PORT);
+    let ssh = format!(
+        "ssh -F /dev/null -oBatchMode=yes -oStrictHostKeyChecking=yes \
+         -oUserKnownHostsFile=/run/covibes-git/known_hosts -oIdentitiesOnly=yes \
+         -oIdentityFile=/run/covibes-git/key -oForwardAgent=no -oConnectTimeout=10 \
+         -oProxyCommand='nc -X connect -x {gateway}:{} %h %p'",
+        limits::PROXY_PORT
+    );
+    let env = [("GIT_SSH_COMMAND", &ssh), ("HTTPS_PROXY", &proxy), ("https_proxy", &proxy)];
+    plan.env.extend(env.map(|(k, v)| (k.to_owned(), v.clone())));
+    let names = Names::new(&settings.instance, run.team());
+    plan.network = NetworkChoice::Team(names.agent_network());
+    plan
 }
 
 fn add_git_env(run: &Run<'_>, git: &GitSource, plan: &mut ContainerPlan) {

@@ -89,6 +89,10 @@ impl<'a> Desk<'a> {
                 self.fenced(&team.clone(), &host, nonce, is_empty).await?;
                 incoming.settle().ack().await?;
             }
+            (Parcel::Order(Order::Move { team, to, nonce }), _) => {
+                let (team, to, nonce) = (team.clone(), to.clone(), *nonce);
+                self.move_team(team, to, nonce, incoming).await?;
+            }
             (
                 Parcel::Order(Order::Nudge | Order::Evict { .. })
                 | Parcel::HostOrder(_)
@@ -178,6 +182,11 @@ impl<'a> Desk<'a> {
             self.fences().remove(team);
         }
         Ok(())
+    }
+
+    /// Whatever is asked about the team from now on, earlier answers are void.
+    pub(super) fn forget_fence(&self, team: &TeamId) {
+        self.fences().remove(team);
     }
 
     /// Takes a host's word that it has nothing of a team, if that still holds.

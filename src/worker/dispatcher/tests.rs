@@ -4,6 +4,7 @@ use super::*;
 use crate::domain::control::{CtlMessage, Holding};
 use crate::domain::failure::Code;
 
+mod moving;
 mod paper;
 mod world;
 

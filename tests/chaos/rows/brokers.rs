@@ -31,7 +31,7 @@ pub(crate) async fn gone(
             if number < stops {
                 broker.stop().await;
             } else {
-                broker.kill();
+                broker.kill().await;
             }
             broker.run();
             broker.until_answers().await;
@@ -82,7 +82,7 @@ pub(crate) async fn alarms(
     .await;
     let peak = lab.workers.iter().map(|worker| worker.memory_peak_mib()).max().unwrap_or(0);
     let mut row = judge("memory alarm", &lab, &teams, &moments).await;
-    row.note = format!("peak memory of a worker {peak} MiB (debug build)");
+    row.note = format!("peak memory of a worker {peak} MiB");
     row
 }
 

@@ -15,6 +15,9 @@ use covibes::ports::engine::{
 
 use super::World;
 
+/// The state of a container that can only be removed.
+pub(crate) const LOST: &str = "lost";
+
 fn labels(owner: &Owner, config_hash: Option<&str>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::from([
         (label::INSTANCE.to_owned(), owner.instance.to_string()),
@@ -153,6 +156,9 @@ impl Engine for World {
             let container = inner.containers.get_mut(name.as_str());
             let container =
                 container.ok_or_else(|| EngineError::NotFound { what: name.to_string() })?;
+            if container.1 == LOST {
+                return Err(EngineError::Lost { what: name.to_string() });
+            }
             container.1 = "running".to_owned();
             Ok(())
         })
@@ -172,7 +178,14 @@ impl Engine for World {
         name: &ContainerName,
         _: Duration,
     ) -> Result<(), EngineError> {
-        self.change(format!("restart_container {name}"), |_| Ok(()))
+        self.change(format!("restart_container {name}"), |inner| {
+            match inner.containers.get(name.as_str()) {
+                Some(container) if container.1 == LOST => {
+                    Err(EngineError::Lost { what: name.to_string() })
+                }
+                _ => Ok(()),
+            }
+        })
     }
 
     async fn hangup_container(&self, name: &ContainerName) -> Result<(), EngineError> {
@@ -240,6 +253,10 @@ impl Engine for World {
             Ok(wanted.map_or(0, |(_, code)| *code))
         })?;
         on_line("npm https://registry.example/");
+        let lines = self.lock().lines.clone();
+        for (_, lines) in lines.iter().filter(|(task, _)| name.as_str().contains(*task)) {
+            lines.iter().for_each(|line| on_line(line));
+        }
         // An interrupt that came meanwhile is noticed at an await, as in life.
         tokio::task::yield_now().await;
         Ok(code)

@@ -131,7 +131,8 @@ fn properties_that_cannot_be_read_are_left_out() {
     let cut = with_table(&[&short(b"n")[..], b"S\0\0\0\x09abc"].concat());
     let nothing = with_table(&short(b"n"));
     let too_long = header(1 << 15, b"\x09abc");
-    for bad in [unknown, cut, nothing, too_long, header(1 << 13, &nested(20_000))] {
+    let wide = with_table(&[&short(b"n")[..], b"S", &table(&[b'x'; PROPERTIES_MAX])].concat());
+    for bad in [unknown, cut, nothing, too_long, wide, header(1 << 13, &nested(20_000))] {
         check(&bad, &bare);
         // What follows is not lost.
         let two = [&bad[..], &frame(BODY, b"hello"), &deliver(b"\xff")].concat();

@@ -16,8 +16,11 @@ use crate::domain::job::{Action, Job};
 use crate::domain::message::{RawMessage, Rejected};
 use crate::domain::spec::Spec;
 use crate::ports::broker::Forwarded;
-use crate::ports::clock::Clock;
-use crate::ports::messages::{Acknowledge, DeadLetter, EventSink, Settle};
+use crate::ports::messages::Settle;
+
+mod voices;
+
+use self::voices::PaperAck;
 
 pub(super) fn team(raw: &str) -> TeamId {
     TeamId::parse(raw).unwrap()
@@ -62,6 +65,16 @@ impl Letter {
     pub(super) fn evict(number: u128, name: &str) -> Self {
         let (host, nonce) = (host(name), Uuid::from_u128(number));
         Self::of(number, Parcel::Order(Order::Evict { host, nonce }))
+    }
+
+    pub(super) fn move_team(number: u128, name: &str, to: &str) -> Self {
+        let (team, to, nonce) = (team(name), host(to), Uuid::from_u128(number));
+        Self::of(number, Parcel::Order(Order::Move { team, to, nonce }))
+    }
+
+    pub(super) fn again(mut self) -> Self {
+        self.message.redelivered = true;
+        self
     }
 
     pub(super) fn nudge(number: u128) -> Self {
@@ -145,6 +158,8 @@ pub(super) struct State {
     events: Vec<EncodedEvent>,
     next_id: u128,
     answers: Option<(Vec<Letter>, bool)>,
+    /// What hosts say to the next orders to let a team go.
+    pub(super) words: VecDeque<(String, Option<String>)>,
 }
 
 /// The broker.
@@ -183,6 +198,10 @@ impl Paper {
 
     pub(super) fn place(&self, name: &str, on: &str) {
         self.change(|state| state.places.insert(name.to_owned(), on.to_owned()));
+    }
+
+    pub(super) fn displace(&self, name: &str) {
+        self.change(|state| state.places.remove(name));
     }
 
     pub(super) fn place_of(&self, name: &str) -> Option<String> {
@@ -305,34 +324,6 @@ struct PaperWork {
     letter: Letter,
 }
 
-struct PaperAck {
-    paper: Paper,
-    number: u128,
-}
-
-impl PaperAck {
-    fn settle(&self, line: String) {
-        self.paper.change(|state| {
-            state.log.push(line);
-            state.taken.retain(|letter| letter.number != self.number);
-            state.settled += 1;
-        });
-    }
-}
-
-#[async_trait]
-impl Acknowledge for PaperAck {
-    async fn ack(self: Box<Self>) -> Result<(), SessionOver> {
-        self.settle(format!("ack {}", self.number));
-        Ok(())
-    }
-
-    async fn dead_letter(self: Box<Self>, why: DeadLetter) -> Result<(), SessionOver> {
-        self.settle(format!("dead {}: {}", self.number, why.reason));
-        Ok(())
-    }
-}
-
 #[async_trait]
 impl Incoming for PaperWork {
     fn parcel(&self) -> &Parcel {
@@ -422,6 +413,27 @@ impl PlacementTable for Paper {
         Ok(forwarded)
     }
 
+    async fn depart(
+        &self,
+        team: &TeamId,
+        to: &HostId,
+        nonce: Uuid,
+    ) -> Result<Forwarded, SessionOver> {
+        self.change(|state| state.log.push(format!("depart {team} to {to}")));
+        let letter = Letter::of(nonce.as_u128(), Parcel::Marker);
+        let forwarded = self.forward(team.as_str(), &letter).await;
+        let word = self.change(|state| state.words.pop_front());
+        if let (Forwarded::Stored, Some((from, refusal))) = (forwarded, word) {
+            self.hosts.moving(nonce, host(&from), refusal);
+        }
+        Ok(forwarded)
+    }
+
+    async fn leave(&self, team: &TeamId, host: &HostId, _: Uuid) -> Result<Forwarded, SessionOver> {
+        self.change(|state| state.log.push(format!("leave {team} at {host}")));
+        Ok(Forwarded::Stored)
+    }
+
     async fn readers(&self, host: &HostId) -> Result<u32, SessionOver> {
         Ok(u32::from(self.state().readers.contains(host.as_str())))
     }
@@ -443,53 +455,5 @@ impl PlacementTable for Paper {
             state.places.retain(|_, on| on != host.as_str());
         });
         Ok(())
-    }
-}
-
-#[async_trait]
-impl CtlSink for Paper {
-    async fn say(&self, message: &CtlMessage) -> Result<(), SessionOver> {
-        self.change(|state| state.said.push(message.clone()));
-        if let CtlMessage::InventoryAsk { nonce } = message {
-            let inventories = self.state().inventories.clone();
-            for (name, teams) in inventories {
-                self.hosts.inventory(*nonce, host(&name), teams);
-            }
-        }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl EventSink for Paper {
-    async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
-        self.change(|state| state.events.push(event.clone()));
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Clock for Paper {
-    fn unix_millis(&self) -> i64 {
-        1_795_435_200_000
-    }
-
-    fn new_id(&self) -> Uuid {
-        self.change(|state| {
-            state.next_id += 1;
-            Uuid::from_u128(state.next_id)
-        })
-    }
-
-    fn new_secret(&self) -> String {
-        String::new()
-    }
-
-    fn random(&self) -> f64 {
-        0.0
-    }
-
-    async fn sleep(&self, duration: Duration) {
-        tokio::time::sleep(duration).await;
     }
 }
