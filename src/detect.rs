@@ -14,6 +14,7 @@ use crate::domain::findings::{App, Findings, Framework, Health, Language};
 use look::Look;
 use tree::{Kind, Tree, TreeError, join};
 
+mod explicit;
 mod frameworks;
 mod json5;
 mod languages;
@@ -41,7 +42,7 @@ const SITE: u32 = 55;
 const APPS_MAX: usize = 64;
 
 /// The order in which evidence is given.
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 10] = [
     "language",
     "framework",
     "package_manager",
@@ -51,6 +52,7 @@ const FIELDS: [&str; 9] = [
     "dev",
     "port",
     "health",
+    "env",
 ];
 
 /// A possible answer for one directory, and how strongly its files speak for it.
@@ -93,11 +95,17 @@ pub fn detect(tree: &dyn Tree, app_dir: Option<&str>) -> Result<Findings, Detect
     let look = Look::new(tree);
     let mut findings = match app_dir {
         Some(dir) => named(&look, dir)?,
-        None => chosen(&look)?,
+        None => match chosen(&look) {
+            Err(DetectError::UnknownProject { dir }) => {
+                explicit::alone(&look).ok_or(DetectError::UnknownProject { dir })?
+            }
+            found => found?,
+        },
     };
     if findings.apps.is_empty() {
         findings.apps.push(app(&findings));
     }
+    explicit::apply(&look, &mut findings);
     findings.warnings.extend(look.warnings());
     explain_health(&mut findings);
     let rank = |field: &str| FIELDS.iter().position(|known| *known == field);

@@ -1,6 +1,7 @@
 //! Floor 3: the runner, the six steps, undo and convergence.
 
 pub mod admission;
+pub mod calls;
 pub mod containers;
 pub mod converge;
 pub mod estate;

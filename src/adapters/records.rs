@@ -176,6 +176,19 @@ impl Records for FileRecords {
     }
 }
 
+/// The record of a team as it is on disk, for looking only: nothing is locked, set aside or
+/// changed, and one that cannot be trusted is none.
+#[must_use]
+pub fn peek(directory: &Path, team: &TeamId) -> Option<TeamRecord> {
+    read(&std::fs::read(directory.join(file_name(team))).ok()?, team)
+}
+
+/// Reads the text of a team's record; none if it cannot be trusted.
+#[must_use]
+pub fn read(bytes: &[u8], team: &TeamId) -> Option<TeamRecord> {
+    format::read(bytes, team).ok()
+}
+
 fn file_name(team: &TeamId) -> String {
     format!("{team}.json")
 }

@@ -35,6 +35,7 @@ const EXAMPLES: &str = "Examples:
   covibes worker                       run jobs from RabbitMQ
   covibes submit start --team team_alpha --git https://github.com/o/r --follow
   covibes detect --json .              say what a project is
+  covibes plan --explain .             say what a start would do, and why
 
 Exit codes: 0 done, 1 not done, 2 wrong command line, 78 wrong configuration.";
 
@@ -101,23 +102,30 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Print the containers, networks and volumes a project would get.
-    Plan {
+    /// Write a project file, `.covibes.yml`, from what was detected.
+    Init {
         /// The project.
         #[arg(default_value = ".")]
         directory: PathBuf,
-        /// The team's name.
-        #[arg(long, default_value = "plan")]
-        team: String,
+        /// Replace the project file that is there.
+        #[arg(long)]
+        force: bool,
     },
-    /// Print the plan as a compose file.
+    /// Print what a start would make, call by call, without making it.
+    Plan {
+        #[command(flatten)]
+        request: DryRequest,
+        /// Say of every value who decided it.
+        #[arg(long)]
+        explain: bool,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a compose file that runs the project without Covibes.
     Compose {
-        /// The project.
-        #[arg(default_value = ".")]
-        directory: PathBuf,
-        /// The team's name.
-        #[arg(long, default_value = "plan")]
-        team: String,
+        #[command(flatten)]
+        request: DryRequest,
     },
     /// Look at the teams of this host.
     #[command(subcommand)]
@@ -149,6 +157,27 @@ enum Command {
     },
     /// Print the manual page.
     Man,
+}
+
+/// What is to be planned.
+#[derive(Debug, clap::Args)]
+struct DryRequest {
+    /// The project.
+    #[arg(default_value = ".")]
+    directory: PathBuf,
+    /// The team's name.
+    #[arg(long)]
+    team: Option<String>,
+    /// Plan the spec of this start job instead of what `up` would ask for.
+    #[arg(long, value_name = "FILE")]
+    job: Option<PathBuf>,
+}
+
+impl From<DryRequest> for dry::Request {
+    fn from(request: DryRequest) -> Self {
+        let DryRequest { directory, team, job } = request;
+        Self { directory, team, job }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -197,13 +226,33 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Submit(request) => submit::run(load()?, request).await,
         Command::Follow { team, json } => submit::follow(load()?, team, json).await,
         Command::Detect { directory, json } => detect(&directory, json),
-        Command::Plan { directory, team } => {
-            dry::print_plan(&dry::plan(load()?, &directory, &team)?);
+        Command::Init { directory, force } => {
+            dry::init(&directory, force)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Compose { directory, team } => {
-            let plan = dry::plan(load()?, &directory, &team)?;
-            stdout::write(format_args!("{}", crate::config::compose::render(&plan)));
+        Command::Plan { request, explain, json } => {
+            logs(false);
+            let planned = dry::plan(load()?, &request.into()).await?;
+            if json {
+                dry::print_json(&planned, explain);
+            } else {
+                dry::print(&planned, explain);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Compose { request } => {
+            logs(false);
+            let configuration = load()?;
+            let secrets = configuration.settings.secret_dir.clone();
+            let planned = dry::plan(configuration, &request.into()).await?;
+            let portable = crate::config::compose::portable(&crate::config::compose::Portable {
+                plan: &planned.plan,
+                spec: &planned.spec,
+                directory: &planned.directory,
+                owner: planned.directory_owner,
+                secret_dir: &secrets,
+            });
+            stdout::write(format_args!("{portable}"));
             Ok(ExitCode::SUCCESS)
         }
         Command::Teams(command) => worker::teams::run(load()?, command).await,

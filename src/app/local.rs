@@ -12,17 +12,15 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::adapters::memory_queue::{MemoryEvents, queue};
 use crate::adapters::system::SystemClock;
 use crate::app::configuration::Configuration;
-use crate::app::exit;
 use crate::app::terminal::{End, Screen, Style};
 use crate::app::wiring::{Wired, wire};
+use crate::app::{dry, exit};
+use crate::config::project::ProjectFile;
 use crate::domain::ids::{InstanceName, JobId, PartName, TeamId};
 use crate::domain::job::{Action, Job};
 use crate::domain::message::RawMessage;
 use crate::domain::record::TeamRecord;
-use crate::domain::spec::{
-    AgentSpec, GitSource, LimitsWish, PreviewSpec, SYNC_INTERVAL_DEFAULT, Spec, WorkspaceSource,
-    check_git_url,
-};
+use crate::domain::spec::{AgentSpec, GitSource, LimitsWish, WorkspaceSource, check_git_url};
 use crate::pipeline::lease::TeamLeases;
 use crate::pipeline::runner::Runner;
 use crate::ports::clock::Clock;
@@ -114,17 +112,17 @@ pub async fn up(configuration: Configuration, request: UpRequest) -> anyhow::Res
         Some(raw) => TeamId::parse(raw)?,
         None => request.source.team()?,
     };
-    let spec = Spec {
-        workspace: match &request.source {
-            Source::Path(_) => WorkspaceSource::Local,
-            Source::Git(git) => WorkspaceSource::Git(git.clone()),
-        },
-        agents: (1..=request.agents).map(agent).collect::<anyhow::Result<_>>()?,
-        previews: vec![PreviewSpec { name: PartName::parse("main")?, branch: None, ttl: None }],
-        sync_interval: SYNC_INTERVAL_DEFAULT,
-        ttl: None,
-        idle_stop: None,
+    // A project file may name several previews and agents. That of a repository is not there yet,
+    // so that one comes up as a job without more says.
+    let project = match &request.source {
+        // A bad one is told by the step that reads it, with its events.
+        Source::Path(path) => dry::project(path).unwrap_or_default(),
+        Source::Git(_) => ProjectFile::default(),
     };
+    let mut spec = dry::local_spec(&project, request.agents)?;
+    if let Source::Git(git) = &request.source {
+        spec.workspace = WorkspaceSource::Git(git.clone());
+    }
     let path = match request.source {
         Source::Path(path) => Some(path),
         Source::Git(_) => None,
@@ -133,7 +131,11 @@ pub async fn up(configuration: Configuration, request: UpRequest) -> anyhow::Res
     run_one(configuration, team, action, path, request.style).await
 }
 
-fn agent(number: usize) -> anyhow::Result<AgentSpec> {
+/// An agent by its number.
+///
+/// # Errors
+/// Never for a number of an agent.
+pub fn agent(number: usize) -> anyhow::Result<AgentSpec> {
     Ok(AgentSpec {
         name: PartName::parse(&format!("agent-{number}"))?,
         secrets: Default::default(),

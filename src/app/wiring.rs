@@ -79,7 +79,11 @@ pub fn open_tree(root: &Path) -> Result<Box<dyn Tree + Send>, Failure> {
     }
 }
 
-fn image_sources(configuration: &Configuration) -> anyhow::Result<ImageSources> {
+/// What of this host goes into images.
+///
+/// # Errors
+/// A file that the configuration names is missing.
+pub fn image_sources(configuration: &Configuration) -> anyhow::Result<ImageSources> {
     let images = &configuration.file.images;
     let binary_dir = match &images.binaries {
         Some(path) => path.clone(),

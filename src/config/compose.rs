@@ -1,14 +1,20 @@
 //! Renders a plan as a `compose.yaml` that a person can read and run.
 //!
-//! Covibes itself does not run Compose (ADR 0001). The file binds the same
-//! directories, so it works on the host on which it was rendered. JSON is
-//! valid YAML, so scalars are written as JSON strings and need no YAML writer.
+//! Covibes itself does not run Compose (ADR 0001). The file of a team that runs
+//! ([`render`]) binds the same directories, so it works on the host on which it
+//! was rendered; the one for anybody ([`portable`]) needs nothing but the
+//! images. JSON is valid YAML, so scalars are written as JSON strings and need
+//! no YAML writer.
+
+mod portable;
 
 use std::fmt::Write;
 
 use crate::domain::plan::{
     ContainerPlan, MountSource, NetworkChoice, Plan, Restart, Role, VolumeSource,
 };
+
+pub use portable::{Portable, portable};
 
 /// A scalar that YAML reads back as the same string.
 fn quoted(text: &str) -> String {
@@ -48,7 +54,7 @@ pub fn render(plan: &Plan) -> String {
     line(0, format!("name: {}", quoted(&format!("covibes-{}", plan.team))));
     line(0, "services:".to_owned());
     for container in &plan.containers {
-        for (indent, text) in service(container) {
+        for (indent, text) in service(container, true) {
             line(indent, text);
         }
     }
@@ -78,14 +84,22 @@ pub fn render(plan: &Plan) -> String {
     out
 }
 
-fn service(container: &ContainerPlan) -> Vec<(usize, String)> {
-    let name = match &container.owner.part {
+/// The name of a container's service.
+fn service_name(container: &ContainerPlan) -> String {
+    match &container.owner.part {
         Some(part) => format!("{}-{part}", container.owner.role.as_str()),
         None => container.owner.role.as_str().to_owned(),
-    };
+    }
+}
+
+/// A container as a service; `is_named` gives it the name that Covibes would.
+fn service(container: &ContainerPlan, is_named: bool) -> Vec<(usize, String)> {
+    let name = service_name(container);
     let mut lines = vec![(2, format!("{}:", quoted(&name)))];
     let mut line = |indent: usize, text: String| lines.push((indent, text));
-    line(4, format!("container_name: {}", quoted(container.name.as_str())));
+    if is_named {
+        line(4, format!("container_name: {}", quoted(container.name.as_str())));
+    }
     line(4, format!("hostname: {}", quoted(&container.hostname)));
     line(4, format!("image: {}", quoted(container.image.as_str())));
     line(4, "pull_policy: never".to_owned());
@@ -100,7 +114,9 @@ fn service(container: &ContainerPlan) -> Vec<(usize, String)> {
     if let NetworkChoice::Team(network) = &container.network {
         line(4, format!("networks: [{}]", quoted(network.as_str())));
     }
-    line(4, "volumes:".to_owned());
+    if !container.mounts.is_empty() {
+        line(4, "volumes:".to_owned());
+    }
     for mount in &container.mounts {
         let (kind, source) = match &mount.source {
             MountSource::Volume(name) => ("volume", name.as_str().to_owned()),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::layout::Layout;
+use super::project::ProjectFile;
 use crate::domain::findings::{Findings, Framework};
 use crate::domain::ids::{JobId, PartName, RunId, TeamId};
 use crate::domain::limits::{self};
@@ -36,6 +37,52 @@ pub struct PreviewInput {
     pub inputs_digest: String,
     /// Limits that the project file lowers.
     pub limits: crate::domain::spec::LimitsWish,
+    /// What the project file wants to be writable, below the app.
+    pub writable: Writable,
+}
+
+/// Places below an app that its dev server writes. They begin empty and are kept apart from the
+/// repository, beside the preview's cache.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Writable {
+    /// Directories, each a mount of its own.
+    pub directories: Vec<String>,
+    /// Files that do not exist, each a link into the cache, as a database has it.
+    pub files: Vec<String>,
+}
+
+impl PreviewInput {
+    /// Every directory below the app that is mounted writable: the framework's and the project's.
+    pub fn writable_directories(&self) -> impl Iterator<Item = &str> {
+        let own = self.writable.directories.iter().map(String::as_str);
+        let frameworks = framework_writables(self.findings.framework).iter().copied();
+        frameworks
+            .chain(own.filter(|own| !framework_writables(self.findings.framework).contains(own)))
+    }
+
+    /// Every file below the app that is a link into the cache, and where it leads.
+    #[must_use]
+    pub fn writable_links(&self) -> Vec<(String, String)> {
+        let frameworks = framework_links(self.findings.framework).iter();
+        let frameworks =
+            frameworks.map(|(name, target)| ((*name).to_owned(), (*target).to_owned()));
+        let own = self
+            .writable
+            .files
+            .iter()
+            .map(|name| (name.clone(), format!("/app/.cache/{}", name.replace('/', "--"))));
+        let mut links: Vec<_> = frameworks.chain(own).collect();
+        links.dedup_by(|later, first| later.0 == first.0);
+        links
+    }
+
+    /// Where a writable directory lies on the host, below the preview's places.
+    #[must_use]
+    pub fn place_of(directory: &str) -> String {
+        // One child per mount point, also for `storage/logs`; `cache` and `modules` are taken.
+        let flat = directory.replace('/', "--");
+        if directory.starts_with('.') { flat } else { format!("writable-{flat}") }
+    }
 }
 
 /// All that a plan depends on.
@@ -71,6 +118,8 @@ pub struct PlanInput<'a> {
     pub sync_image: &'a ImageRef,
     /// The previews.
     pub previews: &'a [PreviewInput],
+    /// What the workspace's project file says, for agents and their limits.
+    pub project: &'a ProjectFile,
 }
 
 const MIB: u64 = 1 << 20;
@@ -321,6 +370,10 @@ fn agent(
     let layout = input.layout();
     let files = layout.agent(&spec.name);
     let mut env = input.proxy_env(AGENT_NETWORKS);
+    // The job stands above the project file.
+    env.extend(
+        input.project.agent(spec.name.as_str()).map(|said| said.env.clone()).unwrap_or_default(),
+    );
     env.extend(spec.env.clone());
     env.extend([
         ("HOME".to_owned(), "/home/claude".to_owned()),
@@ -359,7 +412,7 @@ fn agent(
             tmpfs("/run", 16, false),
             tmpfs("/home/claude", 512, true),
         ],
-        limits: spec.limits.lower(limits::AGENT),
+        limits: spec.limits.lower(input.project.limits.agent.wish().lower(limits::AGENT)),
         publish: None,
         probe: ProbeKind::Http { port: limits::SERVICE_PORT, path: "/health".to_owned() },
         healthcheck: own_healthcheck("covibes-agent"),

@@ -9,16 +9,22 @@ use std::collections::BTreeMap;
 
 pub use crate::domain::findings::PROJECT_FILE;
 use crate::domain::findings::{Health, RuntimeName};
+use crate::domain::limits;
+use crate::domain::spec::LimitsWish;
 
 mod apply;
 mod error;
 mod read;
+mod reference;
 mod shape;
+mod write;
 
 pub use apply::apply;
 pub use error::{Place, ProjectError};
 pub use read::parse;
+pub use reference::reference;
 pub use shape::schema;
+pub use write::write;
 
 /// A project file that holds to every rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,9 +35,57 @@ pub struct ProjectFile {
     pub agents: Vec<ProjectAgent>,
     /// Limits, each at most what the host allows: the config step takes the lower one.
     pub limits: ProjectLimits,
+    /// Where each limit stands, as `limits.preview.memory`.
+    pub places: BTreeMap<&'static str, Place>,
 }
 
 impl ProjectFile {
+    /// Returns what is said about the agent of this name.
+    #[must_use]
+    pub fn agent(&self, name: &str) -> Option<&ProjectAgent> {
+        self.agents.iter().find(|agent| agent.name == name)
+    }
+
+    /// Returns what of the file has no effect on this host, for its author.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let roles = [
+            (self.limits.agent, limits::AGENT, "limits.agent.memory", "limits.agent.cpu"),
+            (self.limits.preview, limits::PREVIEW, "limits.preview.memory", "limits.preview.cpu"),
+        ];
+        let mut found = Vec::new();
+        let place = |key: &str| self.places.get(key).map_or(String::new(), |at| format!(":{at}"));
+        for (wish, given, memory, cpu) in roles {
+            if let Some(bytes) = wish.memory_bytes.filter(|bytes| *bytes > given.memory_bytes) {
+                found.push(format!(
+                    "{PROJECT_FILE}{}: {memory} asks for {} MB; limits can only be lowered here, \
+                     so it stays {} MB",
+                    place(memory),
+                    bytes >> 20,
+                    given.memory_bytes >> 20
+                ));
+            }
+            if let Some(millis) = wish.cpu_millis.filter(|millis| *millis > given.cpu_millis) {
+                found.push(format!(
+                    "{PROJECT_FILE}{}: {cpu} asks for {} CPUs; limits can only be lowered here, \
+                     so it stays {}",
+                    place(cpu),
+                    f64::from(millis) / 1000.0,
+                    f64::from(given.cpu_millis) / 1000.0
+                ));
+            }
+        }
+        let mirrored = self.previews.iter().filter(|preview| preview.mode == PreviewMode::Mirror);
+        found.extend(mirrored.map(|preview| {
+            let place = preview.places.get("mode").map_or(String::new(), |at| format!(":{at}"));
+            format!(
+                "{PROJECT_FILE}{place}: `mode: mirror` has no effect on this version; name what the \
+                 dev server writes in `writable`"
+            )
+        }));
+        found
+    }
+
     /// Returns what is said about the preview of this name.
     ///
     /// A preview without a name speaks for every one that has none of its own.
@@ -65,6 +119,8 @@ pub struct ProjectPreview {
     pub writable: Vec<String>,
     /// How the dev server sees the workspace.
     pub mode: PreviewMode,
+    /// Where each key stands.
+    pub places: BTreeMap<&'static str, Place>,
 }
 
 /// A runtime as a project file names it: `22`, or `python@3.12`.
@@ -111,6 +167,14 @@ pub struct RoleLimits {
     pub memory_bytes: Option<u64>,
     /// Processor time, in thousandths of one CPU.
     pub cpu_millis: Option<u32>,
+}
+
+impl RoleLimits {
+    /// As the wish that the plan lowers limits by.
+    #[must_use]
+    pub fn wish(self) -> LimitsWish {
+        LimitsWish { memory_bytes: self.memory_bytes, cpu_millis: self.cpu_millis }
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::tree::{Entry, Kind, Tree, TreeError, join};
+use super::tree::{Entry, Kind, SKIPPED, Tree, TreeError, join};
 
 /// How much of a lockfile is read: its first lines name the format.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -98,6 +98,10 @@ impl<'tree> Look<'tree> {
     fn listing(&self, dir: &str) -> Listing {
         if let Some(known) = self.listings.borrow().get(dir) {
             return known.clone();
+        }
+        // Never listed, so its names are asked for one by one.
+        if dir.split('/').any(|name| SKIPPED.contains(&name)) {
+            return None;
         }
         let listing = match self.tree.list(dir) {
             Ok(entries) => Some(Rc::new(

@@ -18,8 +18,28 @@ pub const DEPTH_MAX: usize = 8;
 /// All listings together stop at this many entries (`security.md` 2.6).
 pub const ENTRIES_MAX: usize = 10_000;
 
-/// Directories that are never listed and never looked into: installed or stored, not written.
-pub const SKIPPED: [&str; 2] = ["node_modules", ".git"];
+/// Directories that are never listed: installed, built or stored, not written by a person. A name
+/// in one is still found by whoever asks for it.
+pub const SKIPPED: [&str; 18] = [
+    "node_modules",
+    ".git",
+    "vendor",
+    "dist",
+    "build",
+    "target",
+    ".venv",
+    "venv",
+    "__pycache__",
+    ".next",
+    ".nuxt",
+    ".svelte-kit",
+    ".output",
+    ".turbo",
+    ".gradle",
+    ".tox",
+    "bower_components",
+    "coverage",
+];
 
 /// Returns the most bytes that are read of the file at `path` (`security.md` 2.6).
 #[must_use]
@@ -143,7 +163,7 @@ impl TreeError {
             Self::NotRegular { .. } => "workspace.not_regular_file",
             Self::TooLarge { .. } => "workspace.file_too_large",
             Self::TooMany { .. } => "workspace.too_many_files",
-            Self::Io { .. } => "workspace.unreadable",
+            Self::Io { .. } => "workspace.io",
         }
     }
 }

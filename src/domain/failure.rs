@@ -106,6 +106,9 @@ codes! {
     WorkspaceSymlinkRefused "workspace.symlink_refused" Tenant "Replace the symbolic link by the file itself.";
     WorkspaceNotRegularFile "workspace.not_regular_file" Tenant "Replace the pipe or device by a regular file.";
     WorkspaceFileTooLarge "workspace.file_too_large" Tenant "Make the file smaller.";
+    WorkspaceInvalidPath "workspace.invalid_path" Tenant "Name a path inside the project, without `..`.";
+    WorkspaceMountRefused "workspace.mount_refused" Tenant "Replace the mounted directory by one that belongs to the workspace.";
+    WorkspaceTooManyFiles "workspace.too_many_files" Tenant "Name the app's directory in .covibes.yml (`preview.app`): there is too much to look through.";
     WorkspaceIo "workspace.io" Platform "The host's file system failed; the job is repeated.";
     DetectUnknownProject "detect.unknown_project" Tenant "Say how to run the project in .covibes.yml: `preview: {command: …, port: …}`.";
     ConfigUnknownKey "config.unknown_key" Tenant "Remove the key from .covibes.yml; `covibes schema covibes.yml` lists what it may hold.";

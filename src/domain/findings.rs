@@ -97,6 +97,13 @@ impl Findings {
         known.map(|(name, value)| (name.clone(), value.render(self.port))).collect()
     }
 
+    /// Returns the file that decided a field.
+    #[must_use]
+    pub fn decided_by(&self, field: &str) -> Option<&str> {
+        let evidence = self.evidence.iter().find(|evidence| evidence.field == field);
+        evidence.map(|evidence| evidence.file.as_str())
+    }
+
     /// Records that `file` decided `field`, replacing what decided it before.
     pub fn decide(
         &mut self,
@@ -110,8 +117,16 @@ impl Findings {
             field,
             value: value.into(),
             file: file.into(),
+            line: None,
             why: why.into(),
         });
+    }
+
+    /// Says in which line of its file the decision on `field` stands.
+    pub fn decided_in_line(&mut self, field: &str, line: Option<u64>) {
+        if let Some(evidence) = self.evidence.iter_mut().find(|evidence| evidence.field == field) {
+            evidence.line = line;
+        }
     }
 }
 
@@ -158,6 +173,8 @@ pub struct Evidence {
     pub value: String,
     /// The deciding file, below the workspace.
     pub file: String,
+    /// The line in it, where that is known.
+    pub line: Option<u64>,
     /// The rule that applied.
     pub why: String,
 }

@@ -10,7 +10,7 @@ use super::converge::{Change, ChangeKind};
 use super::run::Run;
 use crate::config::hash;
 use crate::config::layout::Layout;
-use crate::config::plan::{PlanInput, framework_links, framework_writables};
+use crate::config::plan::{PlanInput, PreviewInput};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::TeamId;
 use crate::domain::limits;
@@ -67,8 +67,9 @@ pub async fn ensure_volumes(
         ports.engine.create_volume(volume).await?;
     }
     for preview in input.previews {
-        for directory in framework_writables(preview.findings.framework) {
-            host.ensure_dir(&layout.preview(&preview.spec.name).join(directory), uid, gid).await?;
+        for directory in preview.writable_directories() {
+            let place = PreviewInput::place_of(directory);
+            host.ensure_dir(&layout.preview(&preview.spec.name).join(place), uid, gid).await?;
         }
     }
     Ok(())
@@ -94,10 +95,8 @@ pub async fn ensure_mount_points(run: &Run<'_>, input: &PlanInput<'_>) -> Result
         let below = |directory: &str, name: &str| {
             if directory == "." { name.to_owned() } else { format!("{directory}/{name}") }
         };
-        let mut wanted: Vec<String> = framework_writables(findings.framework)
-            .iter()
-            .map(|name| below(&findings.app_dir, name))
-            .collect();
+        let mut wanted: Vec<String> =
+            preview.writable_directories().map(|name| below(&findings.app_dir, name)).collect();
         if findings.install.is_some()
             && findings.language == crate::domain::findings::Language::Node
         {
@@ -108,9 +107,9 @@ pub async fn ensure_mount_points(run: &Run<'_>, input: &PlanInput<'_>) -> Result
                 made.push(relative);
             }
         }
-        for (name, target) in framework_links(findings.framework) {
-            let relative = below(&findings.app_dir, name);
-            if host.ensure_link(&root, &relative, target).await && !preview.worktree {
+        for (name, target) in preview.writable_links() {
+            let relative = below(&findings.app_dir, &name);
+            if host.ensure_link(&root, &relative, &target).await && !preview.worktree {
                 made.push(relative);
             }
         }

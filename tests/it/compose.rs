@@ -123,6 +123,30 @@ fn what_the_development_file_mounts_from_here_exists() {
     assert!(root().join(home).is_file());
 }
 
+/// The file needs the images, the project and files of secrets, and nothing else of the host.
+fn assert_only_what_the_file_names(file: &Value) {
+    for (name, service) in services(file) {
+        for mount in service["volumes"].as_array().into_iter().flatten() {
+            let source = mount["source"].as_str().unwrap();
+            match mount["type"].as_str().unwrap() {
+                "bind" => assert!(source.contains("examples/"), "{name}: {source}"),
+                _ => assert!(file["volumes"].get(source).is_some(), "{name}: {source}"),
+            }
+        }
+        for secret in service["secrets"].as_array().into_iter().flatten() {
+            let secret = secret["source"].as_str().unwrap();
+            assert!(file["secrets"][secret]["file"].is_string(), "{name}: {secret}");
+        }
+        assert_eq!(service["cap_drop"], serde_json::json!(["ALL"]), "{name}");
+        assert_eq!(service["read_only"], true, "{name}");
+        let root = service["user"] == "0:0";
+        assert_eq!(root, name == "prepare", "{name}");
+        if root {
+            assert_eq!(service["network_mode"], "none");
+        }
+    }
+}
+
 #[test]
 fn rendered_teams_keep_to_the_specification() {
     let directory = tempfile::tempdir().unwrap();
@@ -141,6 +165,9 @@ fn rendered_teams_keep_to_the_specification() {
         assert!(output.status.success(), "{example}: {words}");
         let file = yaml(std::str::from_utf8(&output.stdout).unwrap());
         assert_eq!(faults(&file), Vec::<String>::new(), "{example}");
-        assert_eq!(services(&file).count(), 3, "{example}: sync, one agent, one preview");
+        let names: Vec<&String> = services(&file).map(|(name, _)| name).collect();
+        let expected = ["agent-agent-1", "install-main", "prepare", "preview-main", "sync"];
+        assert_eq!(names, expected, "{example}");
+        assert_only_what_the_file_names(&file);
     }
 }

@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
+mod calls;
 mod commands;
 mod compose;
 mod crashes;
+mod dry;
 mod floors;
 mod interruption;
 mod jobs;

@@ -57,11 +57,11 @@ fn job(action: Action) -> Job {
     }
 }
 
-fn start(previews: &[&str]) -> Job {
+pub(crate) fn start(previews: &[&str]) -> Job {
     job(Action::Start(Box::new(spec(previews))))
 }
 
-async fn run(runner: &Runner, job: &Job) -> Result<Finished, SessionOver> {
+pub(crate) async fn run(runner: &Runner, job: &Job) -> Result<Finished, SessionOver> {
     let (_interrupter, interrupt) = interrupt::pair();
     let lease = TeamLeases::default().acquire(&job.team).await;
     runner.run(lease, job, interrupt).await

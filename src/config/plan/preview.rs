@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{PlanInput, PreviewInput, STOP_GRACE, below, bind, framework_writables, tmpfs, volume};
-use crate::domain::findings::{Framework, Health, Language, Source};
+use super::{PlanInput, PreviewInput, STOP_GRACE, below, bind, tmpfs, volume};
+use crate::domain::findings::{Framework, Health, Language, PROJECT_FILE};
 use crate::domain::limits;
 use crate::domain::names::VolumeName;
 use crate::domain::plan::{
@@ -105,8 +105,9 @@ pub(super) fn container(
         };
         mounts.push(volume(&modules, target, false));
     }
-    for directory in framework_writables(findings.framework) {
-        mounts.push(bind(places.join(directory), format!("{app}/{directory}"), false));
+    for directory in preview.writable_directories() {
+        let place = places.join(PreviewInput::place_of(directory));
+        mounts.push(bind(place, format!("{app}/{directory}"), false));
     }
 
     let state_port = limits::PREVIEW_STATE_PORT.to_string();
@@ -161,7 +162,7 @@ fn command(preview: &PreviewInput, app: &str, port: u16) -> String {
     // Files without a server are served by the supervisor's own, which the image
     // holds; a command in the project file still wins.
     let own_server =
-        findings.language == Language::Static && findings.source != Source::ProjectFile;
+        findings.language == Language::Static && findings.decided_by("dev") != Some(PROJECT_FILE);
     let dev = findings.dev.as_ref().filter(|_| !own_server);
     match dev.map(|dev| dev.render(Some(port))) {
         None => format!("exec /usr/local/bin/covibes-preview static --dir {app} --port {port}"),

@@ -43,13 +43,20 @@ pub fn apply(mut findings: Findings, preview: &ProjectPreview) -> Findings {
         let names: Vec<_> = preview.env.keys().map(String::as_str).collect();
         said(&mut findings, "env", &names.join(", "));
     }
+    if preview.command.is_some() || preview.port.is_some() {
+        findings.source = Source::ProjectFile;
+    }
     if let Some(command) = &preview.command {
         findings.dev = Some(Template::Literal(command.clone()));
-        findings.source = Source::ProjectFile;
         said(&mut findings, "dev", command);
     }
     if let Some(port) = preview.port {
         move_port(&mut findings, port, preview.command.is_some());
+    }
+    for (field, place) in &preview.places {
+        if findings.decided_by(field) == Some(PROJECT_FILE) {
+            findings.decided_in_line(field, Some(place.line));
+        }
     }
     findings
 }

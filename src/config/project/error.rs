@@ -7,6 +7,9 @@ use std::fmt;
 
 use thiserror::Error;
 
+/// How much of the file's line is shown.
+const LINE_CHARS_MAX: usize = 100;
+
 /// A place in the file, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -91,6 +94,23 @@ impl ProjectError {
             Self::InvalidHealthPath { .. } => "config.invalid_health_path",
             Self::DeniedName { .. } => "env.denied_name",
         }
+    }
+
+    /// Shows the line of the file, marked where the mistake begins.
+    #[must_use]
+    pub fn excerpt(&self, bytes: &[u8]) -> Vec<String> {
+        let Place { line, column } = self.place();
+        let text = String::from_utf8_lossy(bytes);
+        let at = usize::try_from(line).unwrap_or(usize::MAX);
+        let Some(shown) = text.lines().nth(at.saturating_sub(1)) else { return Vec::new() };
+        let column = usize::try_from(column).unwrap_or(1).saturating_sub(1);
+        // A long line is cut before the mistake, so that the mark still stands below it.
+        let skipped = column.saturating_sub(LINE_CHARS_MAX / 2);
+        let plain = |letter: char| if letter.is_control() { ' ' } else { letter };
+        let shown: String = shown.chars().skip(skipped).take(LINE_CHARS_MAX).map(plain).collect();
+        let number = line.to_string();
+        let (margin, indent) = (" ".repeat(number.len()), " ".repeat(column - skipped));
+        vec![format!("{margin} |"), format!("{number} | {shown}"), format!("{margin} | {indent}^")]
     }
 
     /// Returns where in the file it is.

@@ -100,6 +100,13 @@ fn refusal(error: &Error) -> ProjectError {
             key: echo(field),
             suggestion: nearest(field, expected).map(str::to_owned),
         },
+        Error::SerdeUnknownVariant { variant, expected, .. } => {
+            let words: Vec<String> = expected.iter().map(|word| format!("`{word}`")).collect();
+            let meant = nearest(variant, expected);
+            let meant = meant.map(|word| format!(", did you mean `{word}`?")).unwrap_or_default();
+            let known = words.join(" or ");
+            invalid(place, &format!("`{}` is not {known}{meant}", echo(variant)))
+        }
         other => invalid(place, &other.to_string()),
     }
 }
@@ -147,8 +154,17 @@ fn checked(file: File) -> Result<ProjectFile, ProjectError> {
         agents.push(ProjectAgent { name, env: env.map_or(Ok(BTreeMap::new()), variables)? });
     }
     let limits = file.limits.unwrap_or_default();
+    let mut places = BTreeMap::new();
+    for (role, memory, cpu) in [
+        (&limits.agent, "limits.agent.memory", "limits.agent.cpu"),
+        (&limits.preview, "limits.preview.memory", "limits.preview.cpu"),
+    ] {
+        let Some(role) = role else { continue };
+        places.extend(role.memory.as_ref().map(|said| (memory, place(said))));
+        places.extend(role.cpu.as_ref().map(|said| (cpu, place(said))));
+    }
     let limits = ProjectLimits { agent: role(limits.agent)?, preview: role(limits.preview)? };
-    Ok(ProjectFile { previews, agents, limits })
+    Ok(ProjectFile { previews, agents, limits, places })
 }
 
 fn several(many: Vec<Preview>, list: Place) -> Result<Vec<ProjectPreview>, ProjectError> {
@@ -170,7 +186,25 @@ fn several(many: Vec<Preview>, list: Place) -> Result<Vec<ProjectPreview>, Proje
     Ok(previews)
 }
 
+/// Where each key of a preview stands.
+fn places(preview: &Preview) -> BTreeMap<&'static str, Place> {
+    let env = preview.env.as_ref().and_then(|env| env.values().next());
+    let places = [
+        ("app_dir", preview.app.as_ref().map(place)),
+        ("install", preview.install.as_ref().map(place)),
+        ("dev", preview.command.as_ref().map(place)),
+        ("port", preview.port.as_ref().map(place)),
+        ("health", preview.health.as_ref().map(place)),
+        ("env", env.map(place)),
+        ("runtime", preview.runtime.as_ref().map(place)),
+        ("writable", preview.writable.as_ref().and_then(|all| all.first()).map(place)),
+        ("mode", preview.mode.as_ref().map(place)),
+    ];
+    places.into_iter().filter_map(|(key, place)| Some((key, place?))).collect()
+}
+
 fn preview(preview: Preview) -> Result<ProjectPreview, ProjectError> {
+    let places = places(&preview);
     let writable = preview.writable.unwrap_or_default();
     if let Some(beyond) = writable.get(WRITABLE_MAX) {
         return Err(limits(place(beyond), "more than 32 writable places"));
@@ -196,10 +230,11 @@ fn preview(preview: Preview) -> Result<ProjectPreview, ProjectError> {
         env: preview.env.map_or(Ok(BTreeMap::new()), variables)?,
         runtime: preview.runtime.map(runtime).transpose()?,
         writable: writable.into_iter().map(path).collect::<Result<_, _>>()?,
-        mode: match preview.mode {
+        mode: match preview.mode.map(|mode| mode.value) {
             None | Some(Mode::Direct) => PreviewMode::Direct,
             Some(Mode::Mirror) => PreviewMode::Mirror,
         },
+        places,
     })
 }
 

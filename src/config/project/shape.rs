@@ -126,11 +126,13 @@ pub(super) struct Preview {
     /// The runtime's version, such as `22`, `node@22.12` or `python@3.12`.
     #[schemars(with = "Option<Version>")]
     pub(super) runtime: Option<Spanned<String>>,
-    /// Files and directories, relative to the app, that the dev server must be able to write.
+    /// Files and directories, relative to the app, that the dev server must be able to write. They
+    /// are kept apart from the repository, begin empty and outlive restarts.
     #[schemars(with = "Option<Vec<String>>", length(max = 32))]
     pub(super) writable: Option<Vec<Spanned<String>>>,
     /// `direct` runs on the read-only workspace; `mirror` on a writable copy kept in step with it.
-    pub(super) mode: Option<Mode>,
+    #[schemars(with = "Option<Mode>")]
+    pub(super) mode: Option<Spanned<Mode>>,
 }
 
 /// How a preview sees the workspace.

@@ -208,7 +208,10 @@ fn explicit_wins_field_by_field() {
     assert_eq!(findings.health, Health::Tcp);
     assert_eq!(findings.install.as_deref(), Some("npm ci"));
     assert_eq!(findings.runtime.as_ref().unwrap().version, "22");
-    assert_eq!(findings.source, detected.source);
+    assert_eq!(findings.source, Source::ProjectFile, "it decided the port");
+    let only_env = parse(b"preview: {env: {A: b}}").unwrap();
+    let only_env = apply(detected.clone(), only_env.preview("main").unwrap());
+    assert_eq!(only_env.source, detected.source, "it decided neither command nor port");
     let by = |field: &str| {
         let evidence = findings.evidence.iter().find(|evidence| evidence.field == field).unwrap();
         (evidence.file.clone(), evidence.value.clone())

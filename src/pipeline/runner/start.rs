@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{Runner, Worked, stop_failed, team_event};
 use crate::config::plan::{PlanInput, PreviewInput};
+use crate::config::project::ProjectFile;
 use crate::domain::event::{EventKind, PreviewFact, TeamState};
 use crate::domain::failure::Failure;
 use crate::domain::ids::PartName;
@@ -38,6 +39,7 @@ struct PlanContext<'a> {
     workspace: &'a steps::workspace::Workspace,
     agent_image: &'a ImageRef,
     sync_image: &'a ImageRef,
+    project: &'a ProjectFile,
 }
 
 impl<'a> PlanContext<'a> {
@@ -63,6 +65,7 @@ impl<'a> PlanContext<'a> {
             agent_image: self.agent_image,
             sync_image: self.sync_image,
             previews: &resolved.previews,
+            project: self.project,
         }
     }
 }
@@ -116,9 +119,11 @@ impl Runner {
                 workspace: &workspace,
                 agent_image: &agent_image,
                 sync_image: &sync_image,
+                project: &found.project,
             };
-            let (plan, resolved) =
-                run.step(StepId::Config, self.resolve(run, &context, &found, &avoid)).await?;
+            let (plan, resolved) = run
+                .step(StepId::Config, self.resolve(run, &context, &found.previews, &avoid))
+                .await?;
             let input = context.input(run, &self.ports.settings, &resolved);
             match self.bring_up(run, spec, &plan, &input).await {
                 Err(Stop::Failed(failure))

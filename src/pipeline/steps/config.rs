@@ -27,35 +27,47 @@ pub fn previews(preparation: &Preparation, found: &[Found]) -> Result<Vec<Previe
     found
         .iter()
         .map(|found| {
-            let findings = &found.findings;
-            let is_static = findings.language == crate::domain::findings::Language::Static;
-            if findings.dev.is_none() && !is_static {
-                return Err(Failure::new(
-                    Code::DetectUnknownProject,
-                    format!("nothing says how to run preview {}", found.spec.name),
-                ));
-            }
-            if findings.install.is_some() && findings.lockfile.is_none() {
-                return Err(Failure::new(
-                    Code::BuildMissingLockfile,
-                    format!(
-                        "the project of preview {} has dependencies and no lockfile",
-                        found.spec.name
-                    ),
-                ));
-            }
-            let kind = preparation.catalog().runtime(findings)?;
-            let image: ImageRef = preparation.catalog().image(&kind);
-            Ok(PreviewInput {
-                spec: found.spec.clone(),
-                findings: findings.clone(),
-                image,
-                worktree: found.worktree,
-                inputs_digest: found.inputs_digest.clone(),
-                limits: found.limits,
-            })
+            check(found)?;
+            let kind = preparation.catalog().runtime(&found.findings)?;
+            Ok(input(found, preparation.catalog().image(&kind)))
         })
         .collect()
+}
+
+/// What was found out about a preview, with the image that runs it.
+#[must_use]
+pub fn input(found: &Found, image: ImageRef) -> PreviewInput {
+    PreviewInput {
+        spec: found.spec.clone(),
+        findings: found.findings.clone(),
+        image,
+        worktree: found.worktree,
+        inputs_digest: found.inputs_digest.clone(),
+        limits: found.limits,
+        writable: found.writable.clone(),
+    }
+}
+
+/// Whether a preview can be built and run at all.
+///
+/// # Errors
+/// `detect.unknown_project` without a command, `build.missing_lockfile`.
+pub fn check(found: &Found) -> Result<(), Failure> {
+    let findings = &found.findings;
+    let is_static = findings.language == crate::domain::findings::Language::Static;
+    if findings.dev.is_none() && !is_static {
+        return Err(Failure::new(
+            Code::DetectUnknownProject,
+            format!("nothing says how to run preview {}", found.spec.name),
+        ));
+    }
+    if findings.install.is_some() && findings.lockfile.is_none() {
+        return Err(Failure::new(
+            Code::BuildMissingLockfile,
+            format!("the project of preview {} has dependencies and no lockfile", found.spec.name),
+        ));
+    }
+    Ok(())
 }
 
 /// Chooses host ports and remembers them as a preference. `avoid` holds ports

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::config::hash;
 use crate::config::layout::Layout;
-use crate::config::project::{self, ProjectFile};
-use crate::detect::tree::Tree;
+use crate::config::plan::Writable;
+use crate::config::project::{self, ProjectFile, ProjectPreview};
+use crate::detect::tree::{Kind, Tree, join};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::findings::Findings;
 use crate::domain::spec::{LimitsWish, PreviewSpec, Spec};
@@ -28,6 +29,17 @@ pub struct Found {
     pub inputs_digest: String,
     /// Limits that the project file lowers.
     pub limits: LimitsWish,
+    /// What the project file wants to be writable.
+    pub writable: Writable,
+}
+
+/// What was found out about a workspace.
+#[derive(Debug, Clone, Default)]
+pub struct Detected {
+    /// Its previews.
+    pub previews: Vec<Found>,
+    /// The workspace's own project file; worktrees have theirs for their previews.
+    pub project: ProjectFile,
 }
 
 /// Files that decide what an install produces.
@@ -62,9 +74,12 @@ pub async fn detect(
     run: &Run<'_>,
     spec: &Spec,
     workspace: &Workspace,
-) -> Result<(Vec<Found>, String), Failure> {
+) -> Result<(Detected, String), Failure> {
     let layout = Layout::new(&run.ports.settings, run.team());
     let mut found = Vec::new();
+    let (open, root) = (run.ports.open_tree, workspace.path.clone());
+    let project = off_the_threads(move || project_file(open(&root)?.as_ref())).await?;
+    let project = project.unwrap_or_default();
     for preview in &spec.previews {
         run.say(format!("looking at preview {}", preview.name));
         let worktree = workspace.worktrees.contains(&preview.name);
@@ -75,9 +90,7 @@ pub async fn detect(
         };
         let open = run.ports.open_tree;
         let preview = preview.clone();
-        let one = tokio::task::spawn_blocking(move || look(open, root, preview, worktree))
-            .await
-            .unwrap_or_else(|_| Err(Failure::new(Code::InternalBug, "detection ended badly")))?;
+        let one = off_the_threads(move || look(open, root, preview, worktree)).await?;
         for warning in &one.findings.warnings {
             tracing::info!(team.id = %run.team(), preview = %one.spec.name, "{warning}");
         }
@@ -89,7 +102,15 @@ pub async fn detect(
         let words: Vec<String> = found.iter().map(summary).collect();
         words.join(", ")
     };
-    Ok((found, message))
+    Ok((Detected { previews: found, project }, message))
+}
+
+/// Reads files on a blocking thread.
+async fn off_the_threads<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let bug = |_| Err(Failure::new(Code::InternalBug, "detection ended badly"));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(bug)
 }
 
 fn summary(found: &Found) -> String {
@@ -103,7 +124,11 @@ fn summary(found: &Found) -> String {
     format!("{}: {what} with {}{port}", found.spec.name, findings.package_manager.as_str())
 }
 
-fn look(
+/// Looks at one preview's tree.
+///
+/// # Errors
+/// As [`detect`].
+pub fn look(
     open: OpenTree,
     root: PathBuf,
     spec: PreviewSpec,
@@ -113,23 +138,54 @@ fn look(
     let tree = tree.as_ref();
     let file = project_file(tree)?;
     let project = file.as_ref().and_then(|f| f.preview(spec.name.as_str()));
-    let findings = findings(tree, project)?;
-    let limits = file.as_ref().map_or(LimitsWish::default(), |f| LimitsWish {
-        memory_bytes: f.limits.preview.memory_bytes,
-        cpu_millis: f.limits.preview.cpu_millis,
-    });
+    let mut findings = findings(tree, project)?;
+    findings.warnings.extend(file.iter().flat_map(ProjectFile::warnings));
+    let writable = writable(tree, &mut findings, project);
+    let limits = file.as_ref().map(|file| file.limits.preview.wish()).unwrap_or_default();
     let inputs_digest = inputs_digest(tree, &findings)?;
-    Ok(Found { spec, findings, worktree, inputs_digest, limits })
+    Ok(Found { spec, findings, worktree, inputs_digest, limits, writable })
+}
+
+/// Tells directories from files among the places that the project file wants to be writable.
+///
+/// What the repository itself holds as a file stays as it is, with a warning: a mount in its
+/// place would hide it.
+pub fn writable(
+    tree: &dyn Tree,
+    findings: &mut Findings,
+    project: Option<&ProjectPreview>,
+) -> Writable {
+    let mut writable = Writable::default();
+    for path in project.iter().flat_map(|project| &project.writable) {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let known = writable.directories.contains(path) || writable.files.contains(path);
+        // Modules have a place of their own already.
+        if known || name == "node_modules" {
+            continue;
+        }
+        match tree.kind(&join(&findings.app_dir, path)) {
+            Ok(Some(Kind::Directory)) => writable.directories.push(path.clone()),
+            Ok(None) if name.trim_start_matches('.').contains('.') => {
+                writable.files.push(path.clone());
+            }
+            Ok(None) => writable.directories.push(path.clone()),
+            // A link that an earlier start made leads into the cache.
+            Ok(Some(Kind::Symlink)) => writable.files.push(path.clone()),
+            Ok(Some(Kind::File | Kind::Special)) | Err(_) => findings.warnings.push(format!(
+                "{}: `writable` names {path}, which the repository holds as a file: it stays \
+                 read-only",
+                crate::domain::findings::PROJECT_FILE
+            )),
+        }
+    }
+    writable
 }
 
 /// Detects one app and applies what its project file says about it.
 ///
 /// # Errors
 /// As [`detect`].
-pub fn findings(
-    tree: &dyn Tree,
-    project: Option<&project::ProjectPreview>,
-) -> Result<Findings, Failure> {
+pub fn findings(tree: &dyn Tree, project: Option<&ProjectPreview>) -> Result<Findings, Failure> {
     let app = project.and_then(|p| p.app.as_deref());
     let detected = match (crate::detect::detect(tree, app), project) {
         (Ok(findings), _) => findings,
@@ -158,9 +214,9 @@ pub fn project_file(tree: &dyn Tree) -> Result<Option<ProjectFile>, Failure> {
         .map_err(|error| failure(error.code(), &error.to_string()))?;
     match bytes {
         None => Ok(None),
-        Some(bytes) => project::parse(&bytes)
-            .map(Some)
-            .map_err(|error| failure(error.code(), &error.to_string())),
+        Some(bytes) => project::parse(&bytes).map(Some).map_err(|error| {
+            failure(error.code(), &error.to_string()).with_log(error.excerpt(&bytes))
+        }),
     }
 }
 

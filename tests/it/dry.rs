@@ -1,0 +1,222 @@
+//! Commands that change nothing, and `init`, which writes one file.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::source::root;
+
+/// Runs the program with a configuration of its own.
+fn covibes(directory: &Path, arguments: &[&str]) -> Output {
+    let configuration = directory.join("covibes.toml");
+    let paths = format!(
+        "[paths]\ndata = \"{0}/data\"\nstate = \"{0}/state\"\n[docker]\nsocket = \"{0}/none.sock\"\n",
+        directory.display()
+    );
+    std::fs::write(&configuration, paths).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_covibes"))
+        .arg("--config")
+        .arg(&configuration)
+        .args(arguments)
+        .env_clear()
+        .output()
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A copy of an example, with files of a test's own.
+fn project(example: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
+    let place = tempfile::tempdir().unwrap();
+    let app = place.path().join("app");
+    let from = root().join("examples").join(example);
+    let copied = Command::new("cp").arg("-r").arg(&from).arg(&app).status().unwrap();
+    assert!(copied.success());
+    for (path, text) in files {
+        std::fs::write(app.join(path), text).unwrap();
+    }
+    place
+}
+
+fn json(place: &Path, command: &str, more: &[&str]) -> Value {
+    let app = place.join("app");
+    let mut arguments = vec![command, "--json", app.to_str().unwrap()];
+    arguments.extend(more);
+    serde_json::from_str(&said(&covibes(place, &arguments))).unwrap()
+}
+
+/// The decision on one value: who and where.
+fn decided<'v>(plan: &'v Value, of: &str, name: &str) -> (&'v str, &'v str, &'v str) {
+    let values = plan["values"].as_array().unwrap();
+    let found = values.iter().find(|value| value["of"] == of && value["name"] == name);
+    let found = found.unwrap_or_else(|| panic!("{of} {name} in {values:#?}"));
+    (
+        found["value"].as_str().unwrap(),
+        found["by"].as_str().unwrap(),
+        found["place"].as_str().unwrap_or_default(),
+    )
+}
+
+#[test]
+fn every_value_says_who_decided_it() {
+    let file = "preview:\n  port: 4000\n  health: /up\n  writable: [uploads, app.log]\nagents:\n  \
+                - name: agent-1\n    env: {A: project, B: project}\nlimits:\n  preview: {memory: 512MB}\n  \
+                agent: {memory: 64GB}\n";
+    let place = project("vite-react", &[(".covibes.yml", file)]);
+    let job = r#"{"schema":"covibes.job.v1","job_id":"018f3f2e-0000-7000-8000-000000000001",
+        "team_id":"blue","action":"start","issued_at":"2026-11-23T12:00:00.000Z","spec":{
+        "workspace":{"local":true},"previews":[{"name":"main"}],
+        "agents":[{"name":"agent-1","env":{"B":"job"},"limits":{"cpu_millis":500},
+        "secrets":{"KEY":"anthropic/default"}}]}}"#;
+    let path = place.path().join("job.json");
+    std::fs::write(&path, job).unwrap();
+    let plan = json(place.path(), "plan", &["--explain", "--job", path.to_str().unwrap()]);
+    assert_eq!(plan["team"], "blue");
+    let main = |name: &str| decided(&plan, "preview main", name);
+    assert_eq!(main("port"), ("4000", "project file", ".covibes.yml:2"));
+    assert_eq!(main("health"), ("GET /up", "project file", ".covibes.yml:3"));
+    assert_eq!(main("memory"), ("512 MB", "project file", ".covibes.yml:9"));
+    assert_eq!(main("cpu"), ("0.5", "default", ""));
+    assert_eq!(main("framework"), ("vite-react", "detection", "package.json: depends on vite"));
+    assert_eq!(main("egress").1, "host policy");
+    assert_eq!(main("writable").0, "uploads");
+    let agent = |name: &str| decided(&plan, "agent agent-1", name);
+    assert_eq!(agent("memory"), ("2048 MB", "default", ""), "it can only be lowered");
+    assert_eq!(agent("cpu").1, "job");
+    assert_eq!(agent("secret").0, "KEY from anthropic/default");
+    let notes = plan["notes"].to_string();
+    assert!(notes.contains("limits.agent.memory asks for 65536 MB"), "{notes}");
+
+    let containers = plan["containers"].as_array().unwrap();
+    let part = |role: &str| containers.iter().find(|container| container["role"] == role).unwrap();
+    assert_eq!(part("agent")["env"]["A"], "project");
+    assert_eq!(part("agent")["env"]["B"], "job", "the job stands above the project file");
+    assert_eq!(part("preview")["memory_bytes"], 512 << 20);
+    assert_eq!(part("preview")["publish"]["container_port"], 4000);
+    let mounts = part("preview")["mounts"].to_string();
+    assert!(mounts.contains("/workspace/uploads") && !mounts.contains("app.log"), "{mounts}");
+
+    let calls = plan["calls"].as_array().unwrap();
+    assert!(calls.iter().all(|call| call["cause"].as_str().is_some_and(|cause| !cause.is_empty())));
+    let count = |call: &str| calls.iter().filter(|made| made["call"] == call).count();
+    assert_eq!((count("network create"), count("container create")), (2, 4), "{calls:#?}");
+    assert!(plan["against"].as_str().unwrap().contains("Docker does not answer"));
+    assert!(!place.path().join("data").exists() && !place.path().join("state").exists());
+}
+
+#[test]
+fn a_project_file_may_name_several_previews_and_agents() {
+    let file = "preview:\n  - {name: web, port: 4001}\n  - {name: admin, port: 4002}\nagents:\n  \
+                - name: coder\n  - name: tester\n";
+    let place = project("vite-react", &[(".covibes.yml", file)]);
+    let plan = json(place.path(), "plan", &[]);
+    let containers = plan["containers"].as_array().unwrap();
+    let parts: Vec<&str> =
+        containers.iter().filter_map(|container| container["part"].as_str()).collect();
+    assert_eq!(parts, ["coder", "tester", "web", "admin"]);
+    let ports: Vec<&Value> = containers
+        .iter()
+        .filter_map(|container| container["publish"].get("container_port"))
+        .collect();
+    assert_eq!(ports, [4001, 4002]);
+    let host: std::collections::BTreeSet<String> =
+        containers.iter().map(|container| container["publish"]["port"].to_string()).collect();
+    assert_eq!(host.len(), 3, "two ports and none: {host:?}");
+}
+
+#[test]
+fn a_mistake_is_shown_where_it_is() {
+    let place = project("vite-react", &[(".covibes.yml", "preview:\n  comand: npm run dev\n")]);
+    let app = place.path().join("app");
+    let output = covibes(place.path(), &["detect", app.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let words = String::from_utf8_lossy(&output.stderr);
+    for part in [
+        ".covibes.yml:2:3: unknown key `comand`, did you mean `command`? (config.unknown_key)",
+        "\n2 |   comand: npm run dev\n  |   ^",
+    ] {
+        assert!(words.contains(part), "{words}");
+    }
+}
+
+/// What of the findings says how the project is run.
+fn run_of(place: &Path) -> Value {
+    let mut findings = json(place, "detect", &[]);
+    let object = findings.as_object_mut().unwrap();
+    for field in ["evidence", "source", "warnings", "apps", "monorepo"] {
+        object.remove(field);
+    }
+    findings
+}
+
+#[test]
+fn init_writes_what_was_detected_and_changes_nothing_by_it() {
+    for example in ["vite-react", "nextjs", "express", "django"] {
+        let place = project(example, &[]);
+        let before = run_of(place.path());
+        let app = place.path().join("app");
+        said(&covibes(place.path(), &["init", app.to_str().unwrap()]));
+        let text = std::fs::read_to_string(app.join(".covibes.yml")).unwrap();
+        assert!(text.contains("\n  command: \"") && text.contains("\n  port: "), "{text}");
+        assert_eq!(run_of(place.path()), before, "{example}: {text}");
+
+        // Never over what is there, unless that is asked for.
+        std::fs::write(app.join(".covibes.yml"), "preview: {port: 1}\n").unwrap();
+        let again = covibes(place.path(), &["init", app.to_str().unwrap()]);
+        assert!(!again.status.success());
+        assert!(String::from_utf8_lossy(&again.stderr).contains("--force"));
+        assert_eq!(run_of(place.path())["port"], 1);
+        said(&covibes(place.path(), &["init", "--force", app.to_str().unwrap()]));
+        assert_eq!(std::fs::read_to_string(app.join(".covibes.yml")).unwrap(), text);
+    }
+}
+
+#[test]
+fn init_of_something_unknown_leaves_the_words_to_a_person() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::create_dir(place.path().join("app")).unwrap();
+    let app = place.path().join("app");
+    said(&covibes(place.path(), &["init", app.to_str().unwrap()]));
+    let text = std::fs::read_to_string(app.join(".covibes.yml")).unwrap();
+    covibes::config::project::parse(text.as_bytes()).unwrap();
+    assert!(text.contains("# preview:\n"), "{text}");
+    // Uncommented it is a file that runs.
+    let uncommented: String = text
+        .lines()
+        .skip_while(|line| *line != "# preview:")
+        .take_while(|line| !line.is_empty())
+        .map(|line| format!("{}\n", &line[2..]))
+        .collect();
+    let file = covibes::config::project::parse(uncommented.as_bytes()).unwrap();
+    assert!(file.preview("main").unwrap().command.is_some(), "{uncommented}");
+}
+
+#[test]
+fn init_follows_no_link() {
+    let place = project("express", &[]);
+    let app = place.path().join("app");
+    let outside = place.path().join("outside");
+    std::os::unix::fs::symlink(&outside, app.join(".covibes.yml")).unwrap();
+    assert!(!covibes(place.path(), &["init", app.to_str().unwrap()]).status.success());
+    said(&covibes(place.path(), &["init", "--force", app.to_str().unwrap()]));
+    assert!(!outside.exists() && app.join(".covibes.yml").symlink_metadata().unwrap().is_file());
+}
+
+#[test]
+fn the_documented_keys_are_those_of_the_schema() {
+    let page = std::fs::read_to_string(root().join("docs/PROJECT_FILE.md")).unwrap();
+    let table = covibes::config::project::reference();
+    assert!(
+        table.contains("| `preview.command` |") && table.contains("| `agents[].name` |"),
+        "{table}"
+    );
+    assert!(
+        page.contains(&table),
+        "docs/PROJECT_FILE.md is behind the schema; its table should be:\n{table}"
+    );
+}
