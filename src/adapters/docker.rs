@@ -5,6 +5,7 @@
 //! newtypes of `domain::names`, because bollard does not escape them.
 
 mod create;
+mod making;
 mod map;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, Docker, body_full};
 use futures::StreamExt;
 
+use crate::domain::ids::TeamId;
 use crate::domain::names::{ContainerName, ImageRef, NetworkName, VolumeName};
 use crate::domain::plan::{ContainerPlan, NetworkPlan, VolumePlan};
 use crate::observe::Metrics;
@@ -24,6 +26,7 @@ use crate::ports::engine::{
     ContainerState, Engine, EngineError, EngineVersion, Filter, ImageBuild, Observed,
     ObservedNetwork, OnLine, label,
 };
+use making::Making;
 use map::{already, error, is_not_found};
 
 /// Most calls answer within a second; a loaded daemon has been seen to take
@@ -43,6 +46,7 @@ pub struct DockerEngine {
     /// The block device of the host's data, for disk limits.
     disk_device: Option<String>,
     metrics: Arc<Metrics>,
+    making: Making,
     /// Open files per process: a limit above the daemon's own hard one makes
     /// every start fail where root lacks CAP_SYS_RESOURCE.
     open_files: i64,
@@ -58,7 +62,8 @@ impl DockerEngine {
         let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
         let open_files = i64::try_from(hard.unwrap_or(OPEN_FILES).min(OPEN_FILES)).unwrap_or(1024);
         let socket = socket.to_owned();
-        Self { docker: OnceLock::new(), socket, disk_device, metrics, open_files }
+        let making = Making::default();
+        Self { docker: OnceLock::new(), socket, disk_device, metrics, making, open_files }
     }
 
     /// The client; makes no connection by itself.
@@ -90,6 +95,23 @@ impl DockerEngine {
         let reached = !matches!(result, Err(EngineError::Unreachable { .. }));
         self.metrics.docker_request(operation, result.is_ok(), reached, started.elapsed());
         result
+    }
+
+    /// A call that makes something, which is done also if nobody waits for it any more.
+    async fn make<T: Send + 'static, F>(
+        &self,
+        team: Option<&TeamId>,
+        operation: &'static str,
+        what: &str,
+        request: impl FnOnce(Docker) -> F,
+    ) -> Result<T, EngineError>
+    where
+        F: Future<Output = Result<T, bollard::errors::Error>> + Send + 'static,
+    {
+        let future = request(self.docker()?.clone());
+        let (engine, what) = (self.clone(), what.to_owned());
+        let call = async move { engine.call(operation, &what, CALL_TIME_MAX, future).await };
+        self.making.through(team, call).await
     }
 
     async fn networks(
@@ -129,6 +151,7 @@ impl Engine for DockerEngine {
     }
 
     async fn list(&self, filter: &Filter) -> Result<Observed, EngineError> {
+        self.making.settled(filter.team.as_ref()).await;
         let filters = label_filters(filter);
         let containers = query::ListContainersOptions {
             all: true,
@@ -181,8 +204,8 @@ impl Engine for DockerEngine {
             };
         }
         let request = create::network_request(plan);
-        self.call("create_network", what, CALL_TIME_MAX, self.docker()?.create_network(request))
-            .await?;
+        let make = |docker: Docker| async move { docker.create_network(request).await };
+        self.make(plan.owner.team.as_ref(), "create_network", what, make).await?;
         Ok(())
     }
 
@@ -216,8 +239,8 @@ impl Engine for DockerEngine {
             Err(e) => return Err(e),
         }
         let request = create::volume_request(plan);
-        self.call("create_volume", what, CALL_TIME_MAX, self.docker()?.create_volume(request))
-            .await?;
+        let make = |docker: Docker| async move { docker.create_volume(request).await };
+        self.make(plan.owner.team.as_ref(), "create_volume", what, make).await?;
         Ok(())
     }
 
@@ -243,13 +266,10 @@ impl Engine for DockerEngine {
         };
         let body =
             create::container_body(plan, config_hash, self.disk_device.as_deref(), self.open_files);
-        self.call(
-            "create_container",
-            plan.name.as_str(),
-            CALL_TIME_MAX,
-            self.docker()?.create_container(Some(options), body),
-        )
-        .await?;
+        let make =
+            |docker: Docker| async move { docker.create_container(Some(options), body).await };
+        let team = plan.owner.team.as_ref();
+        self.make(team, "create_container", plan.name.as_str(), make).await?;
         Ok(())
     }
 
@@ -317,13 +337,10 @@ impl Engine for DockerEngine {
         to: &ContainerName,
     ) -> Result<(), EngineError> {
         let options = query::RenameContainerOptions { name: to.as_str().to_owned() };
-        self.call(
-            "rename_container",
-            name.as_str(),
-            CALL_TIME_MAX,
-            self.docker()?.rename_container(name.as_str(), options),
-        )
-        .await
+        let (what, from) = (name.as_str(), name.clone());
+        let rename =
+            |docker: Docker| async move { docker.rename_container(from.as_str(), options).await };
+        self.make(None, "rename_container", what, rename).await
     }
 
     async fn remove_container(&self, name: &ContainerName) -> Result<(), EngineError> {
