@@ -99,11 +99,17 @@ fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-/// Feeds a target until its time is over.
+/// Inputs of a run that is not told how long to take: the same ones in every run, so that a
+/// change of the code alone can make it fail.
+const INPUTS: u64 = 1_000;
+
+/// Feeds a target: [`INPUTS`] of them, or for as long as `COVIBES_FUZZ_SECONDS` says.
 ///
 /// `answer` returns what the target said, in words that differ where its behaviour differs.
 pub(crate) fn fuzz(name: &str, seeds: &[&str], words: &[&str], answer: impl Fn(&[u8]) -> String) {
-    let until = Instant::now() + Duration::from_secs(number("COVIBES_FUZZ_SECONDS", 1));
+    let seconds = number("COVIBES_FUZZ_SECONDS", 0);
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let goes_on = |inputs| if seconds == 0 { inputs < INPUTS } else { Instant::now() < until };
     let mut chance = Chance(number("COVIBES_FUZZ_SEED", 0x00C0_FFEE) | 1);
     let mut kept: Vec<Vec<u8>> = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
     let mut known = BTreeSet::new();
@@ -111,7 +117,7 @@ pub(crate) fn fuzz(name: &str, seeds: &[&str], words: &[&str], answer: impl Fn(&
         known.insert(outcome(name, &seed, &answer));
     }
     let mut inputs = 0_u64;
-    while Instant::now() < until {
+    while goes_on(inputs) {
         let input = mutated(&kept, words, &mut chance);
         inputs += 1;
         if known.insert(outcome(name, &input, &answer)) && kept.len() < KEPT_MAX {

@@ -65,7 +65,9 @@ impl Command {
             return Self { steps: steps(&script.text)? }.unwrapped();
         }
         self.steps.retain(|step| !step.is_empty() && !is_install(&texts(step)));
-        (!self.steps.is_empty()).then_some(self)
+        // Nobody types one, and a log or a terminal might obey it.
+        let is_plain = |word: &Word| !word.text.chars().any(char::is_control);
+        (!self.steps.is_empty() && self.steps.iter().flatten().all(is_plain)).then_some(self)
     }
 
     /// The chain as a shell reads it.
