@@ -86,24 +86,30 @@ impl Intake<'_> {
         // destroys must not fill the window.
         let mut watched: HashMap<TeamId, Watched> = HashMap::new();
         let mut ended: FuturesUnordered<BoxFuture<'_, (TeamId, bool)>> = FuturesUnordered::new();
-        let mut moves: FuturesUnordered<BoxFuture<'_, Result<(), SessionOver>>> =
+        // Whatever takes time is polled beside the rest and never awaited between:
+        // it may wait for a lease or a lock that one of the others holds.
+        let mut errands: FuturesUnordered<BoxFuture<'_, Result<(), SessionOver>>> =
             FuturesUnordered::new();
         // A team's orders about moves one after the other, in their order.
         let mut last_moves: HashMap<TeamId, CancellationToken> = HashMap::new();
+        // Nothing behind an eviction is taken before it is done: that would be a
+        // job for a team that runs elsewhere, too.
+        let mut is_vacating = CancellationToken::new();
+        is_vacating.cancel();
         loop {
             let delivery = tokio::select! {
-                Some(moved) = moves.next() => {
-                    moved?;
+                Some(done) = errands.next() => {
+                    done?;
                     last_moves.retain(|_, done| !done.is_cancelled());
                     continue;
                 }
                 Some((team, is_empty)) = ended.next() => {
                     if let Some(what) = watched.remove(&team) {
-                        self.say(team, what, is_empty).await?;
+                        errands.push(self.say(team, what, is_empty).boxed());
                     }
                     continue;
                 }
-                delivery = source.next() => delivery,
+                delivery = source.next(), if is_vacating.is_cancelled() => delivery,
             };
             let Some(delivery) = delivery else { return Ok(()) };
             let (team, what) = match delivery.order {
@@ -129,10 +135,14 @@ impl Intake<'_> {
                     (team, Watched { nonce, fence: Some(delivery.settle) })
                 }
                 Some(HostOrder::Vacate { .. }) => {
-                    // Nothing behind it is taken before it is done: that would
-                    // be a job for a team that runs elsewhere, too.
-                    self.vacate().await;
-                    delivery.settle.ack().await?;
+                    let done = CancellationToken::new();
+                    is_vacating = done.clone();
+                    let vacating = async move {
+                        self.vacate().await;
+                        done.cancel();
+                        delivery.settle.ack().await
+                    };
+                    errands.push(vacating.boxed());
                     continue;
                 }
                 Some(
@@ -151,26 +161,32 @@ impl Intake<'_> {
                         done.cancel();
                         moved
                     };
-                    moves.push(moving.boxed());
+                    errands.push(moving.boxed());
                     continue;
                 }
             };
             match watched.insert(team.clone(), what) {
                 None => ended.push(self.is_empty(team).boxed()),
-                Some(Watched { fence: Some(overtaken), .. }) => overtaken.ack().await?,
+                Some(Watched { fence: Some(overtaken), .. }) => {
+                    errands.push(overtaken.ack().boxed());
+                }
                 Some(Watched { fence: None, .. }) => {}
             }
         }
     }
 
     /// Resolves when the team's lane has ended everything, with whether
-    /// anything of the team is left here.
+    /// anything of the team is left here. If not, the team is noted as given
+    /// away first: a job that comes meanwhile asks the log once more.
     async fn is_empty(self, team: TeamId) -> (TeamId, bool) {
         loop {
             self.lanes.ended(&team).cancelled().await;
             // Whoever else acts on the team is done as well.
             let lease = self.leases.acquire(&team).await;
             let has = self.estate.has(&team).await;
+            if has == Some(false) && self.lanes.ended(&team).is_cancelled() {
+                self.lanes.give_away(&team).await;
+            }
             drop(lease);
             match has {
                 // A job that came meanwhile would make the answer untrue.
@@ -185,9 +201,6 @@ impl Intake<'_> {
     /// again and is answered again.
     async fn say(self, team: TeamId, what: Watched, is_empty: bool) -> Result<(), SessionOver> {
         let Watched { nonce, fence } = what;
-        if is_empty {
-            self.lanes.give_away(&team).await;
-        }
         if fence.is_some() || is_empty {
             let host = self.host.clone();
             self.orders.send(&Order::Fenced { team, host, nonce, is_empty }).await?;

@@ -35,6 +35,9 @@ impl Intake<'_> {
         order: HostOrder,
         settle: Settle,
     ) -> Result<(), SessionOver> {
+        if let Some(team) = team_of(&order) {
+            tracing::info!(team.id = %team, part = part_of(&order), "a team moves between hosts");
+        }
         match order {
             HostOrder::Depart { team, to, nonce } if to == *self.host => {
                 let is_here = self.runner.knows(&team).await;
@@ -62,6 +65,7 @@ impl Intake<'_> {
         from: HostId,
         refusal: Option<String>,
     ) -> Result<(), SessionOver> {
+        tracing::info!(%nonce, %from, refusal, "word of a move");
         self.ctl.say(&CtlMessage::Moving { nonce, from, refusal }).await
     }
 
@@ -123,6 +127,16 @@ impl Intake<'_> {
             }
             tokio::time::sleep(ASK_AGAIN).await;
         }
+    }
+}
+
+/// The host's part in a move, for the log.
+fn part_of(order: &HostOrder) -> &'static str {
+    match order {
+        HostOrder::Depart { .. } => "depart",
+        HostOrder::Arrive { .. } => "arrive",
+        HostOrder::Leave { .. } => "leave",
+        HostOrder::Fence { .. } | HostOrder::Vacate { .. } => "none",
     }
 }
 
