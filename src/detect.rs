@@ -15,10 +15,12 @@ use look::Look;
 use tree::{Kind, Tree, TreeError, join};
 
 mod frameworks;
+mod json5;
 mod languages;
 mod look;
 mod manifest;
 mod node;
+mod nx;
 mod package_manager;
 mod ports;
 mod python;
@@ -31,6 +33,9 @@ mod workspaces;
 
 /// From this score on an app is sure enough that nobody looks for a better one below it.
 const SURE: u32 = 50;
+
+/// What a site beside an app is worth: less than every app with pages, more than a server.
+const SITE: u32 = 55;
 
 /// More apps than this are not listed: a person could not choose among them either.
 const APPS_MAX: usize = 64;
@@ -125,20 +130,26 @@ fn named(look: &Look<'_>, dir: &str) -> Result<Findings, DetectError> {
         return Err(DetectError::UnknownProject { dir });
     };
     let mut findings = candidate.findings;
-    findings.monorepo = workspace(look).is_some_and(|workspace| workspace.members.len() > 1);
+    findings.monorepo = workspace(look).1;
     Ok(findings)
 }
 
 fn chosen(look: &Look<'_>) -> Result<Findings, DetectError> {
     let root = best(look, ".")?;
-    let workspace = workspace(look);
-    let sure = root.as_ref().is_some_and(|candidate| candidate.score >= SURE);
-    let mut candidates = below(look, root.as_ref(), workspace.as_ref())?;
-    let monorepo = workspace.as_ref().is_some_and(|workspace| workspace.members.len() > 1)
-        || candidates.len() > 1;
+    let (workspace, declared) = workspace(look);
+    let mut candidates = match &workspace {
+        Some(workspace) => packages(look, workspace)?,
+        None => parts(look, root.as_ref())?,
+    };
+    let sure = root.as_ref().is_some_and(|root| root.score >= SURE);
+    let monorepo = declared || candidates.len() > 1;
     // A root that only starts its parts is no app beside them; one with a framework is the app.
+    let starts_them = candidates
+        .iter()
+        .any(|(_, candidate)| workspaces::named_by_root(look, &candidate.findings.app_dir));
     let stays = |root: &Candidate| {
-        sure || candidates.is_empty() || (workspace.is_none() && runs(&root.findings))
+        sure || candidates.is_empty()
+            || (workspace.is_none() && !starts_them && serves(&root.findings))
     };
     if let Some(root) = root.filter(stays) {
         let score = if sure { u32::MAX } else { root.score };
@@ -175,86 +186,141 @@ fn chosen(look: &Look<'_>) -> Result<Findings, DetectError> {
             findings.app_dir,
             rest.join(", ")
         ));
+        clashes(look, &findings);
     }
     Ok(findings)
 }
 
-/// Returns the workspace that the root declares, in whatever language.
-fn workspace(look: &Look<'_>) -> Option<workspaces::Workspace> {
-    workspaces::members(look, ".").or_else(|| languages::workspaces::members(look, "."))
+/// Apps on the same port cannot run beside each other as they are.
+fn clashes(look: &Look<'_>, findings: &Findings) {
+    let same = findings.apps.iter().skip(1).filter(|app| app.port == findings.port);
+    let same: Vec<_> = same.map(|app| app.dir.as_str()).collect();
+    if let (Some(port), false) = (findings.port, same.is_empty()) {
+        look.warn(format!("{} would also open port {port}", same.join(", ")));
+    }
 }
 
-/// Returns what can be run below the root, with its score: the packages of a workspace, or what
-/// lies in the directories of a root that is no app itself.
-fn below(
-    look: &Look<'_>,
-    root: Option<&Candidate>,
-    workspace: Option<&workspaces::Workspace>,
-) -> Result<Vec<(u32, Candidate)>, TreeError> {
-    let sure = root.is_some_and(|candidate| candidate.score >= SURE);
-    let dirs = match workspace {
-        Some(workspace) => workspace.members.clone(),
-        None if sure => Vec::new(),
-        None => workspaces::nested(look),
-    };
+/// Returns the workspace that the root declares, and whether that makes it a monorepo: builds of
+/// other languages declare modules even where a single one is the app.
+fn workspace(look: &Look<'_>) -> (Option<workspaces::Workspace>, bool) {
+    if let Some(workspace) = workspaces::members(look, ".") {
+        return (Some(workspace), true);
+    }
+    let workspace = languages::workspaces::members(look, ".");
+    let several = workspace.as_ref().is_some_and(|workspace| workspace.members.len() > 1);
+    (workspace, several)
+}
+
+type Worth = (u32, Candidate);
+
+/// Returns the packages of a workspace that serve something, with what they are worth.
+fn packages(look: &Look<'_>, workspace: &workspaces::Workspace) -> Result<Vec<Worth>, TreeError> {
     let mut candidates = Vec::new();
-    for dir in dirs.into_iter().take(APPS_MAX) {
+    for dir in workspace.members.iter().take(APPS_MAX) {
+        if let Some(candidate) = best(look, dir)?.filter(|candidate| serves(&candidate.findings)) {
+            let preference = workspaces::preference(look, dir);
+            candidates.push((worth(&candidate).saturating_add_signed(preference), candidate));
+        }
+    }
+    // A server of another language is no package of a JavaScript workspace, and yet an app of it.
+    let beside = workspaces::nested(look).into_iter().take(APPS_MAX);
+    for dir in beside.filter(|dir| !workspace.members.contains(dir)) {
+        let other = |found: &Candidate| {
+            let language = found.findings.language;
+            let foreign = ![Language::Node, Language::Static].contains(&language);
+            foreign && found.score >= SURE && serves(&found.findings)
+        };
         let preference = workspaces::preference(look, &dir);
-        // Examples and tests are no reason to leave a root that says something.
-        if workspace.is_none() && root.is_some() && preference < 0 {
+        if preference < 0 {
             continue;
         }
-        let counts = |candidate: &Candidate| {
-            // Pages and scripts below a root that says something are parts of it.
-            let part = candidate.score < 25 && workspace.is_none() && root.is_some();
-            runs(&candidate.findings) && !part
-        };
-        if let Some(candidate) = best(look, &dir)?.filter(counts) {
+        if let Some(candidate) = best(look, &dir)?.filter(other) {
             candidates.push((worth(&candidate).saturating_add_signed(preference), candidate));
         }
     }
     Ok(candidates)
 }
 
+/// Returns what can be run in the directories of a root that declares no workspace and is no sure
+/// app itself. Beside a root that is something, only what is named as a part of it counts.
+fn parts(look: &Look<'_>, root: Option<&Candidate>) -> Result<Vec<Worth>, TreeError> {
+    if root.is_some_and(|root| root.score >= SURE) {
+        return Ok(Vec::new());
+    }
+    let something = root.is_some_and(|root| runs(&root.findings));
+    let mut candidates = Vec::new();
+    for dirs in [workspaces::nested, workspaces::nested_deeper] {
+        for dir in dirs(look).into_iter().take(APPS_MAX) {
+            let preference = workspaces::preference(look, &dir);
+            let named = workspaces::named_by_root(look, &dir) || workspaces::is_part(&dir);
+            // Examples and tests are no reason to leave a root that says something.
+            if (something && !named) || (root.is_some() && preference < 0) {
+                continue;
+            }
+            let Some(candidate) = best(look, &dir)?.filter(|found| runs(&found.findings)) else {
+                continue;
+            };
+            // Pages without a project around them belong to whatever lies above.
+            let page = candidate.findings.language == Language::Static;
+            if !(page && root.is_some()) {
+                candidates.push((worth(&candidate).saturating_add_signed(preference), candidate));
+            }
+        }
+        // Only a root that says nothing is looked at more deeply.
+        if !candidates.is_empty() || root.is_some() {
+            break;
+        }
+    }
+    // What serves counts before what only runs, and a project before a page.
+    for real in [|found: &Findings| serves(found) && found.language != Language::Static, serves] {
+        if candidates.iter().any(|(_, candidate)| real(&candidate.findings)) {
+            candidates.retain(|(_, candidate)| real(&candidate.findings));
+        }
+    }
+    Ok(candidates)
+}
+
 /// How much an app is worth looking at beside others: pages before the server that feeds them,
-/// and that before a program that says of itself only that it runs. The score only says how sure
-/// a language is of its own directory.
+/// an app before its documentation. The score only says how sure a language is of its own
+/// directory.
 fn worth(candidate: &Candidate) -> u32 {
-    match candidate.findings.framework {
-        Framework::Django
-        | Framework::Flask
-        | Framework::Fastapi
-        | Framework::Starlette
-        | Framework::Rails
-        | Framework::Sinatra
-        | Framework::Laravel
-        | Framework::Phoenix
-        | Framework::Plug
-        | Framework::Gin
-        | Framework::Echo
-        | Framework::Fiber
-        | Framework::Axum
-        | Framework::ActixWeb
-        | Framework::Rocket
-        | Framework::SpringBoot
-        | Framework::Sparkjava
-        | Framework::Aspnet
-        | Framework::AzureFunctions
-        | Framework::Vapor
-        | Framework::Ring
-        | Framework::Luminus
-        | Framework::Nestjs
+    let findings = &candidate.findings;
+    match findings.framework {
+        Framework::Docusaurus
+        | Framework::Vitepress
+        | Framework::Vuepress
+        | Framework::Eleventy
+        | Framework::Hexo
+        | Framework::Sanity => SITE,
+        Framework::Storybook => 1,
+        Framework::Expo => SITE + 1,
+        Framework::Nestjs
         | Framework::Express
         | Framework::Fastify
         | Framework::Koa
-        | Framework::Hono => SURE,
-        Framework::None => candidate.score.min(SURE - 5),
+        | Framework::Hono
+        | Framework::Elysia
+        | Framework::H3
+        | Framework::Nitro
+        | Framework::Connect
+        | Framework::Mastra
+        | Framework::Xmcp
+        | Framework::AzureFunctions => candidate.score.min(SURE),
+        // What only runs comes after what serves.
+        Framework::None if findings.language != Language::Node => candidate.score.min(SURE - 5),
+        // A page on its own, and an app of another language beside one of JavaScript.
+        _ if findings.language != Language::Node => candidate.score.min(SURE),
         _ => candidate.score,
     }
 }
 
 fn runs(findings: &Findings) -> bool {
     findings.dev.is_some() || findings.framework != Framework::None
+}
+
+/// Says whether something can be looked at, rather than only be run.
+fn serves(findings: &Findings) -> bool {
+    findings.port.is_some() || findings.framework != Framework::None
 }
 
 fn app(findings: &Findings) -> App {

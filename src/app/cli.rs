@@ -240,7 +240,7 @@ async fn one(
 
 fn detect(directory: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
     let directory = directory.canonicalize().context("cannot find the directory")?;
-    let findings = dry::findings(&directory)?;
+    let findings = dry::answer(&directory)?;
     if json {
         let findings = crate::wire::findings::Findings::from(&findings);
         outln!("{}", serde_json::to_string(&findings)?);

@@ -10,6 +10,7 @@ use crate::app::local::as_local;
 use crate::app::stdout::outln;
 use crate::app::wiring::open_tree;
 use crate::config::plan::{PlanInput, PreviewInput};
+use crate::domain::failure::Code;
 use crate::domain::findings::{Findings, Language};
 use crate::domain::ids::{JobId, PartName, RunId, TeamId};
 use crate::domain::names::ImageRef;
@@ -28,6 +29,26 @@ pub fn findings(directory: &Path) -> anyhow::Result<Findings> {
     let file = detect::project_file(tree.as_ref()).map_err(explain)?;
     let project = file.as_ref().and_then(|f| f.preview("main"));
     detect::findings(tree.as_ref(), project).map_err(explain)
+}
+
+/// As [`findings`], but a directory that is nothing known is said to be that: for a person or a
+/// script that asks, this is an answer.
+///
+/// # Errors
+/// It cannot be read.
+pub fn answer(directory: &Path) -> anyhow::Result<Findings> {
+    let tree = open_tree(directory).map_err(explain)?;
+    let file = detect::project_file(tree.as_ref()).map_err(explain)?;
+    let project = file.as_ref().and_then(|f| f.preview("main"));
+    match detect::findings(tree.as_ref(), project) {
+        Err(failure) if failure.code == Code::DetectUnknownProject => {
+            let mut findings = Findings::blank(".");
+            let hint = failure.code.hint();
+            findings.warnings.push(format!("{}. {hint}", failure.message));
+            Ok(findings)
+        }
+        found => found.map_err(explain),
+    }
 }
 
 /// A failure as a person reads it.

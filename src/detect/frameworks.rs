@@ -2,12 +2,19 @@
 //!
 //! The first entry whose rule holds wins, so a tool that is built on another stands before it
 //! (every meta-framework before Vite, every framework before a bare server). Adding a framework
-//! is adding an entry here and a row to the tests. Ports and commands: `reference/detection.md`
-//! 2.1.
+//! is adding an entry to the group it belongs to and a project to `tests/projects`. Ports and
+//! commands: `reference/detection.md` 2.1.
 
 use crate::domain::findings::Framework;
 
-use super::rules::Rule::{self, All, Any, Below, Config, Dep, File, Imports, Without};
+use super::rules::{Reach, Reason, Rule, Subject};
+use super::script;
+
+mod bundlers;
+mod meta;
+mod servers;
+mod sites;
+mod tools;
 
 /// How one framework is recognised and run for development.
 pub(crate) struct Entry {
@@ -22,12 +29,27 @@ pub(crate) struct Entry {
     pub(crate) scripts: &'static [&'static str],
     /// The port if nothing says otherwise.
     pub(crate) port: u16,
-    /// The configuration file that may name the port, without its ending.
-    pub(crate) config: &'static str,
+    /// Older versions had another: the package, its first major version with `port`, their port.
+    pub(crate) older: Option<(&'static str, u64, u16)>,
+    /// Configuration files that may name the port, without ending, and the keys around it.
+    pub(crate) config: &'static [(&'static str, &'static [&'static str])],
     /// Environment that the dev server reads.
     pub(crate) env: &'static [(&'static str, &'static str)],
-    /// A server of the project's own: its code chooses the port.
-    pub(crate) own_server: bool,
+    pub(crate) kind: Kind,
+}
+
+/// What kind of thing serves the app: decides how strongly it speaks for Node, and who says the
+/// port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Pages and the server that makes them.
+    Meta,
+    /// Serves pages that a browser runs; other languages use it for their assets.
+    Bundler,
+    /// The project's own code serves, on a port of its own choice.
+    Server,
+    /// A program that serves, but no framework that has a name here.
+    Tool,
 }
 
 /// A flag of a dev server, by every spelling that a script may already have used.
@@ -46,255 +68,55 @@ const STRICT_PORT: Flag = Flag { names: &["--strictPort"], text: "--strictPort" 
 
 const HOST_AND_PORT: &[Flag] = &[HOST, PORT];
 const VITE_FLAGS: &[Flag] = &[HOST, PORT, STRICT_PORT];
-const VITE_CALLS: &[&str] = &["vite", "vite dev", "vite serve"];
-const VITE_DEV_CALLS: &[&str] = &["vite dev", "vite", "vite serve"];
-const VITE: Rule = Any(&[Dep(&["vite", "vite-plus"]), Config("vite.config")]);
-const REMIX: &[&str] = &["@remix-run/dev", "@remix-run/react", "@remix-run/node"];
+const VITE_CALLS: &[&str] = &["vite", "vite dev", "vite serve", "vp dev", "rolldown-vite"];
+const VITE_DEV_CALLS: &[&str] = &["vite dev", "vite", "vite serve", "vp dev"];
+const VITE_CONFIG: &[(&str, &[&str])] = &[("vite.config", &["server"])];
+const OLD_VITE: Option<(&str, u64, u16)> = Some(("vite", 3, 3000));
 
 const PORT_ENV: &[(&str, &str)] = &[("HOST", "{host}"), ("PORT", "{port}")];
+const PORT_ALONE: &[(&str, &str)] = &[("PORT", "{port}")];
 
 const BASE: Entry = Entry {
     id: Framework::None,
-    rule: Any(&[]),
+    rule: Rule::Any(&[]),
     calls: &[],
     flags: &[],
     scripts: &["dev", "develop", "start:dev", "serve"],
     port: 3000,
-    config: "",
+    older: None,
+    config: &[],
     env: &[],
-    own_server: false,
+    kind: Kind::Meta,
 };
 
-const fn vite(id: Framework, rule: Rule) -> Entry {
-    Entry {
-        id,
-        rule,
-        calls: VITE_CALLS,
-        flags: VITE_FLAGS,
-        scripts: &["dev", "start", "serve", "develop"],
-        port: 5173,
-        config: "vite.config",
-        ..BASE
-    }
-}
-
-const fn old_vite(id: Framework, rule: Rule) -> Entry {
-    Entry { port: 3000, ..vite(id, rule) }
-}
-
 const fn server(id: Framework, rule: Rule) -> Entry {
-    Entry { id, rule, env: PORT_ENV, own_server: true, ..BASE }
+    Entry { id, rule, env: PORT_ENV, kind: Kind::Server, ..BASE }
 }
 
 /// A project's own server without a framework that anybody knows.
-pub(crate) static PLAIN: Entry = server(Framework::None, Any(&[]));
+pub(crate) static PLAIN: Entry = server(Framework::None, Rule::Any(&[]));
 
-/// Every framework, the most specific first.
-pub(crate) static TABLE: &[Entry] = &[
-    Entry {
-        id: Framework::Nextjs,
-        rule: Dep(&["next"]),
-        calls: &["next dev"],
-        flags: &[HOST_SHORT, PORT_SHORT],
-        env: &[("PORT", "{port}")],
-        ..BASE
-    },
-    Entry {
-        id: Framework::Nuxt,
-        rule: All(&[Dep(&["nuxt"]), Below("nuxt", 3)]),
-        calls: &["nuxt", "nuxt dev", "nuxt-ts"],
-        flags: &[HOSTNAME, PORT],
-        env: PORT_ENV,
-        ..BASE
-    },
-    Entry {
-        id: Framework::Nuxt,
-        rule: Dep(&["nuxt", "nuxt3", "nuxt-edge", "nuxt-nightly"]),
-        calls: &["nuxt dev", "nuxi dev"],
-        flags: HOST_AND_PORT,
-        config: "nuxt.config",
-        env: PORT_ENV,
-        ..BASE
-    },
-    Entry {
-        id: Framework::Remix,
-        rule: All(&[Dep(REMIX), Config("vite.config")]),
-        calls: &["remix vite:dev"],
-        flags: HOST_AND_PORT,
-        port: 5173,
-        config: "vite.config",
-        ..BASE
-    },
-    Entry { id: Framework::Remix, rule: Dep(REMIX), calls: &["remix dev"], env: PORT_ENV, ..BASE },
-    Entry {
-        id: Framework::ReactRouter,
-        rule: Any(&[Dep(&["@react-router/dev"]), Config("react-router.config")]),
-        calls: &["react-router dev"],
-        flags: HOST_AND_PORT,
-        port: 5173,
-        config: "vite.config",
-        ..BASE
-    },
-    Entry {
-        id: Framework::TanstackStart,
-        rule: Dep(&["@tanstack/react-start", "@tanstack/solid-start", "@tanstack/start"]),
-        calls: VITE_DEV_CALLS,
-        flags: VITE_FLAGS,
-        port: 5173,
-        config: "vite.config",
-        ..BASE
-    },
-    Entry {
-        id: Framework::Sveltekit,
-        rule: Dep(&["@sveltejs/kit"]),
-        calls: VITE_DEV_CALLS,
-        flags: VITE_FLAGS,
-        port: 5173,
-        config: "vite.config",
-        ..BASE
-    },
-    Entry {
-        id: Framework::Solidstart,
-        rule: Any(&[Below("@solidjs/start", 2), Dep(&["vinxi"])]),
-        calls: &["vinxi dev"],
-        flags: HOST_AND_PORT,
-        ..BASE
-    },
-    Entry {
-        id: Framework::Solidstart,
-        rule: Dep(&["@solidjs/start"]),
-        calls: VITE_DEV_CALLS,
-        flags: VITE_FLAGS,
-        port: 5173,
-        config: "vite.config",
-        ..BASE
-    },
-    Entry {
-        id: Framework::Astro,
-        rule: Below("astro", 3),
-        calls: &["astro dev"],
-        flags: HOST_AND_PORT,
-        config: "astro.config",
-        scripts: &["dev", "start", "develop"],
-        ..BASE
-    },
-    Entry {
-        id: Framework::Astro,
-        rule: Any(&[Dep(&["astro"]), Config("astro.config")]),
-        calls: &["astro dev"],
-        flags: HOST_AND_PORT,
-        port: 4321,
-        config: "astro.config",
-        scripts: &["dev", "start", "develop"],
-        ..BASE
-    },
-    Entry {
-        id: Framework::Angular,
-        rule: All(&[
-            Any(&[Dep(&["@angular/cli"]), All(&[Dep(&["@angular/core"]), File("angular.json")])]),
-            Without(&["@ionic/angular"]),
-        ]),
-        calls: &["ng serve"],
-        flags: HOST_AND_PORT,
-        scripts: &["start", "dev", "serve"],
-        port: 4200,
-        config: "angular",
-        ..BASE
-    },
-    Entry {
-        id: Framework::IonicAngular,
-        rule: All(&[Dep(&["@ionic/angular"]), Dep(&["@angular/cli", "@angular/core"])]),
-        calls: &["ng serve"],
-        flags: HOST_AND_PORT,
-        scripts: &["start", "dev", "serve"],
-        port: 4200,
-        config: "angular",
-        ..BASE
-    },
-    Entry {
-        id: Framework::Gatsby,
-        rule: Dep(&["gatsby"]),
-        calls: &["gatsby develop"],
-        flags: &[HOST_SHORT, PORT_SHORT],
-        scripts: &["develop", "dev", "start"],
-        port: 8000,
-        ..BASE
-    },
-    Entry {
-        id: Framework::Docusaurus,
-        rule: Dep(&["@docusaurus/core"]),
-        calls: &["docusaurus start"],
-        flags: HOST_AND_PORT,
-        scripts: &["start", "dev"],
-        ..BASE
-    },
-    Entry {
-        id: Framework::Eleventy,
-        rule: Dep(&["@11ty/eleventy"]),
-        calls: &["eleventy --serve"],
-        flags: &[PORT],
-        scripts: &["serve", "dev", "start"],
-        port: 8080,
-        ..BASE
-    },
-    Entry {
-        id: Framework::Cra,
-        rule: Dep(&["react-scripts"]),
-        calls: &["react-scripts start", "craco start", "react-app-rewired start"],
-        scripts: &["dev", "start"],
-        env: &[("BROWSER", "none"), ("HOST", "{host}"), ("PORT", "{port}")],
-        ..BASE
-    },
-    Entry {
-        id: Framework::VueCli,
-        rule: Dep(&["@vue/cli-service"]),
-        calls: &["vue-cli-service serve"],
-        flags: HOST_AND_PORT,
-        scripts: &["serve", "dev", "start"],
-        port: 8080,
-        ..BASE
-    },
-    Entry {
-        id: Framework::Parcel,
-        rule: Dep(&["parcel", "parcel-bundler"]),
-        calls: &["parcel", "parcel serve"],
-        flags: HOST_AND_PORT,
-        scripts: &["dev", "start", "serve"],
-        port: 1234,
-        ..BASE
-    },
-    // Before Vite, which Nest projects have for their tests.
-    Entry {
-        calls: &["nest start --watch", "nest start"],
-        scripts: &["start:dev", "dev", "start"],
-        ..server(Framework::Nestjs, Dep(&["@nestjs/core"]))
-    },
-    // A plugin says more than a library: React apps hold other libraries, but only one plugin.
-    old_vite(Framework::ViteReact, All(&[Below("vite", 3), Dep(&["react"])])),
-    old_vite(Framework::ViteVue, All(&[Below("vite", 3), Dep(&["vue"])])),
-    vite(Framework::VitePreact, All(&[VITE, Dep(&["@preact/preset-vite"])])),
-    vite(Framework::ViteSolid, All(&[VITE, Dep(&["vite-plugin-solid"])])),
-    vite(Framework::ViteSvelte, All(&[VITE, Dep(&["@sveltejs/vite-plugin-svelte"])])),
-    vite(
-        Framework::ViteReact,
-        All(&[VITE, Dep(&["@vitejs/plugin-react", "@vitejs/plugin-react-swc"])]),
-    ),
-    vite(Framework::ViteVue, All(&[VITE, Dep(&["@vitejs/plugin-vue"])])),
-    vite(Framework::ViteQwik, All(&[VITE, Dep(&["@builder.io/qwik", "@qwik.dev/core"])])),
-    vite(Framework::ViteReact, All(&[VITE, Dep(&["react"])])),
-    vite(Framework::ViteVue, All(&[VITE, Dep(&["vue"])])),
-    vite(Framework::ViteSvelte, All(&[VITE, Dep(&["svelte"])])),
-    vite(Framework::ViteSolid, All(&[VITE, Dep(&["solid-js"])])),
-    vite(Framework::VitePreact, All(&[VITE, Dep(&["preact"])])),
-    vite(Framework::ViteLit, All(&[VITE, Dep(&["lit", "lit-element"])])),
-    vite(Framework::ViteVanilla, VITE),
-    // Imported by an entry file first: a dependency alone may serve tests or mocks.
-    server(Framework::Fastify, All(&[Dep(&["fastify"]), Imports(&["fastify"])])),
-    server(Framework::Koa, All(&[Dep(&["koa"]), Imports(&["koa"])])),
-    server(Framework::Hono, All(&[Dep(&["hono"]), Imports(&["hono"])])),
-    server(Framework::Express, All(&[Dep(&["express"]), Imports(&["express"])])),
-    server(Framework::Express, Dep(&["express"])),
-    server(Framework::Fastify, Dep(&["fastify"])),
-    server(Framework::Koa, Dep(&["koa"])),
-    server(Framework::Hono, Dep(&["hono"])),
-];
+/// Returns the program that a script runs to serve the project's own code.
+pub(crate) fn tool(script: &str) -> Option<&'static Entry> {
+    tools::TABLE.iter().find(|entry| script::mentions(script, entry.calls))
+}
+
+/// Returns the framework of an app, the most specific first.
+///
+/// Servers come in three rounds: what an entry file imports stands before a bundler that nothing
+/// but a dependency speaks for, and what only the rest of the code imports behind it.
+pub(crate) fn find(subject: &Subject<'_, '_>) -> Option<(&'static Entry, Reason)> {
+    let rounds: [(&[Entry], Reach); 8] = [
+        (meta::TABLE, Reach::Near),
+        (sites::TABLE, Reach::Near),
+        (bundlers::TABLE, Reach::Near),
+        (servers::TABLE, Reach::Near),
+        (bundlers::WEAK, Reach::Near),
+        (servers::TABLE, Reach::Far),
+        (servers::TABLE, Reach::Listed),
+        (tools::TABLE, Reach::Near),
+    ];
+    rounds.into_iter().find_map(|(entries, reach)| {
+        entries.iter().find_map(|entry| Some((entry, entry.rule.reason(subject, reach)?)))
+    })
+}

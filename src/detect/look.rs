@@ -13,6 +13,9 @@ use super::tree::{Entry, Kind, Tree, TreeError, join};
 /// How much of a lockfile is read: its first lines name the format.
 const HEAD_BYTES: usize = 8 * 1024;
 
+/// How much of a source file is read: imports stand at the beginning, ports hardly further down.
+const CODE_BYTES: usize = 64 * 1024;
+
 /// More warnings than this help nobody.
 const WARNINGS_MAX: usize = 32;
 
@@ -59,6 +62,14 @@ impl<'tree> Look<'tree> {
                 false
             }
             Some(Kind::Special | Kind::Directory) | None => false,
+        }
+    }
+
+    /// Says whether a directory holds a directory of this name.
+    pub(crate) fn holds(&self, dir: &str, name: &str) -> bool {
+        match self.listing(dir) {
+            Some(listing) => listing.get(name) == Some(&Kind::Directory),
+            None => matches!(self.tree.kind(&join(dir, name)), Ok(Some(Kind::Directory))),
         }
     }
 
@@ -132,6 +143,12 @@ impl<'tree> Look<'tree> {
     pub(crate) fn head(&self, path: &str) -> Option<String> {
         let bytes = self.tree.head(path, HEAD_BYTES).ok().flatten()?;
         // The cut may fall inside a character.
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Reads the beginning of a source file; one that cannot be read says nothing.
+    pub(crate) fn code(&self, path: &str) -> Option<String> {
+        let bytes = self.tree.head(path, CODE_BYTES).ok().flatten()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 

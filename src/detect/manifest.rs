@@ -8,6 +8,10 @@ use serde_json::Value;
 
 use super::look::Look;
 use super::tree::{TreeError, join};
+use super::{json5, nx};
+
+/// The names under which a manifest may lie; pnpm reads the second too.
+pub(crate) const NAMES: [&str; 2] = ["package.json", "package.json5"];
 
 /// The parts of a `package.json` that say something about how it is run.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +20,8 @@ pub(crate) struct Manifest {
     pub(crate) file: String,
     pub(crate) name: Option<String>,
     pub(crate) main: Option<String>,
+    /// Files of `bin`.
+    pub(crate) bin: Vec<String>,
     pub(crate) scripts: BTreeMap<String, String>,
     /// Both groups; a production dependency wins over the same name in the other.
     pub(crate) dependencies: BTreeMap<String, String>,
@@ -28,6 +34,10 @@ pub(crate) struct Manifest {
     pub(crate) dev_runtimes: Vec<(String, Option<String>)>,
     /// Workspace globs, if it declares a workspace.
     pub(crate) workspaces: Option<Vec<String>>,
+    /// `config.port`, which scripts write as `$npm_package_config_port`.
+    pub(crate) config_port: Option<u16>,
+    /// How Nx runs it, if it is a project without a manifest of its own.
+    pub(crate) nx: Option<nx::Run>,
 }
 
 impl Manifest {
@@ -36,25 +46,23 @@ impl Manifest {
     /// # Errors
     /// The tree's refusal, because this file says what the project is.
     pub(crate) fn read(look: &Look<'_>, dir: &str) -> Result<Option<Self>, TreeError> {
-        let file = join(dir, "package.json");
-        let Some(text) = look.manifest(&file)? else { return Ok(None) };
-        let value = match serde_json::from_str::<Value>(&text) {
-            Ok(value) => value,
-            Err(error) => {
-                look.warn(format!(
-                    "{file} is not valid JSON (line {}, column {}); what it says was left out",
-                    error.line(),
-                    error.column()
-                ));
-                Value::Null
-            }
+        let file = match look.first(dir, &NAMES) {
+            Some(name) => join(dir, name),
+            // Asks the tree all the same: it says why a link is refused.
+            None => join(dir, NAMES[0]),
         };
+        let Some(text) = look.manifest(&file)? else { return Ok(None) };
+        let value = value(look, &file, &text);
         let mut dependencies = texts(&value["devDependencies"]);
         dependencies.extend(texts(&value["dependencies"]));
         Ok(Some(Self {
             file,
             name: text_of(&value["name"]),
             main: text_of(&value["main"]),
+            bin: match &value["bin"] {
+                Value::String(file) => vec![file.clone()],
+                several => texts(several).into_values().collect(),
+            },
             scripts: texts(&value["scripts"]),
             dependencies,
             package_manager: text_of(&value["packageManager"]),
@@ -63,6 +71,11 @@ impl Manifest {
             dev_package_managers: tools(&value["devEngines"]["packageManager"]),
             dev_runtimes: tools(&value["devEngines"]["runtime"]),
             workspaces: globs(&value["workspaces"]),
+            config_port: match &value["config"]["port"] {
+                Value::String(port) => port.parse().ok(),
+                port => port.as_u64().and_then(|port| port.try_into().ok()),
+            },
+            nx: None,
         }))
     }
 
@@ -81,8 +94,17 @@ impl Manifest {
         self.dependencies.contains_key(name)
     }
 
-    /// Returns the major version that a dependency asks for: the first number of its range.
-    pub(crate) fn major(&self, name: &str) -> Option<u64> {
+    /// Puts the manifest's own settings into a script.
+    pub(crate) fn with_settings(&self, script: &str) -> String {
+        let Some(port) = self.config_port else { return script.to_owned() };
+        ["$npm_package_config_port", "${npm_package_config_port}", "%npm_package_config_port%"]
+            .iter()
+            .fold(script.to_owned(), |text, name| text.replace(name, &port.to_string()))
+    }
+
+    /// Returns the major and minor version that a dependency asks for: the first numbers of its
+    /// range.
+    pub(crate) fn asks_for(&self, name: &str) -> Option<(u64, u64)> {
         let range = self.dependencies.get(name)?;
         // An alias puts the version last: `npm:nuxt-nightly@3`.
         let range = match range.strip_prefix("npm:") {
@@ -90,8 +112,36 @@ impl Manifest {
             None => range,
         };
         let digits = range.trim_start_matches(|letter| "^~>=<v ".contains(letter));
-        let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
-        digits[..end].parse().ok()
+        let mut parts = digits.split(['.', '-', ' ']);
+        let major = parts.next()?.parse().ok()?;
+        // `1.x` and `1` leave the newest open.
+        let minor = parts.next().and_then(|part| part.parse().ok()).unwrap_or(u64::MAX);
+        Some((major, minor))
+    }
+}
+
+/// Reads a manifest as npm does, or else as people write it; a broken one says nothing.
+fn value(look: &Look<'_>, file: &str, text: &str) -> Value {
+    let strict = serde_json::from_str::<Value>(text.trim_start_matches('\u{FEFF}'));
+    let Err(error) = strict else { return strict.unwrap_or_default() };
+    match json5::parse(text) {
+        Ok(value) if file.ends_with('5') => value,
+        Ok(value) => {
+            look.warn(format!(
+                "{file} is JSON with comments or trailing commas (line {}, column {}), which npm \
+                 refuses; it was read all the same",
+                error.line(),
+                error.column()
+            ));
+            value
+        }
+        Err(wrong) => {
+            look.warn(format!(
+                "{file} is not valid JSON (line {}, column {}); what it says was left out",
+                wrong.line, wrong.column
+            ));
+            Value::Null
+        }
     }
 }
 
@@ -138,7 +188,7 @@ mod tests {
             r#"{"dependencies":{"next-auth":"4"},"devDependencies":{"vite":"^5.1.0","x":7}}"#,
         );
         assert!(manifest.depends("vite") && !manifest.depends("next") && !manifest.depends("x"));
-        assert_eq!(manifest.major("vite"), Some(5));
+        assert_eq!(manifest.asks_for("vite"), Some((5, 1)));
     }
 
     #[test]
@@ -147,16 +197,27 @@ mod tests {
             r#"{"dependencies":{"nuxt":"npm:nuxt-nightly@4.1.0","a":"latest","b":"workspace:*",
                 "c":">= 3"}}"#,
         );
-        assert_eq!(manifest.major("nuxt"), Some(4));
-        assert_eq!(manifest.major("a"), None);
-        assert_eq!(manifest.major("b"), None);
-        assert_eq!(manifest.major("c"), Some(3));
+        assert_eq!(manifest.asks_for("nuxt"), Some((4, 1)));
+        assert_eq!(manifest.asks_for("a"), None);
+        assert_eq!(manifest.asks_for("b"), None);
+        assert_eq!(manifest.asks_for("c"), Some((3, u64::MAX)));
+    }
+
+    #[test]
+    fn what_npm_refuses_is_still_read_and_said() {
+        let (manifest, warnings) = check("// mine\n{\"name\": \"x\",}");
+        assert_eq!(manifest.name.as_deref(), Some("x"));
+        assert!(warnings[0].contains("comments or trailing commas (line 1, column 1)"));
+        let tree = MemoryTree::new([("package.json5", "{name: 'y'} // fine")]);
+        let look = Look::new(&tree);
+        assert_eq!(Manifest::read(&look, ".").unwrap().unwrap().name.as_deref(), Some("y"));
+        assert_eq!(look.warnings(), [""; 0]);
     }
 
     #[test]
     fn a_broken_file_is_named_with_its_place_and_says_nothing() {
         let (manifest, warnings) = check("{\n  oops");
         assert!(manifest.dependencies.is_empty());
-        assert!(warnings[0].contains("package.json is not valid JSON (line 2, column 3)"));
+        assert!(warnings[0].contains("package.json is not valid JSON (line 2, column 7)"));
     }
 }

@@ -91,8 +91,9 @@ fn said(look: &Look<'_>, dir: &str, manifest: &Manifest) -> Option<Said> {
         upward(dir).into_iter().skip(1).filter_map(|place| Manifest::read_hint(look, place));
     let manifests: Vec<Manifest> = std::iter::once(manifest.clone()).chain(above).collect();
     let field = manifests.iter().find_map(|manifest| {
-        let (name, version) = manifest.package_manager.as_deref()?.split_once('@')?;
-        let manager = named(name.trim(), Some(version))?;
+        let text = manifest.package_manager.as_deref()?;
+        let (name, version) = text.split_once('@').unwrap_or((text, ""));
+        let manager = named(name.trim(), Some(version).filter(|version| !version.is_empty()))?;
         Some((manager, manifest.file.clone(), "packageManager field".to_owned()))
     });
     field.or_else(|| {
@@ -170,10 +171,28 @@ fn traced(look: &Look<'_>, dir: &str, manifest: &Manifest) -> Option<Said> {
     if let Some((name, Some(manager))) = engine {
         return Some((manager, manifest.file.clone(), format!("engines.{name}")));
     }
+    if let Some(found) = by_tool(look, dir) {
+        return Some(found);
+    }
     let mut ranges = manifest.dependencies.values();
     ranges
         .any(|range| range.starts_with("catalog:") || range.starts_with("workspace:"))
         .then(|| (Pnpm, manifest.file.clone(), "a dependency that npm does not understand".into()))
+}
+
+/// Tools for workspaces name the manager that they call.
+fn by_tool(look: &Look<'_>, dir: &str) -> Option<Said> {
+    upward(dir).into_iter().find_map(|place| {
+        let rush = workspaces::json(look, place, "rush.json").and_then(|(file, rush)| {
+            let fields = [("pnpmVersion", "pnpm"), ("yarnVersion", "yarn"), ("npmVersion", "npm")];
+            let (field, name) = fields.into_iter().find(|(field, _)| rush[*field].is_string())?;
+            Some((named(name, rush[field].as_str())?, file, field.to_owned()))
+        });
+        rush.or_else(|| {
+            let (file, lerna) = workspaces::json(look, place, "lerna.json")?;
+            Some((named(lerna["npmClient"].as_str()?, None)?, file, "npmClient".to_owned()))
+        })
+    })
 }
 
 fn warn_of_others(look: &Look<'_>, places: &[&str], manager: PackageManager, file: &str) {

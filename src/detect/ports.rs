@@ -3,36 +3,120 @@
 //! The scanners look for the few shapes in which people write a port. They may miss one, which
 //! costs a default; they must not take another number for it, so each shape is narrow.
 
+/// Ports at which other services listen, that a server's code names to reach them.
+const OF_OTHERS: [u16; 18] = [
+    21, 22, 25, 465, 587, 993, 1025, 1433, 1521, 2525, 3306, 5432, 5672, 6379, 9042, 9092, 9200,
+    27017,
+];
+
 /// Returns the port that JavaScript server code listens on.
 pub(crate) fn in_javascript(text: &str) -> Option<u16> {
     let text = without_comments(text, "//");
-    env_default(&text).or_else(|| listened(&text)).or_else(|| keyed(&text, "port"))
+    env_default(&text).or_else(|| listened(&text)).or_else(|| served(&text))
+}
+
+/// Returns what a file of settings calls `port`, where no code says it.
+pub(crate) fn in_settings(text: &str) -> Option<u16> {
+    let text = without_comments(text, "//");
+    keyed(&text, "port").filter(|port| !OF_OTHERS.contains(port))
+}
+
+/// Says whether code asks the environment for its port.
+pub(crate) fn asks_environment(text: &str) -> bool {
+    ["env.PORT", "env['PORT']", "env[\"PORT\"]", "get(\"PORT\")", "get('PORT')"]
+        .iter()
+        .any(|asked| text.contains(asked))
+}
+
+/// Says whether code opens a port at all.
+pub(crate) fn listens(text: &str) -> bool {
+    let text = without_comments(text, "//");
+    let calls = [".listen(", "Bun.serve(", "Deno.serve(", "createServer(", "serve({", "serve(app"];
+    calls.iter().any(|call| text.contains(call))
+}
+
+/// Returns the `PORT` of an environment file.
+pub(crate) fn in_dotenv(text: &str) -> Option<u16> {
+    text.lines().find_map(|line| {
+        let line = line.trim();
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let (name, value) = line.split_once('=')?;
+        let value = value.split('#').next().unwrap_or_default().trim();
+        let value = value.trim_matches(['"', '\'']);
+        (name.trim() == "PORT").then(|| value.parse().ok().filter(|port| *port != 0))?
+    })
+}
+
+/// Returns the `port` below a heading of YAML or TOML: `server:` and then `  port: 1`, or
+/// `[server]` and then `port = 1`.
+pub(crate) fn below_heading(text: &str, headings: &[&str]) -> Option<u16> {
+    let (mut inside, mut bracketed) = (false, false);
+    text.lines().find_map(|line| {
+        let content = line.split('#').next().unwrap_or_default().trim_end();
+        if content.is_empty() {
+            return None;
+        }
+        let bare = content.trim_matches(['[', ']']).trim_end_matches(':');
+        if content == bare || content.starts_with([' ', '\t']) {
+            let (name, value) = content.trim().split_once([':', '='])?;
+            // Only the keys of TOML stand at the beginning of the line below their heading.
+            inside &= bracketed || content.starts_with([' ', '\t']);
+            let named = inside && name.trim() == "port";
+            return named.then(|| value.trim().trim_matches(['"', '\'']).parse().ok())?;
+        }
+        (inside, bracketed) = (headings.contains(&bare), content.starts_with('['));
+        None
+    })
 }
 
 /// Returns the `port` inside one of these blocks of a configuration file (`server: { port: 1 }`).
 pub(crate) fn in_config(text: &str, blocks: &[&str]) -> Option<u16> {
     let text = without_comments(text, "//");
+    if blocks.is_empty() {
+        return keyed(&text, "port");
+    }
     blocks.iter().find_map(|block| {
         let opens = text.match_indices(block).filter_map(|(at, name)| {
             let rest = text[at + name.len()..].trim_start_matches(['"', '\'']).trim_start();
-            rest.strip_prefix(':')?.trim_start().strip_prefix('{')
+            // A call takes its settings in brackets: `setServerOptions({ port: 1 })`.
+            rest.strip_prefix([':', '('])?.trim_start().strip_prefix('{')
         });
         opens.into_iter().find_map(|inside| keyed(braced(inside), "port"))
     })
 }
 
-/// `process.env.PORT || 3000`, `env.PORT ?? "3000"`, `{ PORT = 3000 }`, `get("PORT", 3000)`.
+/// `process.env.PORT || 3000`, `env.PORT ?? "3000"`, `{ PORT = 3000 }`, `get("PORT", 3000)`,
+/// `PORT: z.coerce.number().default(3000)`. A name that ends in `_PORT` counts if no `PORT` does.
 fn env_default(text: &str) -> Option<u16> {
-    text.match_indices("PORT").find_map(|(at, name)| {
-        let before = text[..at].chars().next_back();
-        if before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_') {
-            return None;
-        }
-        let rest = text[at + name.len()..].trim_start_matches(['"', '\'', ']', ')', ' ', '!']);
-        let operators = ["||", "??", ",", "=", ":"];
-        let value = operators.iter().find_map(|operator| rest.strip_prefix(operator))?;
-        leading_number(value)
-    })
+    let found = |whole: bool| {
+        text.match_indices("PORT").find_map(|(at, name)| {
+            let before = text[..at].chars().next_back();
+            let part = before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_');
+            if part && (whole || !OWN_PREFIXES.iter().any(|own| text[..at].ends_with(own))) {
+                return None;
+            }
+            let rest = text[at + name.len()..]
+                .trim_start_matches(['"', '\'', '`', ']', ')', ' ', '!', '\n']);
+            // `Number(process.env.PORT, 10)` names a base, no port.
+            let rest = rest.strip_prefix(", 10)").unwrap_or(rest).trim_start();
+            let operators = ["||", "??", ",", "=", ":", "? "];
+            let value = operators.iter().find_map(|operator| rest.strip_prefix(operator))?;
+            leading_number(value).or_else(|| chained_default(value))
+        })
+    };
+    let found = |whole| found(whole).filter(|port| !OF_OTHERS.contains(port));
+    found(true).or_else(|| found(false))
+}
+
+/// Beginnings of names that mean the server's own port, not the one of a database.
+const OWN_PREFIXES: [&str; 9] =
+    ["SERVER_", "APP_", "HTTP_", "API_", "DEFAULT_", "NODE_", "WEB_", "BACKEND_", "LISTEN_"];
+
+/// `PORT: z.coerce.number().default(3000)`, `num({ default: 3000 })`.
+fn chained_default(value: &str) -> Option<u16> {
+    let line = value.split(['\n', ';']).next().unwrap_or_default();
+    let at = line.find("default")?;
+    leading_number(line[at + "default".len()..].trim_start_matches(['(', ':', ' ']))
 }
 
 /// `.listen(3000)`, `.listen({ port: 3000 })`, `.listen(port)` with `port = 3000` elsewhere.
@@ -43,22 +127,65 @@ fn listened(text: &str) -> Option<u16> {
             return Some(port);
         }
         if let Some(inside) = argument.strip_prefix('{') {
-            return keyed(braced(inside), "port");
+            return settings(text, braced(inside));
         }
-        let name_end = argument
-            .find(|letter: char| !letter.is_alphanumeric() && letter != '_')
-            .unwrap_or(argument.len());
-        let name = &argument[..name_end];
-        if name.is_empty() {
-            return None;
-        }
-        after_key(text, name, '=').and_then(leading_number)
+        named_number(text, argument)
     })
+}
+
+/// `Bun.serve({ port: 3000 })`, `serve({ fetch, port })`, `export default { port: 3000, fetch }`,
+/// `app.set('port', 3000)`.
+fn served(text: &str) -> Option<u16> {
+    let openings = ["serve({", "serve(app, {", "export default {", "createServer({", "server({"];
+    let block = openings.iter().find_map(|opening| {
+        text.match_indices(opening)
+            .find_map(|(at, opening)| settings(text, braced(&text[at + opening.len()..])))
+    });
+    block.or_else(|| {
+        let set = ["set('port',", "set(\"port\","];
+        set.iter().find_map(|call| leading_number(&text[text.find(call)? + call.len()..]))
+    })
+}
+
+/// The port in a block of settings: a number, or the name of one.
+fn settings(text: &str, block: &str) -> Option<u16> {
+    if let Some(value) = after_key(block, "port", ':') {
+        return leading_number(value).or_else(|| named_number(text, value));
+    }
+    // `{ port }` is `{ port: port }`.
+    let short = block.split([',', '\n', '}']).any(|part| part.trim() == "port");
+    short.then(|| named_number(text, "port")).flatten()
+}
+
+/// The number that a name was given: `const port = 3000`.
+fn named_number(text: &str, argument: &str) -> Option<u16> {
+    let argument = ["Number(", "parseInt(", "+"]
+        .iter()
+        .find_map(|call| argument.strip_prefix(call))
+        .unwrap_or(argument);
+    let name_end = argument
+        .find(|letter: char| !letter.is_alphanumeric() && letter != '_')
+        .unwrap_or(argument.len());
+    let name = &argument[..name_end];
+    if name.is_empty() {
+        return None;
+    }
+    let typed = || {
+        let (_, rest) = text.split_once(&format!("{name}: number ="))?;
+        leading_number(rest)
+    };
+    after_key(text, name, '=').and_then(leading_number).or_else(typed)
 }
 
 /// `port: 3000`, also quoted.
 fn keyed(text: &str, key: &str) -> Option<u16> {
-    after_key(text, key, ':').and_then(leading_number)
+    let value = after_key(text, key, ':')?;
+    leading_number(value).or_else(|| {
+        // `port: Number(env.VITE_PORT) || 3000`
+        let end = value.find(['\n', '}']).unwrap_or(value.len());
+        let (_, fallback) = value[..end].split_once("||").or(value[..end].split_once("??"))?;
+        leading_number(fallback)
+    })
 }
 
 /// Returns the text behind `key`, as a whole word, and the mark (`:` or `=`).
@@ -140,7 +267,40 @@ mod tests {
         assert_eq!(check("serve({ fetch: app.fetch, port: 3500 })"), Some(3500));
         assert_eq!(check("Number(process.env['PORT']) || 3600"), Some(3600));
         assert_eq!(check("const PORT = 3700; app.listen(PORT)"), Some(3700));
-        assert_eq!(check("const port: number = 3800; app.listen(port)"), None);
+        assert_eq!(check("const port: number = 3800; app.listen(port)"), Some(3800));
+    }
+
+    #[test]
+    fn ports_stand_behind_checks_and_in_settings() {
+        let check = in_javascript;
+        let ternary = "const p = process.env.PORT ? Number(process.env.PORT) : 4100;";
+        assert_eq!(check(ternary), Some(4100));
+        assert_eq!(check("PORT: z.coerce.number().default(4200),"), Some(4200));
+        assert_eq!(check("parseInt(process.env.PORT, 10) || 4300"), Some(4300));
+        assert_eq!(check("listen(process.env.SERVER_PORT || 4400)"), Some(4400));
+        assert_eq!(check("const port = 4500; Bun.serve({ port, fetch() {} })"), Some(4500));
+        assert_eq!(check("export default { fetch: app.fetch, port: 4600 }"), Some(4600));
+        assert_eq!(check("app.set('port', 4700)"), Some(4700));
+        assert_eq!(check("process.env.DB_PORT || 5432"), None);
+        assert_eq!(check("app.listen(process.env.PORT)"), None);
+        assert_eq!(in_settings("module.exports = { port: 4800 }"), Some(4800));
+        assert_eq!(in_settings("{ redis: { port: 6379 } }"), None);
+        assert!(asks_environment("listen(process.env.PORT)") && !asks_environment("PORT = 1"));
+    }
+
+    #[test]
+    fn files_of_settings_name_their_port() {
+        assert_eq!(in_dotenv("# PORT=1\nexport PORT=\"4001\" # mine\n"), Some(4001));
+        assert_eq!(in_dotenv("DB_PORT=5432\nPORT=\n"), None);
+        assert_eq!(below_heading("[api]\nport = 1\n[web]\n  port = 8910", &["web"]), Some(8910));
+        assert_eq!(below_heading("url: x\nserver:\n  port: 4002", &["server"]), Some(4002));
+        assert_eq!(below_heading("server:\nport: 1", &["server"]), None);
+        assert_eq!(
+            in_config("setServerOptions({ port: 4003 })", &["setServerOptions"]),
+            Some(4003)
+        );
+        let computed = "server: { port: Number(env.VITE_PORT) || 4004 }";
+        assert_eq!(in_config(computed, &["server"]), Some(4004));
     }
 
     #[test]

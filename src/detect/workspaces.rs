@@ -1,25 +1,70 @@
-//! Which packages a JavaScript workspace holds, and where apps lie without one.
+//! Which packages a workspace holds, and where apps lie without one.
 //!
-//! Globs are matched by walking directories that exist, never deeper than the tree lists.
-
-use serde::Deserialize;
+//! What is declared counts, whichever tool declares it: a workspace is a monorepo even if only one
+//! of its packages exists yet, and settings of such a tool without packages are none (ADR 0028).
 
 use super::look::Look;
-use super::manifest::Manifest;
-use super::tree::{join, names, parent};
+use super::manifest::{self, Manifest};
+use super::tree::{join, parent};
+use super::{nx, script};
 
-/// `**` descends this far: real workspaces keep their packages two or three levels down.
-const DESCENT_MAX: usize = 4;
+use globs::MEMBERS_MAX;
 
-/// More members than this are not looked at.
-const MEMBERS_MAX: usize = 256;
+mod declared;
+mod globs;
+
+pub(crate) use declared::json;
 
 /// Directory names that usually hold the app that people look at, or never do.
-const PREFERRED: [&str; 6] = ["web", "app", "frontend", "client", "site", "www"];
-const AVOIDED: [&str; 7] = ["docs", "storybook", "e2e", "examples", "example", "test", "tests"];
+const PREFERRED: [&str; 10] =
+    ["web", "app", "frontend", "client", "site", "www", "webapp", "front", "front-end", "website"];
+const AVOIDED: [&str; 20] = [
+    "docs",
+    "doc",
+    "storybook",
+    "e2e",
+    "examples",
+    "example",
+    "test",
+    "tests",
+    "playground",
+    "playgrounds",
+    "demo",
+    "demos",
+    "benchmarks",
+    "fixtures",
+    "templates",
+    "template",
+    "scripts",
+    "tools",
+    "samples",
+    "sample",
+];
+/// What is looked at on a telephone.
+const MOBILE: [&str; 5] = ["expo", "mobile", "native", "ios", "android"];
+
+/// Names of directories that hold a part of an app beside a root that is one too.
+const PARTS: [&str; 16] = [
+    "frontend",
+    "front",
+    "front-end",
+    "client",
+    "web",
+    "webapp",
+    "ui",
+    "backend",
+    "back",
+    "back-end",
+    "server",
+    "api",
+    "app",
+    "www",
+    "site",
+    "website",
+];
 
 /// Directories that hold apps where nothing declares a workspace.
-const SHELVES: [&str; 3] = ["apps", "packages", "services"];
+const SHELVES: [&str; 6] = ["apps", "packages", "services", "projects", "src", "examples"];
 
 /// A declared workspace.
 pub(crate) struct Workspace {
@@ -29,30 +74,33 @@ pub(crate) struct Workspace {
     pub(crate) members: Vec<String>,
 }
 
-#[derive(Deserialize)]
-struct PnpmWorkspace {
-    packages: Option<Vec<String>>,
-}
-
 /// Returns the workspace that `dir` declares, if it does.
 pub(crate) fn members(look: &Look<'_>, dir: &str) -> Option<Workspace> {
-    let (file, globs) = globs(look, dir)?;
+    let Some(declared) = declared::by(look, dir) else { return nx::workspace(look, dir) };
     let (excluded, included): (Vec<_>, Vec<_>) =
-        globs.iter().partition(|glob| glob.starts_with('!'));
-    let excluded: Vec<&str> = excluded.iter().map(|glob| &glob[1..]).collect();
+        declared.globs.iter().partition(|glob| glob.starts_with('!'));
+    let excluded: Vec<&str> =
+        excluded.iter().map(|glob| glob[1..].trim_start_matches("./")).collect();
     let mut members = Vec::new();
-    for glob in included {
+    for glob in &included {
         let parts: Vec<&str> = glob.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-        expand(look, dir, &parts, DESCENT_MAX, &mut members);
+        globs::expand(look, dir, &parts, declared.manifests, &mut members);
+    }
+    if included.iter().all(|glob| glob.split('/').all(|part| matches!(part, "" | "."))) {
+        return None;
+    }
+    // Nx keeps projects without a manifest of their own beside the packages.
+    if let Some(more) = nx::workspace(look, dir) {
+        members.extend(more.members);
     }
     members.retain(|member| {
         let below = member.strip_prefix(&format!("{dir}/")).unwrap_or(member);
-        member != dir && !excluded.iter().any(|glob| covers(glob, below))
+        member != dir && !excluded.iter().any(|glob| globs::covers(glob, below))
     });
     members.sort();
     members.dedup();
     members.truncate(MEMBERS_MAX);
-    Some(Workspace { file, members })
+    Some(Workspace { file: declared.file, members })
 }
 
 /// Returns the nearest directory above whose workspace holds `dir`, or `dir` if it declares one.
@@ -69,93 +117,6 @@ pub(crate) fn root_of(look: &Look<'_>, dir: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn globs(look: &Look<'_>, dir: &str) -> Option<(String, Vec<String>)> {
-    // pnpm also uses the file without packages, for settings: that is no workspace.
-    let pnpm = look.first(dir, &["pnpm-workspace.yaml"]).and_then(|name| {
-        let file = join(dir, name);
-        let text = look.hint(&file)?;
-        let budget = serde_saphyr::budget! { max_depth: 16, max_nodes: 20_000, max_documents: 1 };
-        let options = serde_saphyr::options! { budget: budget };
-        match serde_saphyr::from_str_with_options::<PnpmWorkspace>(&text, options) {
-            Ok(workspace) => Some((file, workspace.packages?)),
-            Err(_) => {
-                look.warn(format!("{file} is not valid YAML; it was set aside"));
-                None
-            }
-        }
-    });
-    pnpm.or_else(|| {
-        if !look.has(dir, "package.json") {
-            return None;
-        }
-        let manifest = Manifest::read_hint(look, dir)?;
-        Some((manifest.file.clone(), manifest.workspaces?))
-    })
-}
-
-/// Collects the directories with a `package.json` that the parts of a glob lead to.
-fn expand(look: &Look<'_>, dir: &str, parts: &[&str], descent: usize, members: &mut Vec<String>) {
-    if members.len() >= MEMBERS_MAX {
-        return;
-    }
-    match parts {
-        [] if look.has(dir, "package.json") => members.push(dir.to_owned()),
-        ["**", rest @ ..] => {
-            expand(look, dir, rest, descent, members);
-            if descent > 0 {
-                for name in look.directories(dir) {
-                    expand(look, &join(dir, &name), parts, descent - 1, members);
-                }
-            }
-        }
-        [part, rest @ ..] if part.contains('*') => {
-            for name in look.directories(dir).iter().filter(|name| matches(part, name)) {
-                expand(look, &join(dir, name), rest, descent, members);
-            }
-        }
-        // A glob may not climb out of the workspace.
-        [part, rest @ ..] if names(part).is_ok() => {
-            expand(look, &join(dir, part), rest, descent, members);
-        }
-        _ => {}
-    }
-}
-
-/// Says whether a glob covers a path.
-fn covers(glob: &str, path: &str) -> bool {
-    fn walk(glob: &[&str], path: &[&str]) -> bool {
-        match (glob, path) {
-            ([], []) => true,
-            (["**", rest @ ..], _) => (0..=path.len()).any(|skip| walk(rest, &path[skip..])),
-            ([part, glob @ ..], [name, path @ ..]) => matches(part, name) && walk(glob, path),
-            _ => false,
-        }
-    }
-    let glob: Vec<_> = glob.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-    let path: Vec<_> = path.split('/').collect();
-    // Two `**` already try every pair of places; more would only cost time.
-    glob.iter().filter(|part| **part == "**").count() <= 2 && walk(&glob, &path)
-}
-
-/// Says whether one part of a glob matches a name; `*` stands for any letters.
-fn matches(part: &str, name: &str) -> bool {
-    let mut pieces = part.split('*');
-    let first = pieces.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
-    let mut pieces = pieces.peekable();
-    if pieces.peek().is_none() {
-        return rest.is_empty();
-    }
-    while let Some(piece) = pieces.next() {
-        if pieces.peek().is_none() {
-            return rest.ends_with(piece);
-        }
-        let Some(at) = rest.find(piece) else { return false };
-        rest = &rest[at + piece.len()..];
-    }
-    true
-}
-
 /// Returns the directories below a root that is no app itself, in which apps may lie.
 pub(crate) fn nested(look: &Look<'_>) -> Vec<String> {
     let mut dirs = Vec::new();
@@ -169,6 +130,22 @@ pub(crate) fn nested(look: &Look<'_>) -> Vec<String> {
     dirs
 }
 
+/// Returns the directories two levels below the root, for one in which nothing lies nearer.
+pub(crate) fn nested_deeper(look: &Look<'_>) -> Vec<String> {
+    let outer = look.directories(".");
+    let inner = outer
+        .iter()
+        .flat_map(|name| look.directories(name).into_iter().map(move |inner| join(name, &inner)));
+    let mut dirs: Vec<String> = inner.take(MEMBERS_MAX).collect();
+    dirs.sort();
+    dirs
+}
+
+/// Says whether a directory's name tells that it holds a part of the app above it.
+pub(crate) fn is_part(dir: &str) -> bool {
+    PARTS.contains(&dir.rsplit('/').next().unwrap_or_default())
+}
+
 /// Says how likely a directory holds the app to look at, by its name and the root's dev script.
 pub(crate) fn preference(look: &Look<'_>, dir: &str) -> i32 {
     let parts: Vec<&str> = dir.split('/').collect();
@@ -177,18 +154,32 @@ pub(crate) fn preference(look: &Look<'_>, dir: &str) -> i32 {
     if PREFERRED.contains(&name) {
         preference += 10;
     }
+    if parts.first() == Some(&"packages") || parts.first() == Some(&"libs") {
+        preference -= 5;
+    }
+    if MOBILE.iter().any(|mobile| name.split('-').any(|word| word == *mobile)) {
+        preference -= 10;
+    }
     if parts.iter().any(|part| AVOIDED.contains(part) || part.ends_with("-e2e")) {
         preference -= 20;
     }
-    let root = if look.has(".", "package.json") { Manifest::read_hint(look, ".") } else { None };
-    if let Some(dev) = root.as_ref().and_then(|root| root.scripts.get("dev")) {
-        let package = Manifest::read_hint(look, dir).and_then(|manifest| manifest.name);
-        let named = dev
-            .split([' ', '=', '\'', '"'])
-            .any(|word| word.trim_start_matches("./") == dir || Some(word) == package.as_deref());
-        preference += if named { 30 } else { 0 };
+    preference + if named_by_root(look, dir) { 30 } else { 0 }
+}
+
+/// Says whether the root's scripts for development name this directory or its package.
+pub(crate) fn named_by_root(look: &Look<'_>, dir: &str) -> bool {
+    if look.first(".", &manifest::NAMES).is_none() {
+        return false;
     }
-    preference
+    let Some(root) = Manifest::read_hint(look, ".") else { return false };
+    let package = Manifest::read_hint(look, dir).and_then(|manifest| manifest.name);
+    let usual = script::USUAL.iter().find_map(|name| script::expanded(&root.scripts, name));
+    let text = usual.unwrap_or_default();
+    // `cd frontend && npm start`, `--filter=web`, `--prefix ./client`, `--filter "{apps/web}"`.
+    text.split(|letter: char| letter.is_whitespace() || "='\"{};&".contains(letter)).any(|word| {
+        let word = word.trim_start_matches("./").trim_end_matches('/').trim_end_matches("...");
+        word == dir || (!word.is_empty() && Some(word) == package.as_deref())
+    })
 }
 
 #[cfg(test)]
@@ -210,6 +201,36 @@ mod tests {
         assert_eq!(check(r#"["apps/**","!apps/b/deep"]"#, &dirs), ["apps/a", "apps/b"]);
         assert_eq!(check(r#"{"packages":["./li*/x/"]}"#, &dirs), ["libs/x"]);
         assert_eq!(check(r#"["../*", "/etc"]"#, &dirs), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn every_tool_declares_its_workspace() {
+        let check = |files: &[(&str, &str)], expected: &[&str]| {
+            let tree =
+                MemoryTree::new(files.iter().map(|(path, text)| (*path, text.as_bytes().to_vec())));
+            let found = members(&Look::new(&tree), ".").map(|found| found.members);
+            assert_eq!(found.unwrap_or_default(), expected, "{files:?}");
+        };
+        let a = ("packages/a/package.json", "{}");
+        check(&[("lerna.json", r#"{"version":"1"}"#), a], &["packages/a"]);
+        check(&[("lerna.json", r#"{"packages":["packages/a"]}"#), a], &["packages/a"]);
+        let rush =
+            r#"{ /* one */ "projects": [{"packageName": "a", "projectFolder": "packages/a"},] }"#;
+        check(&[("rush.json", rush), a], &["packages/a"]);
+        let cargo = "[workspace]\nmembers = ['crates/*']\nexclude = ['crates/b']";
+        check(
+            &[("Cargo.toml", cargo), ("crates/a/Cargo.toml", ""), ("crates/b/Cargo.toml", "")],
+            &["crates/a"],
+        );
+        let uv = "[tool.uv.workspace]\nmembers = ['libs/*']";
+        check(&[("pyproject.toml", uv), ("libs/a/pyproject.toml", "")], &["libs/a"]);
+        let go = "go 1.24\nuse (\n\t./api // one\n\t./web\n)";
+        check(&[("go.work", go), ("api/go.mod", ""), ("web/go.mod", "")], &["api", "web"]);
+        let deno = r#"{"workspace": ["./a"]}"#;
+        check(&[("deno.json", deno), ("a/deno.json", "{}")], &["a"]);
+        let project = ("apps/a/project.json", "{}");
+        check(&[("nx.json", "{}"), ("package.json", "{}"), project], &["apps/a"]);
+        check(&[("turbo.json", "{}"), ("package.json", "{}"), a], &[]);
     }
 
     #[test]

@@ -90,10 +90,11 @@ impl Findings {
         self.dev.as_ref().map(|dev| dev.render(self.port))
     }
 
-    /// Returns the environment with host and port filled in.
+    /// Returns the environment with host and port filled in, without what no port is known for.
     #[must_use]
     pub fn environment(&self) -> BTreeMap<String, String> {
-        self.env.iter().map(|(name, value)| (name.clone(), value.render(self.port))).collect()
+        let known = self.env.iter().filter(|(_, value)| self.port.is_some() || !value.names_port());
+        known.map(|(name, value)| (name.clone(), value.render(self.port))).collect()
     }
 
     /// Records that `file` decided `field`, replacing what decided it before.
@@ -171,6 +172,11 @@ pub enum Template {
 }
 
 impl Template {
+    /// Says whether the text has room for a port.
+    fn names_port(&self) -> bool {
+        matches!(self, Self::Slots(text) if text.contains("{port}"))
+    }
+
     /// Fills in host and port; without a port the slot stays visible, as nothing would be true.
     #[must_use]
     pub fn render(&self, port: Option<u16>) -> String {

@@ -1,4 +1,7 @@
-//! Workspaces of other languages: Cargo, Go, uv, Maven, Gradle, .NET solutions, Mix umbrellas.
+//! Builds of several modules that declare no packages: Maven, Gradle, .NET solutions, umbrellas.
+//!
+//! Such a build has modules even where one of them is the whole app, so it is no monorepo by
+//! itself.
 
 use crate::detect::look::Look;
 use crate::detect::tree::{join, names};
@@ -8,13 +11,12 @@ use super::{dotnet, elixir, listeners};
 
 /// Returns the workspace that a directory declares in one of these languages, if it does.
 pub(crate) fn members(look: &Look<'_>, dir: &str) -> Option<Workspace> {
-    let finders: [fn(&Look<'_>, &str) -> Option<Workspace>; 6] =
-        [cargo, go, uv, maven, gradle, solution];
-    let found = finders.iter().find_map(|find| find(look, dir));
-    found.or_else(|| {
-        let apps = elixir_apps(look, dir);
-        (!apps.is_empty()).then(|| Workspace { file: join(dir, "mix.exs"), members: apps })
-    })
+    let found = maven(look, dir).or_else(|| gradle(look, dir)).or_else(|| solution(look, dir));
+    let found = found.or_else(|| {
+        let members = elixir_apps(look, dir);
+        Some(Workspace { file: join(dir, "mix.exs"), members })
+    });
+    found.filter(|workspace| !workspace.members.is_empty())
 }
 
 fn elixir_apps(look: &Look<'_>, dir: &str) -> Vec<String> {
@@ -22,11 +24,6 @@ fn elixir_apps(look: &Look<'_>, dir: &str) -> Vec<String> {
         return Vec::new();
     }
     elixir::umbrella(look, dir).into_iter().map(|app| join(dir, &app)).collect()
-}
-
-fn table(look: &Look<'_>, dir: &str, name: &str) -> Option<toml::Table> {
-    look.has(dir, name).then_some(())?;
-    look.hint(&join(dir, name))?.parse().ok()
 }
 
 /// Expands the paths and globs of members; `!` in front leaves them out again.
@@ -68,49 +65,6 @@ fn expand_all(look: &Look<'_>, dir: &str, globs: &[String]) -> Vec<String> {
 
 /// More members than this are not looked at.
 const MEMBERS_MAX: usize = 256;
-
-fn texts(value: Option<&toml::Value>) -> Vec<String> {
-    let list = value.and_then(toml::Value::as_array).into_iter().flatten();
-    list.filter_map(|item| item.as_str().map(str::to_owned)).collect()
-}
-
-/// A workspace of a TOML manifest: globs of members, and what is left out.
-fn of_table(look: &Look<'_>, dir: &str, file: &str, workspace: &toml::Value) -> Workspace {
-    let mut globs = texts(workspace.get("members"));
-    globs.extend(texts(workspace.get("exclude")).into_iter().map(|glob| format!("!{glob}")));
-    let mut members = expand_all(look, dir, &globs);
-    members.retain(|member| look.has(member, file));
-    Workspace { file: join(dir, file), members }
-}
-
-fn cargo(look: &Look<'_>, dir: &str) -> Option<Workspace> {
-    let table = table(look, dir, "Cargo.toml")?;
-    Some(of_table(look, dir, "Cargo.toml", table.get("workspace")?))
-}
-
-fn uv(look: &Look<'_>, dir: &str) -> Option<Workspace> {
-    let table = table(look, dir, "pyproject.toml")?;
-    let workspace = table.get("tool")?.get("uv")?.get("workspace")?;
-    Some(of_table(look, dir, "pyproject.toml", workspace))
-}
-
-fn go(look: &Look<'_>, dir: &str) -> Option<Workspace> {
-    look.has(dir, "go.work").then_some(())?;
-    let text = listeners::without_comments(&look.hint(&join(dir, "go.work"))?, &["//"]);
-    let mut block = false;
-    let mut globs = Vec::new();
-    for line in text.lines().map(str::trim) {
-        match line.strip_prefix("use").map(str::trim) {
-            Some("(") => block = true,
-            Some(path) if !block => globs.push(path.trim_matches('"').to_owned()),
-            _ if line == ")" => block = false,
-            _ if block && !line.is_empty() => globs.push(line.trim_matches('"').to_owned()),
-            _ => {}
-        }
-    }
-    let members = expand_all(look, dir, &globs);
-    Some(Workspace { file: join(dir, "go.work"), members })
-}
 
 fn maven(look: &Look<'_>, dir: &str) -> Option<Workspace> {
     look.has(dir, "pom.xml").then_some(())?;

@@ -246,7 +246,7 @@ fn own_servers() {
         &[("typescript", "5")],
         &[("dev", "tsc --watch"), ("start", "node dist/index.js --prod")],
         &[],
-        "none 3000 | npm run start HOST=0.0.0.0 PORT=3000",
+        "none - | npm run start HOST=0.0.0.0",
     );
 }
 

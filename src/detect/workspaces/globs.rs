@@ -1,0 +1,90 @@
+//! Globs of workspaces, matched by walking directories that exist.
+
+use super::super::look::Look;
+use super::super::tree::{join, names};
+
+/// `**` descends this far: real workspaces keep their packages two or three levels down.
+const DESCENT_MAX: usize = 4;
+
+/// More members than this are not looked at.
+pub(super) const MEMBERS_MAX: usize = 256;
+
+/// Collects the directories with a manifest that the parts of a glob lead to.
+pub(super) fn expand(
+    look: &Look<'_>,
+    dir: &str,
+    parts: &[&str],
+    manifests: &[&str],
+    members: &mut Vec<String>,
+) {
+    descend(look, dir, parts, manifests, DESCENT_MAX, members);
+}
+
+fn descend(
+    look: &Look<'_>,
+    dir: &str,
+    parts: &[&str],
+    manifests: &[&str],
+    descent: usize,
+    members: &mut Vec<String>,
+) {
+    if members.len() >= MEMBERS_MAX {
+        return;
+    }
+    match parts {
+        [] if look.first(dir, manifests).is_some() => members.push(dir.to_owned()),
+        ["**", rest @ ..] => {
+            descend(look, dir, rest, manifests, descent, members);
+            if descent > 0 {
+                for name in look.directories(dir) {
+                    descend(look, &join(dir, &name), parts, manifests, descent - 1, members);
+                }
+            }
+        }
+        [part, rest @ ..] if part.contains('*') => {
+            for name in look.directories(dir).iter().filter(|name| matches(part, name)) {
+                descend(look, &join(dir, name), rest, manifests, descent, members);
+            }
+        }
+        // A glob may not climb out of the workspace.
+        [part, rest @ ..] if names(part).is_ok() => {
+            descend(look, &join(dir, part), rest, manifests, descent, members);
+        }
+        _ => {}
+    }
+}
+
+/// Says whether a glob covers a path.
+pub(super) fn covers(glob: &str, path: &str) -> bool {
+    fn walk(glob: &[&str], path: &[&str]) -> bool {
+        match (glob, path) {
+            ([], []) => true,
+            (["**", rest @ ..], _) => (0..=path.len()).any(|skip| walk(rest, &path[skip..])),
+            ([part, glob @ ..], [name, path @ ..]) => matches(part, name) && walk(glob, path),
+            _ => false,
+        }
+    }
+    let glob: Vec<_> = glob.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let path: Vec<_> = path.split('/').collect();
+    // Two `**` already try every pair of places; more would only cost time.
+    glob.iter().filter(|part| **part == "**").count() <= 2 && walk(&glob, &path)
+}
+
+/// Says whether one part of a glob matches a name; `*` stands for any letters.
+fn matches(part: &str, name: &str) -> bool {
+    let mut pieces = part.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut pieces = pieces.peekable();
+    if pieces.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(piece) = pieces.next() {
+        if pieces.peek().is_none() {
+            return rest.ends_with(piece);
+        }
+        let Some(at) = rest.find(piece) else { return false };
+        rest = &rest[at + piece.len()..];
+    }
+    true
+}

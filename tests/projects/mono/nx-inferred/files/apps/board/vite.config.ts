@@ -1,0 +1,1 @@
+export default { server: { port: 4300, host: 'localhost' } };

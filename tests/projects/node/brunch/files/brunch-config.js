@@ -1,0 +1,1 @@
+module.exports = { files: { javascripts: { joinTo: 'app.js' } } };

@@ -1,0 +1,2 @@
+const connect = require('connect');
+require('http').createServer(connect()).listen(3000);

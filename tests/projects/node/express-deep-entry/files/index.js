@@ -1,0 +1,2 @@
+const { start } = require('./src/start');
+start();

@@ -1,0 +1,3 @@
+const createApp = require('./http/app');
+const { port } = require('./config');
+exports.start = () => createApp().listen(port);

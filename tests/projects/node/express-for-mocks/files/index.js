@@ -1,0 +1,1 @@
+console.log('a job that ends');

@@ -1,0 +1,3 @@
+const Koa = require('koa');
+const PORT = 3210;
+new Koa().listen(PORT);

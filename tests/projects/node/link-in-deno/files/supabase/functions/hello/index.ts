@@ -1,0 +1,2 @@
+import { serve } from "https://deno.land/std@0.168.0/http/server.ts"
+serve(() => new Response("hello"))

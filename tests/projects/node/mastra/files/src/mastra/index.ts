@@ -1,0 +1,2 @@
+import { Mastra } from '@mastra/core';
+export const mastra = new Mastra({});

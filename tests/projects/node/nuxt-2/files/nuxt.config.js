@@ -1,0 +1,1 @@
+export default { server: { port: 3333 }, head: { title: 'two' } }

@@ -1,0 +1,2 @@
+import { defineConfig } from 'sanity';
+export default defineConfig({});

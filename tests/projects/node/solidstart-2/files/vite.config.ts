@@ -1,0 +1,2 @@
+import { solidStart } from "@solidjs/start/config";
+export default { plugins: [solidStart()] };

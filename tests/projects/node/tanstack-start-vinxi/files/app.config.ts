@@ -1,0 +1,2 @@
+import { defineConfig } from '@tanstack/react-start/config';
+export default defineConfig({});

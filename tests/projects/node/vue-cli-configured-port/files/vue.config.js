@@ -1,0 +1,1 @@
+module.exports = { devServer: { proxy: 'http://localhost:3000', port: 8099 } };

@@ -1,0 +1,1 @@
+module.exports = { mode: 'development', devServer: { static: './dist', port: 9000 } };
