@@ -130,19 +130,22 @@ fn named(look: &Look<'_>, dir: &str) -> Result<Findings, DetectError> {
         return Err(DetectError::UnknownProject { dir });
     };
     let mut findings = candidate.findings;
-    findings.monorepo = workspace(look).1;
+    findings.monorepo = workspace(look).is_some_and(|workspace| workspace.several);
     Ok(findings)
 }
 
 fn chosen(look: &Look<'_>) -> Result<Findings, DetectError> {
     let root = best(look, ".")?;
-    let (workspace, declared) = workspace(look);
+    let workspace = workspace(look);
     let mut candidates = match &workspace {
         Some(workspace) => packages(look, workspace)?,
         None => parts(look, root.as_ref())?,
     };
     let sure = root.as_ref().is_some_and(|root| root.score >= SURE);
-    let monorepo = declared || candidates.len() > 1;
+    let monorepo = match &workspace {
+        Some(workspace) => workspace.several,
+        None => candidates.len() > 1,
+    };
     // A root that only starts its parts is no app beside them; one with a framework is the app.
     let starts_them = candidates
         .iter()
@@ -191,6 +194,11 @@ fn chosen(look: &Look<'_>) -> Result<Findings, DetectError> {
     Ok(findings)
 }
 
+/// Returns the workspace that the root declares, in whatever language.
+fn workspace(look: &Look<'_>) -> Option<workspaces::Workspace> {
+    workspaces::members(look, ".").or_else(|| languages::workspaces::members(look, "."))
+}
+
 /// Apps on the same port cannot run beside each other as they are.
 fn clashes(look: &Look<'_>, findings: &Findings) {
     let same = findings.apps.iter().skip(1).filter(|app| app.port == findings.port);
@@ -198,17 +206,6 @@ fn clashes(look: &Look<'_>, findings: &Findings) {
     if let (Some(port), false) = (findings.port, same.is_empty()) {
         look.warn(format!("{} would also open port {port}", same.join(", ")));
     }
-}
-
-/// Returns the workspace that the root declares, and whether that makes it a monorepo: builds of
-/// other languages declare modules even where a single one is the app.
-fn workspace(look: &Look<'_>) -> (Option<workspaces::Workspace>, bool) {
-    if let Some(workspace) = workspaces::members(look, ".") {
-        return (Some(workspace), true);
-    }
-    let workspace = languages::workspaces::members(look, ".");
-    let several = workspace.as_ref().is_some_and(|workspace| workspace.members.len() > 1);
-    (workspace, several)
 }
 
 type Worth = (u32, Candidate);
@@ -293,6 +290,7 @@ fn worth(candidate: &Candidate) -> u32 {
         | Framework::Hexo
         | Framework::Sanity => SITE,
         Framework::Storybook => 1,
+        Framework::None => candidate.score.min(SURE - 5),
         Framework::Expo => SITE + 1,
         Framework::Nestjs
         | Framework::Express
@@ -306,8 +304,6 @@ fn worth(candidate: &Candidate) -> u32 {
         | Framework::Mastra
         | Framework::Xmcp
         | Framework::AzureFunctions => candidate.score.min(SURE),
-        // What only runs comes after what serves.
-        Framework::None if findings.language != Language::Node => candidate.score.min(SURE - 5),
         // A page on its own, and an app of another language beside one of JavaScript.
         _ if findings.language != Language::Node => candidate.score.min(SURE),
         _ => candidate.score,

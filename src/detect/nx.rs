@@ -99,7 +99,7 @@ pub(crate) fn workspace(look: &Look<'_>, dir: &str) -> Option<Workspace> {
     members.sort();
     // An app with its browser tests is still one app.
     let counts = members.iter().any(|member| !is_e2e(member));
-    counts.then(|| Workspace { file: join(dir, WORKSPACE), members })
+    counts.then(|| Workspace { file: join(dir, WORKSPACE), members, several: true })
 }
 
 fn is_e2e(member: &str) -> bool {

@@ -3,7 +3,7 @@
 //! The precedence is that of `reference/detection.md` 3: what a person wrote down, then the
 //! nearest lockfile upward, then traces of a tool, then npm.
 
-use crate::domain::findings::PackageManager::{self, Bun, Npm, Pnpm, Yarn1, YarnBerry};
+use crate::domain::findings::PackageManager::{self, Bun, Deno, Npm, Pnpm, Yarn1, YarnBerry};
 
 use super::look::Look;
 use super::manifest::Manifest;
@@ -134,8 +134,14 @@ fn locked(look: &Look<'_>, dir: &str) -> Option<Said> {
     })
 }
 
-/// Yarn's two lockfile formats say in their first lines which one they are.
+/// Yarn's two lockfile formats say in their first lines which one they are; a Yarn that lies in
+/// the project itself is the one that is run.
 fn yarn(look: &Look<'_>, place: &str) -> PackageManager {
+    let releases = look.files(&join(place, ".yarn/releases"));
+    let release = releases.iter().find_map(|name| name.strip_prefix("yarn-"));
+    if let Some(manager) = release.and_then(|version| named("yarn", Some(version))) {
+        return manager;
+    }
     let head = look.head(&join(place, "yarn.lock")).unwrap_or_default();
     if head.contains("__metadata:") {
         YarnBerry
@@ -159,6 +165,9 @@ fn traced(look: &Look<'_>, dir: &str, manifest: &Manifest) -> Option<Said> {
     }
     if let Some(file) = file(".yarnrc.yml") {
         return Some((YarnBerry, file, "its configuration".into()));
+    }
+    if let (Some(file), false) = (file("deno.lock"), manifest.dependencies.is_empty()) {
+        return Some((Deno, file, "its lockfile".into()));
     }
     let engine = [("pnpm", Pnpm), ("bun", Bun)]
         .into_iter()
@@ -220,6 +229,7 @@ pub(crate) fn install(manager: PackageManager, locked: bool) -> &'static str {
         (Yarn1 | YarnBerry, false) => "yarn install",
         (Bun, true) => "bun install --frozen-lockfile",
         (Bun, false) => "bun install",
+        (Deno, _) => "deno install",
         (_, true) => "npm ci",
         (_, false) => "npm install",
     }
@@ -234,9 +244,11 @@ pub(crate) fn run(manager: PackageManager, script: &str, flags: &str) -> String 
         Pnpm => "pnpm",
         Yarn1 | YarnBerry => "yarn",
         Bun => "bun",
+        Deno => "deno",
         _ => "npm",
     };
     match (manager, flags) {
+        (Deno, flags) => format!("deno task {script} {flags}").trim_end().to_owned(),
         (_, "") => format!("{name} run {script}"),
         (Pnpm | Yarn1 | YarnBerry | Bun, flags) => format!("{name} run {script} {flags}"),
         (_, flags) => format!("{name} run {script} -- {flags}"),
@@ -249,6 +261,7 @@ pub(crate) fn execute(manager: PackageManager, command: &str) -> String {
         Pnpm => format!("pnpm exec {command}"),
         Yarn1 | YarnBerry => format!("yarn {command}"),
         Bun => format!("bunx {command}"),
+        Deno => format!("deno run -A npm:{command}"),
         _ => format!("npx {command}"),
     }
 }

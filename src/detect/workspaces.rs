@@ -72,6 +72,8 @@ pub(crate) struct Workspace {
     pub(crate) file: String,
     /// Directories of its packages, sorted.
     pub(crate) members: Vec<String>,
+    /// Whether it makes the repository a monorepo: some tools declare every project as one.
+    pub(crate) several: bool,
 }
 
 /// Returns the workspace that `dir` declares, if it does.
@@ -82,7 +84,7 @@ pub(crate) fn members(look: &Look<'_>, dir: &str) -> Option<Workspace> {
     let excluded: Vec<&str> =
         excluded.iter().map(|glob| glob[1..].trim_start_matches("./")).collect();
     let mut members = Vec::new();
-    for glob in &included {
+    for glob in included.iter().flat_map(|glob| globs::unbraced(glob)) {
         let parts: Vec<&str> = glob.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
         globs::expand(look, dir, &parts, declared.manifests, &mut members);
     }
@@ -100,7 +102,7 @@ pub(crate) fn members(look: &Look<'_>, dir: &str) -> Option<Workspace> {
     members.sort();
     members.dedup();
     members.truncate(MEMBERS_MAX);
-    Some(Workspace { file: declared.file, members })
+    Some(Workspace { file: declared.file, members, several: true })
 }
 
 /// Returns the nearest directory above whose workspace holds `dir`, or `dir` if it declares one.
@@ -200,6 +202,7 @@ mod tests {
         assert_eq!(check(r#"["apps/*","tools"]"#, &dirs), ["apps/a", "apps/b", "tools"]);
         assert_eq!(check(r#"["apps/**","!apps/b/deep"]"#, &dirs), ["apps/a", "apps/b"]);
         assert_eq!(check(r#"{"packages":["./li*/x/"]}"#, &dirs), ["libs/x"]);
+        assert_eq!(check(r#"["{apps,libs}/*"]"#, &dirs), ["apps/a", "apps/b", "libs/x"]);
         assert_eq!(check(r#"["../*", "/etc"]"#, &dirs), [] as [&str; 0]);
     }
 
@@ -217,15 +220,6 @@ mod tests {
         let rush =
             r#"{ /* one */ "projects": [{"packageName": "a", "projectFolder": "packages/a"},] }"#;
         check(&[("rush.json", rush), a], &["packages/a"]);
-        let cargo = "[workspace]\nmembers = ['crates/*']\nexclude = ['crates/b']";
-        check(
-            &[("Cargo.toml", cargo), ("crates/a/Cargo.toml", ""), ("crates/b/Cargo.toml", "")],
-            &["crates/a"],
-        );
-        let uv = "[tool.uv.workspace]\nmembers = ['libs/*']";
-        check(&[("pyproject.toml", uv), ("libs/a/pyproject.toml", "")], &["libs/a"]);
-        let go = "go 1.24\nuse (\n\t./api // one\n\t./web\n)";
-        check(&[("go.work", go), ("api/go.mod", ""), ("web/go.mod", "")], &["api", "web"]);
         let deno = r#"{"workspace": ["./a"]}"#;
         check(&[("deno.json", deno), ("a/deno.json", "{}")], &["a"]);
         let project = ("apps/a/project.json", "{}");

@@ -2,7 +2,7 @@
 
 use crate::domain::findings::Framework;
 
-use super::super::rules::Rule::{self, All, Any, Calls, Config, Dep, Not, Page};
+use super::super::rules::Rule::{self, All, Any, Calls, Config, Dep, File, Not, Page};
 use super::meta::CRA_ENV;
 use super::{BASE, Entry, HOST_AND_PORT, Kind, OLD_VITE, VITE_CALLS, VITE_CONFIG, VITE_FLAGS};
 
@@ -117,7 +117,7 @@ pub(super) static WEAK: &[Entry] = &[
     // An app of Create React App that was ejected.
     Entry {
         id: Framework::Cra,
-        rule: Dep(&["react-dev-utils"]),
+        rule: All(&[Dep(&["react-dev-utils"]), File("config/webpackDevServer.config.js")]),
         scripts: &["dev", "start"],
         env: CRA_ENV,
         kind: Kind::Bundler,

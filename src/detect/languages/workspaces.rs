@@ -1,7 +1,4 @@
-//! Builds of several modules that declare no packages: Maven, Gradle, .NET solutions, umbrellas.
-//!
-//! Such a build has modules even where one of them is the whole app, so it is no monorepo by
-//! itself.
+//! Workspaces of other languages: Cargo, Go, uv, Maven, Gradle, .NET solutions, Mix umbrellas.
 
 use crate::detect::look::Look;
 use crate::detect::tree::{join, names};
@@ -11,12 +8,18 @@ use super::{dotnet, elixir, listeners};
 
 /// Returns the workspace that a directory declares in one of these languages, if it does.
 pub(crate) fn members(look: &Look<'_>, dir: &str) -> Option<Workspace> {
-    let found = maven(look, dir).or_else(|| gradle(look, dir)).or_else(|| solution(look, dir));
-    let found = found.or_else(|| {
-        let members = elixir_apps(look, dir);
-        Some(Workspace { file: join(dir, "mix.exs"), members })
-    });
-    found.filter(|workspace| !workspace.members.is_empty())
+    let finders: [fn(&Look<'_>, &str) -> Option<Workspace>; 6] =
+        [cargo, go, uv, maven, gradle, solution];
+    let found = finders
+        .iter()
+        .find_map(|find| find(look, dir).filter(|workspace| !workspace.members.is_empty()));
+    found.or_else(|| {
+        let apps = elixir_apps(look, dir);
+        (!apps.is_empty()).then(|| {
+            let several = apps.len() > 1;
+            Workspace { file: join(dir, "mix.exs"), members: apps, several }
+        })
+    })
 }
 
 fn elixir_apps(look: &Look<'_>, dir: &str) -> Vec<String> {
@@ -24,6 +27,11 @@ fn elixir_apps(look: &Look<'_>, dir: &str) -> Vec<String> {
         return Vec::new();
     }
     elixir::umbrella(look, dir).into_iter().map(|app| join(dir, &app)).collect()
+}
+
+fn table(look: &Look<'_>, dir: &str, name: &str) -> Option<toml::Table> {
+    look.has(dir, name).then_some(())?;
+    look.hint(&join(dir, name))?.parse().ok()
 }
 
 /// Expands the paths and globs of members; `!` in front leaves them out again.
@@ -66,6 +74,52 @@ fn expand_all(look: &Look<'_>, dir: &str, globs: &[String]) -> Vec<String> {
 /// More members than this are not looked at.
 const MEMBERS_MAX: usize = 256;
 
+fn texts(value: Option<&toml::Value>) -> Vec<String> {
+    let list = value.and_then(toml::Value::as_array).into_iter().flatten();
+    list.filter_map(|item| item.as_str().map(str::to_owned)).collect()
+}
+
+/// A workspace of a TOML manifest: globs of members, and what is left out.
+fn of_table(look: &Look<'_>, dir: &str, file: &str, workspace: &toml::Value) -> Workspace {
+    let mut globs = texts(workspace.get("members"));
+    globs.extend(texts(workspace.get("exclude")).into_iter().map(|glob| format!("!{glob}")));
+    let mut members = expand_all(look, dir, &globs);
+    members.retain(|member| look.has(member, file));
+    // The root is a package beside them more often than not.
+    let several = !members.is_empty();
+    Workspace { file: join(dir, file), members, several }
+}
+
+fn cargo(look: &Look<'_>, dir: &str) -> Option<Workspace> {
+    let table = table(look, dir, "Cargo.toml")?;
+    Some(of_table(look, dir, "Cargo.toml", table.get("workspace")?))
+}
+
+fn uv(look: &Look<'_>, dir: &str) -> Option<Workspace> {
+    let table = table(look, dir, "pyproject.toml")?;
+    let workspace = table.get("tool")?.get("uv")?.get("workspace")?;
+    Some(of_table(look, dir, "pyproject.toml", workspace))
+}
+
+fn go(look: &Look<'_>, dir: &str) -> Option<Workspace> {
+    look.has(dir, "go.work").then_some(())?;
+    let text = listeners::without_comments(&look.hint(&join(dir, "go.work"))?, &["//"]);
+    let mut block = false;
+    let mut globs = Vec::new();
+    for line in text.lines().map(str::trim) {
+        match line.strip_prefix("use").map(str::trim) {
+            Some("(") => block = true,
+            Some(path) if !block => globs.push(path.trim_matches('"').to_owned()),
+            _ if line == ")" => block = false,
+            _ if block && !line.is_empty() => globs.push(line.trim_matches('"').to_owned()),
+            _ => {}
+        }
+    }
+    let members = expand_all(look, dir, &globs);
+    let several = members.len() > 1;
+    Some(Workspace { file: join(dir, "go.work"), members, several })
+}
+
 fn maven(look: &Look<'_>, dir: &str) -> Option<Workspace> {
     look.has(dir, "pom.xml").then_some(())?;
     let text = look.hint(&join(dir, "pom.xml"))?;
@@ -77,7 +131,8 @@ fn maven(look: &Look<'_>, dir: &str) -> Option<Workspace> {
         .collect();
     let mut members = expand_all(look, dir, &globs);
     members.retain(|member| look.has(member, "pom.xml"));
-    Some(Workspace { file: join(dir, "pom.xml"), members })
+    let several = members.len() > 1;
+    Some(Workspace { file: join(dir, "pom.xml"), members, several })
 }
 
 fn gradle(look: &Look<'_>, dir: &str) -> Option<Workspace> {
@@ -107,7 +162,8 @@ fn gradle(look: &Look<'_>, dir: &str) -> Option<Workspace> {
     let mut members = expand_all(look, dir, &globs);
     members
         .retain(|member| look.has(member, "build.gradle") || look.has(member, "build.gradle.kts"));
-    Some(Workspace { file: join(dir, name), members })
+    let several = members.len() > 1;
+    Some(Workspace { file: join(dir, name), members, several })
 }
 
 fn solution(look: &Look<'_>, dir: &str) -> Option<Workspace> {
@@ -126,5 +182,6 @@ fn solution(look: &Look<'_>, dir: &str) -> Option<Workspace> {
         .collect();
     members.sort();
     members.dedup();
-    Some(Workspace { file: join(dir, name), members })
+    let several = members.len() > 1;
+    Some(Workspace { file: join(dir, name), members, several })
 }

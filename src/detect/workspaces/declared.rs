@@ -1,4 +1,5 @@
-//! Who declares a workspace: every tool's own file, and which manifest its packages have.
+//! Who declares a workspace of JavaScript: every tool's own file, and which manifest its packages
+//! have. `languages::workspaces` knows those of other languages.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -25,7 +26,7 @@ struct PnpmWorkspace {
 
 /// Returns the workspace that a directory declares; the order is that of how plainly it is said.
 pub(super) fn by(look: &Look<'_>, dir: &str) -> Option<Declared> {
-    let ways = [pnpm, npm, lerna, rush, deno, cargo, uv, go];
+    let ways = [pnpm, npm, lerna, rush, deno];
     ways.into_iter().find_map(|way| way(look, dir).filter(|declared| !declared.globs.is_empty()))
 }
 
@@ -75,27 +76,6 @@ fn deno(look: &Look<'_>, dir: &str) -> Option<Declared> {
     Some(Declared { file, globs: texts(list), manifests })
 }
 
-fn cargo(look: &Look<'_>, dir: &str) -> Option<Declared> {
-    let (file, table) = toml(look, dir, "Cargo.toml")?;
-    let globs = toml_globs(table.get("workspace")?);
-    Some(Declared { file, globs, manifests: &["Cargo.toml"] })
-}
-
-fn uv(look: &Look<'_>, dir: &str) -> Option<Declared> {
-    let (file, table) = toml(look, dir, "pyproject.toml")?;
-    let globs = toml_globs(table.get("tool")?.get("uv")?.get("workspace")?);
-    Some(Declared { file, globs, manifests: &["pyproject.toml"] })
-}
-
-/// `use ./a` or `use ( ./a ./b )`.
-fn go(look: &Look<'_>, dir: &str) -> Option<Declared> {
-    let (file, text) = read(look, dir, "go.work")?;
-    let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
-    let words = lines.flat_map(str::split_whitespace);
-    let globs = words.filter(|word| word.starts_with('.')).map(str::to_owned).collect();
-    Some(Declared { file, globs, manifests: &["go.mod"] })
-}
-
 fn node(file: String, globs: Vec<String>) -> Option<Declared> {
     Some(Declared { file, globs, manifests: &manifest::NAMES })
 }
@@ -121,22 +101,6 @@ pub(crate) fn json(look: &Look<'_>, dir: &str, name: &str) -> Option<(String, Va
     }
 }
 
-fn toml(look: &Look<'_>, dir: &str, name: &str) -> Option<(String, toml::Table)> {
-    let (file, text) = read(look, dir, name)?;
-    Some((file, text.parse().ok()?))
-}
-
 fn texts(list: &[Value]) -> Vec<String> {
     list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-}
-
-/// `members` without those of `exclude`.
-fn toml_globs(workspace: &toml::Value) -> Vec<String> {
-    let list = |key: &str| {
-        let values = workspace.get(key).and_then(toml::Value::as_array);
-        values.into_iter().flatten().filter_map(toml::Value::as_str)
-    };
-    let excluded = list("exclude").map(|glob| format!("!{glob}"));
-    let members: Vec<_> = list("members").map(str::to_owned).collect();
-    if members.is_empty() { members } else { members.into_iter().chain(excluded).collect() }
 }

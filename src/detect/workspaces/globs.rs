@@ -9,6 +9,25 @@ const DESCENT_MAX: usize = 4;
 /// More members than this are not looked at.
 pub(super) const MEMBERS_MAX: usize = 256;
 
+/// More alternatives than this are not tried.
+const ALTERNATIVES_MAX: usize = 16;
+
+/// Writes out the first braces of a glob: `{apps,libs}/*`.
+pub(super) fn unbraced(glob: &str) -> Vec<String> {
+    let braces = glob.split_once('{').and_then(|(before, rest)| {
+        let (inner, after) = rest.split_once('}')?;
+        Some((before, inner, after))
+    });
+    match braces {
+        Some((before, inner, after)) => inner
+            .split(',')
+            .take(ALTERNATIVES_MAX)
+            .map(|part| format!("{before}{}{after}", part.trim()))
+            .collect(),
+        None => vec![glob.to_owned()],
+    }
+}
+
 /// Collects the directories with a manifest that the parts of a glob lead to.
 pub(super) fn expand(
     look: &Look<'_>,
