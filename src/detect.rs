@@ -227,6 +227,22 @@ fn packages(look: &Look<'_>, workspace: &workspaces::Workspace) -> Result<Vec<Wo
             candidates.push((worth(&candidate).saturating_add_signed(preference), candidate));
         }
     }
+    // A server of another language is no package of a JavaScript workspace, and yet an app of it.
+    let beside = workspaces::nested(look).into_iter().take(APPS_MAX);
+    for dir in beside.filter(|dir| !workspace.members.contains(dir)) {
+        let other = |found: &Candidate| {
+            let language = found.findings.language;
+            let foreign = ![Language::Node, Language::Static].contains(&language);
+            foreign && found.score >= SURE && serves(&found.findings)
+        };
+        let preference = workspaces::preference(look, &dir);
+        if preference < 0 {
+            continue;
+        }
+        if let Some(candidate) = best(look, &dir)?.filter(other) {
+            candidates.push((worth(&candidate).saturating_add_signed(preference), candidate));
+        }
+    }
     Ok(candidates)
 }
 

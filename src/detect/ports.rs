@@ -81,7 +81,13 @@ pub(crate) fn in_config(text: &str, blocks: &[&str]) -> Option<u16> {
             // A call takes its settings in brackets: `setServerOptions({ port: 1 })`.
             rest.strip_prefix([':', '('])?.trim_start().strip_prefix('{')
         });
-        opens.into_iter().find_map(|inside| keyed(braced(inside), "port"))
+        opens.into_iter().find_map(|inside| {
+            let inside = braced(inside);
+            // The options of Angular's target lie one deeper; elsewhere what lies deeper is the
+            // port of something else.
+            let deeper = || (*block == "serve").then(|| keyed(inside, "port")).flatten();
+            settings(&text, &outermost(inside)).or_else(deeper)
+        })
     })
 }
 
@@ -136,7 +142,8 @@ fn listened(text: &str) -> Option<u16> {
 /// `Bun.serve({ port: 3000 })`, `serve({ fetch, port })`, `export default { port: 3000, fetch }`,
 /// `app.set('port', 3000)`.
 fn served(text: &str) -> Option<u16> {
-    let openings = ["serve({", "serve(app, {", "export default {", "createServer({", "server({"];
+    let openings =
+        ["serve({", "serve(app, {", "export default {", "createServer({", "server({", "listen: {"];
     let block = openings.iter().find_map(|opening| {
         text.match_indices(opening)
             .find_map(|(at, opening)| settings(text, braced(&text[at + opening.len()..])))
@@ -150,7 +157,9 @@ fn served(text: &str) -> Option<u16> {
 /// The port in a block of settings: a number, or the name of one.
 fn settings(text: &str, block: &str) -> Option<u16> {
     if let Some(value) = after_key(block, "port", ':') {
-        return leading_number(value).or_else(|| named_number(text, value));
+        return leading_number(value)
+            .or_else(|| fallback(value))
+            .or_else(|| named_number(text, value));
     }
     // `{ port }` is `{ port: port }`.
     let short = block.split([',', '\n', '}']).any(|part| part.trim() == "port");
@@ -174,18 +183,44 @@ fn named_number(text: &str, argument: &str) -> Option<u16> {
         let (_, rest) = text.split_once(&format!("{name}: number ="))?;
         leading_number(rest)
     };
-    after_key(text, name, '=').and_then(leading_number).or_else(typed)
+    let value = after_key(text, name, '=');
+    value.and_then(|value| leading_number(value).or_else(|| fallback(value))).or_else(typed)
 }
 
 /// `port: 3000`, also quoted.
 fn keyed(text: &str, key: &str) -> Option<u16> {
     let value = after_key(text, key, ':')?;
-    leading_number(value).or_else(|| {
-        // `port: Number(env.VITE_PORT) || 3000`
-        let end = value.find(['\n', '}']).unwrap_or(value.len());
-        let (_, fallback) = value[..end].split_once("||").or(value[..end].split_once("??"))?;
-        leading_number(fallback)
-    })
+    leading_number(value).or_else(|| fallback(value))
+}
+
+/// The last resort of a computed value: `Number(env.VITE_PORT) || 3000`, `env.PORT ?? '3000'`,
+/// `given ? Number(given) : 3000`.
+fn fallback(value: &str) -> Option<u16> {
+    let end = value.find(['\n', ';', '{', '}']).unwrap_or(value.len());
+    let line = &value[..end];
+    let operators = ["||", "??", " : "];
+    let mut found: Vec<_> = operators
+        .iter()
+        .flat_map(|operator| line.match_indices(operator))
+        .map(|(at, operator)| at + operator.len())
+        .collect();
+    found.sort_unstable();
+    found.into_iter().rev().find_map(|at| leading_number(&line[at..]))
+}
+
+/// The text without what stands in braces inside it.
+fn outermost(text: &str) -> String {
+    let mut depth = 0_usize;
+    let mut own = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            letter if depth == 0 => own.push(letter),
+            _ => {}
+        }
+    }
+    own
 }
 
 /// Returns the text behind `key`, as a whole word, and the mark (`:` or `=`).
@@ -299,8 +334,15 @@ mod tests {
             in_config("setServerOptions({ port: 4003 })", &["setServerOptions"]),
             Some(4003)
         );
-        let computed = "server: { port: Number(env.VITE_PORT) || 4004 }";
-        assert_eq!(in_config(computed, &["server"]), Some(4004));
+        let check = |text: &str| in_config(text, &["server"]);
+        assert_eq!(check("server: { port: Number(env.VITE_PORT) || 4004 }"), Some(4004));
+        assert_eq!(check("server: { hmr: { port: 24678 }, port: 4005 }"), Some(4005));
+        assert_eq!(check("server: { hmr: { port: 24678 } }"), None);
+        assert_eq!(check("const port = 4006;\nexport default { server: { port } }"), Some(4006));
+        let three =
+            "const port = process.env.port || process.env.other || 4007\nserver: { port: port,";
+        assert_eq!(check(three), Some(4007));
+        assert_eq!(check("server: { port: given ? Number(given) : 4008 }"), Some(4008));
     }
 
     #[test]

@@ -76,7 +76,7 @@ const SHAPES: Shapes = Shapes {
 /// Offers a candidate for a directory with a Python manifest, Django, or a Python entry file.
 pub(crate) fn probe(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, TreeError> {
     let dependencies = Dependencies::read(look, dir)?;
-    let own = look.files(dir).iter().any(|name| name.ends_with(".py"));
+    let own = look.files(dir).iter().any(|name| name.ends_with(".py") || name.ends_with(".ipynb"));
     let declared = dependencies.declared();
     if !declared && !own && !look.has(dir, "mkdocs.yml") {
         // A root without Python files may still hold Django one level down, with its manifest.
@@ -89,11 +89,12 @@ pub(crate) fn probe(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, Tre
         .or_else(|| server(&mut findings, look, &dependencies, &entries))
         .or_else(|| tool(&mut findings, look, &dependencies))
         .or_else(|| plain(&mut findings, look, &dependencies, &entries))
+        .or_else(|| notebook(&mut findings, look))
         .or_else(|| declared.then_some(DECLARED));
     let Some(score) = score else { return Ok(None) };
     findings.language = Language::Python;
     let proof = dependencies.files.first().cloned().or_else(|| Some(entries.first()?.file.clone()));
-    let proof = proof.unwrap_or_else(|| join(dir, "manage.py"));
+    let proof = proof.or_else(|| Some(findings.evidence.first()?.file.clone())).unwrap_or_default();
     findings.decide("language", "python", proof, "a Python project");
     findings.package_manager = PackageManager::None;
     tools::install(&mut findings, look, dir);
@@ -107,8 +108,15 @@ pub(crate) fn probe(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, Tre
 /// also what Flask-Script has.
 fn django(findings: &mut Findings, look: &Look<'_>, dependencies: &Dependencies) -> Option<u32> {
     let dir = findings.app_dir.clone();
-    let below: Vec<String> =
+    let mut below: Vec<String> =
         look.directories(&dir).into_iter().map(|name| join(&dir, &name)).collect();
+    // Some keep their packages on a shelf of their own.
+    for shelf in ["src", "app", "backend", "server"] {
+        let place = join(&dir, shelf);
+        if below.contains(&place) && !look.has(&place, "manage.py") {
+            below.extend(look.directories(&place).iter().map(|name| join(&place, name)));
+        }
+    }
     let managed = std::iter::once(&dir).chain(&below).find(|place| {
         look.has(place, "manage.py")
             && look
@@ -408,6 +416,17 @@ fn plain(
         return None;
     }
     Some(if certain { RUNNABLE } else { WEAK })
+}
+
+/// Notebooks and nothing else to run.
+fn notebook(findings: &mut Findings, look: &Look<'_>) -> Option<u32> {
+    let dir = findings.app_dir.clone();
+    let name = look.files(&dir).into_iter().find(|name| name.ends_with(".ipynb"))?;
+    let file = join(&dir, &name);
+    let command = "jupyter lab --ip {host} --port {port} --no-browser".to_owned();
+    serve(findings, Framework::None, command, &file, "a notebook");
+    port(findings, 8888, &file, "usual for it");
+    Some(WEAK)
 }
 
 fn serve(findings: &mut Findings, id: Framework, command: String, file: &str, why: &str) {

@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use crate::detect::Candidate;
+use crate::detect::json5;
 use crate::detect::look::{Look, is_plain_word};
 use crate::detect::script;
 use crate::detect::tree::{TreeError, join};
@@ -145,15 +146,18 @@ pub(super) fn probe(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, Tre
     if declared.is_some() {
         let path = join(dir, file);
         let text = look.manifest(&path)?.unwrap_or_default();
-        let value = parsed(&text).unwrap_or_else(|| {
-            look.warn(format!("{path} is not valid JSON; what it says was left out"));
+        let value = json5::parse(&text).unwrap_or_else(|wrong| {
+            look.warn(format!(
+                "{path} is not valid JSON (line {}, column {}); what it says was left out",
+                wrong.line, wrong.column
+            ));
             Value::Null
         });
         imports(&mut project, &value);
         if let Some((map, _)) =
             value["importMap"].as_str().and_then(|name| project.read(name.trim_start_matches("./")))
         {
-            imports(&mut project, &parsed(&map).unwrap_or_default());
+            imports(&mut project, &json5::parse(&map).unwrap_or_default());
         }
         let named = value["tasks"].as_object().into_iter().flatten();
         tasks.extend(named.filter_map(|(name, task)| {
@@ -191,24 +195,6 @@ pub(super) fn probe(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, Tre
         .or_else(|| versions::manager(look, dir, &["deno"]));
     project.runtime = runtime(RuntimeName::Deno, version);
     Ok(offer(project, TABLE))
-}
-
-/// JSON that may have comments and commas too many.
-fn parsed(text: &str) -> Option<Value> {
-    serde_json::from_str(text).ok().or_else(|| {
-        let clean = listeners::without_comments(text, &["//"]);
-        let mut plain = String::with_capacity(clean.len());
-        let mut rest = clean.as_str();
-        while let Some((before, after)) = rest.split_once(',') {
-            plain.push_str(before);
-            if !after.trim_start().starts_with(['}', ']']) {
-                plain.push(',');
-            }
-            rest = after;
-        }
-        plain.push_str(rest);
-        serde_json::from_str(&plain).ok()
-    })
 }
 
 /// Both the names that the project gives and the packages behind them count.

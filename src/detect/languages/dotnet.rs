@@ -1,13 +1,12 @@
 //! .NET: which project of a solution is the app, what its SDK makes it, and its launch settings.
 
-use serde_json::Value;
-
 use crate::detect::Candidate;
+use crate::detect::json5;
 use crate::detect::look::Look;
 use crate::detect::tree::{TreeError, join, names};
 use crate::domain::findings::{Framework, Language, PackageManager, RuntimeName};
 
-use super::listeners::{self, Shapes};
+use super::listeners::Shapes;
 use super::rules::Rule::{All, Always, Any, Code, Dep, Slot};
 use super::{BASE, Entry, PROGRAM_ENTRY, Project, Said, WEAK, offer, runtime, versions};
 
@@ -248,9 +247,7 @@ fn references(text: &str) -> Vec<String> {
 fn launch(project: &Project<'_, '_>) -> Option<Said<u16>> {
     let (text, path) = project.read("Properties/launchSettings.json")?;
     let text = text.trim_start_matches('\u{feff}');
-    let value: Value = serde_json::from_str(text)
-        .ok()
-        .or_else(|| serde_json::from_str(&listeners::without_comments(text, &["//"])).ok())?;
+    let value = json5::parse(text).ok()?;
     let profiles = value["profiles"].as_object()?;
     // The order of an object is not kept, so the text gives the order of the profiles.
     let mut profiles: Vec<_> = profiles.iter().collect();
@@ -277,7 +274,7 @@ fn launch(project: &Project<'_, '_>) -> Option<Said<u16>> {
 fn kestrel(project: &Project<'_, '_>) -> Option<Said<u16>> {
     ["appsettings.Development.json", "appsettings.json"].iter().find_map(|file| {
         let (text, path) = project.read(file)?;
-        let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).ok()?;
+        let value = json5::parse(text.trim_start_matches('\u{feff}')).ok()?;
         let url = value["Urls"]
             .as_str()
             .or_else(|| value["urls"].as_str())
@@ -290,6 +287,6 @@ fn kestrel(project: &Project<'_, '_>) -> Option<Said<u16>> {
 
 fn pinned(look: &Look<'_>, dir: &str) -> Option<Said<String>> {
     let (text, path) = super::read(look, dir, "global.json")?;
-    let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).ok()?;
+    let value = json5::parse(text.trim_start_matches('\u{feff}')).ok()?;
     Some((value["sdk"]["version"].as_str()?.to_owned(), path))
 }

@@ -8,7 +8,7 @@ use crate::detect::tree::{TreeError, join, parent};
 use crate::domain::findings::{Framework, Language, PackageManager, RuntimeName};
 
 use super::listeners::{self, Shapes};
-use super::rules::Rule::{self, All, Always, Any, Code, Dep, File};
+use super::rules::Rule::{self, All, Always, Any, Code, Dep, File, Slot};
 use super::{
     BASE, DECLARED, Entry, PROGRAM, PROGRAM_ENTRY, Project, Said, offer, runtime, versions,
 };
@@ -43,9 +43,11 @@ static QUARKUS: [(Rule, &str); 2] = by_tool(
     "{tool} quarkusDev -Dquarkus.http.host={host} -Dquarkus.http.port={port}",
 );
 static MICRONAUT: [(Rule, &str); 2] = by_tool("{tool} mn:run", "{tool} run");
-static RUN: [(Rule, &str); 3] = [
+static RUN: [(Rule, &str); 5] = [
     (All(&[MAVEN, Dep(&["jetty-maven-plugin"])]), "{tool} jetty:run -Djetty.http.port={port}"),
     (All(&[MAVEN, Dep(&["tomcat7-maven-plugin"])]), "{tool} tomcat7:run"),
+    (All(&[MAVEN, Dep(&["exec-maven-plugin"])]), "{tool} compile exec:java"),
+    (All(&[MAVEN, Slot("class")]), "{tool} compile exec:java -Dexec.mainClass={class}"),
     (MAVEN, "{tool} compile exec:java"),
 ];
 static GRADLE_RUN: [(Rule, &str); 1] = [(Always, "{tool} run")];
@@ -162,6 +164,9 @@ pub(super) fn probe(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, Tre
         *command = command.replace("{tool}", &tool);
     }
     sources(&mut project);
+    if let Some(class) = main_class(&project) {
+        project.fill("class", &class);
+    }
     project.port = configured(&project);
     let stated = stated(&text).map(|version| (version, path));
     let version = versions::file(look, dir, &[".java-version"])
@@ -287,6 +292,21 @@ fn sources(project: &mut Project<'_, '_>) {
             place = join(&place, next);
         }
     }
+}
+
+/// The class that begins the program: its package, and the name of its file.
+fn main_class(project: &Project<'_, '_>) -> Option<String> {
+    let begins = |text: &str| text.contains("static void main") || text.contains("fun main(");
+    let (file, text) = project.code.iter().find(|(_, text)| begins(text))?;
+    let package = text.lines().find_map(|line| line.trim().strip_prefix("package "));
+    let package = package.map(|name| name.trim().trim_end_matches(';').to_owned());
+    let name = file.rsplit('/').next()?;
+    // Kotlin keeps its functions in a class of the file's name.
+    let class = match name.strip_suffix(".kt") {
+        Some(stem) => format!("{stem}Kt"),
+        None => name.trim_end_matches(".java").to_owned(),
+    };
+    Some(package.map_or(class.clone(), |package| format!("{package}.{class}")))
 }
 
 /// The port in the configuration of Spring, Quarkus, Micronaut or Ktor.

@@ -5,6 +5,8 @@
 //! or the environment with a default. A shape that is missed costs a default; another number must
 //! not be taken for the port, so each shape is narrow.
 
+use std::cell::Cell;
+
 /// How the code of a language starts to listen.
 pub(crate) struct Shapes {
     /// How a comment to the end of the line begins.
@@ -27,8 +29,21 @@ const DEFAULT_MAX: usize = 160;
 /// What is run or started, too, and does not listen.
 const NO_SERVERS: [&str; 6] = ["subprocess", "asyncio", "anyio", "t", "exec", "thread"];
 
+/// A name, its type and the beginning of its value take no more room than this.
+const VALUE_MAX: usize = 100;
+
 /// A variable may be set from another one, a few times over.
 const DEPTH_MAX: usize = 4;
+
+/// Variables that are looked up in all: hostile code could send the search round for ever.
+const LOOKUPS_MAX: usize = 48;
+
+/// A search through a program's code.
+struct Search<'code> {
+    code: &'code [(String, String)],
+    /// Variables that may still be looked up.
+    left: Cell<usize>,
+}
 
 /// One way of reading a port out of code.
 type Finder<'a> = &'a dyn Fn(&str) -> Option<u16>;
@@ -36,8 +51,9 @@ type Finder<'a> = &'a dyn Fn(&str) -> Option<u16>;
 /// Returns the port and the file that names it: what a call is given, then the default of the
 /// environment, then an address that everybody may reach.
 pub(crate) fn port(code: &[(String, String)], shapes: &Shapes) -> Option<(u16, String)> {
+    let search = Search { code, left: Cell::new(LOOKUPS_MAX) };
     let finders: [Finder<'_>; 4] = [
-        &|text| called(text, code, shapes),
+        &|text| search.called(text, shapes),
         &environment,
         &|text| shapes.keys.iter().find_map(|key| keyed(text, key)),
         &open_address,
@@ -45,27 +61,6 @@ pub(crate) fn port(code: &[(String, String)], shapes: &Shapes) -> Option<(u16, S
     finders
         .iter()
         .find_map(|find| code.iter().find_map(|(file, text)| Some((find(text)?, file.clone()))))
-}
-
-/// The port that a listening call is given.
-fn called(text: &str, code: &[(String, String)], shapes: &Shapes) -> Option<u16> {
-    shapes.calls.iter().find_map(|call| {
-        text.match_indices(call).find_map(|(at, _)| {
-            // `app.run(` is no call of `prerun(`.
-            let before = text[..at].chars().next_back();
-            let begins = call.starts_with(|letter: char| letter.is_alphanumeric());
-            if begins && before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_') {
-                return None;
-            }
-            // Other things are run and started besides servers.
-            let receiver = text[..at].rsplit(|letter: char| !letter.is_alphanumeric()).next();
-            if receiver.is_some_and(|name| NO_SERVERS.contains(&name)) {
-                return None;
-            }
-            let arguments = arguments(&text[at + call.len()..], call);
-            in_value(arguments, text, code, DEPTH_MAX)
-        })
-    })
 }
 
 /// The arguments of a call: to the bracket that closes it, or to the end of the line for calls
@@ -92,31 +87,54 @@ fn arguments<'text>(text: &'text str, call: &str) -> &'text str {
     text
 }
 
-/// The port in a value: named, in an address, bare, by environment, or in a variable.
-fn in_value(value: &str, text: &str, code: &[(String, String)], depth: usize) -> Option<u16> {
-    keyed(value, "port")
-        .or_else(|| environment(value))
-        .or_else(|| address(value))
-        .or_else(|| bare(value))
-        .or_else(|| variable(value, text, code, depth))
-}
-
-/// The port of a variable that a value names, set in the same file or another.
-fn variable(value: &str, text: &str, code: &[(String, String)], depth: usize) -> Option<u16> {
-    let depth = depth.checked_sub(1)?;
-    names(value).into_iter().find_map(|(name, likely)| {
-        let here = std::iter::once(text);
-        let elsewhere = code.iter().map(|(_, text)| text.as_str());
-        here.chain(elsewhere.filter(|other| *other != text)).find_map(|place| {
-            assigned(place, name).into_iter().find_map(|value| match likely {
-                true => in_value(value, place, code, depth),
-                // What is called anything else must say plainly that it is an address.
-                false => {
-                    keyed(value, "port").or_else(|| environment(value)).or_else(|| address(value))
+impl Search<'_> {
+    /// The port that a listening call is given.
+    fn called(&self, text: &str, shapes: &Shapes) -> Option<u16> {
+        shapes.calls.iter().find_map(|call| {
+            text.match_indices(call).find_map(|(at, _)| {
+                // `app.run(` is no call of `prerun(`.
+                let before = text[..at].chars().next_back();
+                let begins = call.starts_with(|letter: char| letter.is_alphanumeric());
+                if begins && before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
+                {
+                    return None;
                 }
+                // Other things are run and started besides servers.
+                if NO_SERVERS.contains(&word_before(text, at)) {
+                    return None;
+                }
+                self.in_value(arguments(&text[at + call.len()..], call), text, DEPTH_MAX)
             })
         })
-    })
+    }
+
+    /// The port in a value: named, in an address, bare, by environment, or in a variable.
+    fn in_value(&self, value: &str, text: &str, depth: usize) -> Option<u16> {
+        keyed(value, "port")
+            .or_else(|| environment(value))
+            .or_else(|| address(value))
+            .or_else(|| bare(value))
+            .or_else(|| self.variable(value, text, depth))
+    }
+
+    /// The port of a variable that a value names, set in the same file or another.
+    fn variable(&self, value: &str, text: &str, depth: usize) -> Option<u16> {
+        let depth = depth.checked_sub(1)?;
+        names(value).into_iter().find_map(|(name, likely)| {
+            self.left.set(self.left.get().checked_sub(1)?);
+            let here = std::iter::once(text);
+            let elsewhere = self.code.iter().map(|(_, text)| text.as_str());
+            here.chain(elsewhere.filter(|other| *other != text)).find_map(|place| {
+                assigned(place, name).into_iter().find_map(|value| match likely {
+                    true => self.in_value(value, place, depth),
+                    // What is called anything else must say plainly that it is an address.
+                    false => keyed(value, "port")
+                        .or_else(|| environment(value))
+                        .or_else(|| address(value)),
+                })
+            })
+        })
+    }
 }
 
 /// Names in a value that may hold a port or an address, and whether they say so themselves.
@@ -149,7 +167,7 @@ fn assigned<'text>(text: &'text str, name: &str) -> Vec<&'text str> {
             return None;
         }
         let rest = &text[at + name.len()..];
-        let line = rest.split('\n').next().unwrap_or_default();
+        let line = head(rest, VALUE_MAX).split('\n').next().unwrap_or_default();
         let typed = line.trim_start_matches(['"', '\'']).trim_start();
         // Between the name and the mark stands at most a type.
         let mark = typed.find('=')?;
@@ -194,8 +212,7 @@ fn environment(text: &str) -> Option<u16> {
             return None;
         }
         // `SMTP_PORT` is where somebody else listens.
-        let prefix = text[..at].rsplit(|letter: char| !letter.is_alphanumeric() && letter != '_');
-        let prefix = prefix.into_iter().next().unwrap_or_default();
+        let prefix = word_before(text, at);
         let own = [
             "",
             "SERVER_",
@@ -276,8 +293,7 @@ pub(crate) fn keyed(text: &str, key: &str) -> Option<u16> {
     let lower = text.to_ascii_lowercase();
     lower.match_indices(key).find_map(|(at, _)| {
         // `server_port` is one's own, `smtp_port` is where somebody else listens.
-        let word = lower[..at].rsplit(|letter: char| !letter.is_alphanumeric() && letter != '_');
-        let word = word.into_iter().next().unwrap_or_default();
+        let word = word_before(&lower, at);
         if !["", "server_", "http_", "app_", "listen_", "web_"].contains(&word) {
             return None;
         }
@@ -294,7 +310,7 @@ pub(crate) fn keyed(text: &str, key: &str) -> Option<u16> {
 
 /// A number right at the beginning of a value, perhaps inside a conversion.
 fn first_of_line(value: &str) -> Option<u16> {
-    let value = value.trim_start();
+    let value = head(value.trim_start(), VALUE_MAX);
     let end = value.find(|letter: char| letter.is_ascii_digit())?;
     let before = &value[..end];
     let conversion = before.len() <= 40
@@ -352,6 +368,14 @@ pub(crate) fn number(text: &str) -> Option<u16> {
     valid(text)
 }
 
+/// The word that ends before a place, or the end of one that is longer than any of interest.
+fn word_before(text: &str, at: usize) -> &str {
+    let letters = text[..at].char_indices().rev().take(24);
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let start = letters.take_while(|(_, letter)| is_part(*letter)).last();
+    &text[start.map_or(at, |(start, _)| start)..at]
+}
+
 fn head(text: &str, letters: usize) -> &str {
     let end = text.char_indices().nth(letters).map_or(text.len(), |(at, _)| at);
     &text[..end]
@@ -368,22 +392,26 @@ pub(crate) fn without_comments(text: &str, marks: &[&str]) -> String {
             inside = !line.contains("*/");
             continue;
         }
-        let comment = marks
-            .iter()
-            .filter_map(|mark| {
-                line.match_indices(mark).map(|(at, _)| at).find(|at| {
-                    let before = &line[..*at];
-                    let quotes = before.chars().filter(|letter| *letter == '"').count();
-                    let last = before.chars().next_back();
-                    quotes.is_multiple_of(2)
-                        && last.is_none_or(|last| last.is_whitespace() || ";{},()".contains(last))
-                })
-            })
-            .min();
+        let comment = comment(line, marks);
         clean.push_str(line[..comment.unwrap_or(line.len())].trim_end());
         clean.push('\n');
     }
     clean
+}
+
+/// Where a comment begins in a line: outside of quotes, behind a space or punctuation.
+fn comment(line: &str, marks: &[&str]) -> Option<usize> {
+    let mut quoted = false;
+    let mut previous = ' ';
+    for (at, letter) in line.char_indices() {
+        let apart = previous.is_whitespace() || ";{},()".contains(previous);
+        if !quoted && apart && marks.iter().any(|mark| line[at..].starts_with(mark)) {
+            return Some(at);
+        }
+        quoted ^= letter == '"';
+        previous = letter;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -434,6 +462,24 @@ mod tests {
             check("type C struct {\n Port int `env:\"PORT\" envDefault:\"8084\"`\n}"),
             Some(8084)
         );
+    }
+
+    #[test]
+    fn hostile_code_is_read_in_time() {
+        // Each of these once took time that grows with the square, or with every variable.
+        let lines = [
+            "// x // y // \" // z",
+            "run(port, addr, bind)",
+            "port = addr\naddr = port",
+            "_PORT",
+            "port",
+        ];
+        for line in lines {
+            let text = format!("{line}\n").repeat(100_000 / line.len());
+            assert_eq!(check(&text), None);
+            assert_eq!(check(&text.replace('\n', " ")), None);
+            assert_eq!(check(&text.replace('\n', "")), None);
+        }
     }
 
     #[test]

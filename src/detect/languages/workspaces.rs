@@ -10,7 +10,9 @@ use super::{dotnet, elixir, listeners};
 pub(crate) fn members(look: &Look<'_>, dir: &str) -> Option<Workspace> {
     let finders: [fn(&Look<'_>, &str) -> Option<Workspace>; 6] =
         [cargo, go, uv, maven, gradle, solution];
-    let found = finders.iter().find_map(|find| find(look, dir));
+    let found = finders
+        .iter()
+        .find_map(|find| find(look, dir).filter(|workspace| !workspace.members.is_empty()));
     found.or_else(|| {
         let apps = elixir_apps(look, dir);
         (!apps.is_empty()).then(|| {

@@ -8,11 +8,31 @@ use super::super::rules::{Subject, config_file};
 use super::super::tree::join;
 use super::super::{ports, script};
 use super::launch::{Launch, own_file};
+use super::sources::imports;
 
 /// Environment files that a developer's server reads, the strongest first.
 const DOTENV: [&str; 4] = [".env.development.local", ".env.local", ".env.development", ".env"];
 /// What a developer is told to copy to `.env`.
 const DOTENV_EXAMPLES: [&str; 4] = [".env.example", ".env.sample", ".env.template", ".env.dist"];
+
+/// Files of settings that a server may read, with the keys around its port.
+const SETTINGS: [&str; 5] = [
+    "config/default.json",
+    "config/development.json",
+    "config/config.json",
+    "config.json",
+    "config/default.json5",
+];
+const SETTINGS_BLOCKS: &[&str] = &["server", "app", "http", "web", "api"];
+
+/// Packages whose server has a port of its own if the code names none.
+const OWN_DEFAULTS: [(&str, u16); 5] = [
+    ("@apollo/server", 4000),
+    ("apollo-server", 4000),
+    ("graphql-yoga", 4000),
+    ("@feathersjs/express", 3030),
+    ("@feathersjs/koa", 3030),
+];
 
 /// A port and the evidence for it.
 pub(crate) struct Port {
@@ -104,6 +124,17 @@ fn by_code(subject: &Subject<'_, '_>, entry: &Entry, served: Option<&str>) -> Op
                 Some((ports::in_javascript(text)?, file.clone(), "its code"))
             })
         });
+    let found = found.or_else(|| {
+        let (number, file) =
+            settings(subject).filter(|_| near.iter().any(|(_, text)| ports::listens(text)))?;
+        Some((number, file, "its settings"))
+    });
+    let found = found.or_else(|| {
+        near.iter().find_map(|(file, text)| {
+            let (_, number) = OWN_DEFAULTS.iter().find(|(name, _)| imports(text, name))?;
+            Some((*number, file.clone(), "default of what it imports"))
+        })
+    });
     if let Some((number, file, why)) = found {
         return Some(Port { number, file, why: why.to_owned() });
     }
@@ -116,6 +147,22 @@ fn by_code(subject: &Subject<'_, '_>, entry: &Entry, served: Option<&str>) -> Op
         (None, _) => subject.manifest.file.clone(),
     };
     Some(Port { number: PLAIN.port, file, why: "usual for a server".into() })
+}
+
+/// The port in files of settings.
+fn settings(subject: &Subject<'_, '_>) -> Option<(u16, String)> {
+    SETTINGS.iter().find_map(|name| {
+        let (place, name) = name.rsplit_once('/').unwrap_or((".", name));
+        if place != "." && !subject.look.holds(subject.dir, place) {
+            return None;
+        }
+        let place = join(subject.dir, place);
+        let file = subject.look.has(&place, name).then(|| join(&place, name))?;
+        let text = subject.look.hint(&file)?;
+        let number =
+            ports::in_config(&text, SETTINGS_BLOCKS).or_else(|| ports::in_settings(&text))?;
+        Some((number, file))
+    })
 }
 
 /// The port in the tool's configuration: the file that the script names, or the usual ones.

@@ -52,6 +52,9 @@ const TOOLS: [&str; 6] = ["setup", "conftest", "noxfile", "tasks", "fabfile", "_
 /// More files than this are not read.
 const FILES_MAX: usize = 48;
 
+/// A server is made near the top of its file; every framework of the table is looked for there.
+const BYTES_MAX: usize = 64 * 1024;
+
 /// More packages than this are not looked into.
 const PACKAGES_MAX: usize = 12;
 
@@ -155,7 +158,9 @@ fn read(look: &Look<'_>, dir: &str, inner: &str, all: bool, entries: &mut Vec<Py
             return;
         }
         let file = join(&place, &format!("{stem}.py"));
-        if let Some(text) = look.hint(&file) {
+        if let Some(mut text) = look.hint(&file) {
+            let end = text.char_indices().map(|(at, _)| at).find(|at| *at >= BYTES_MAX);
+            text.truncate(end.unwrap_or(text.len()));
             let (inner, stem) = (inner.to_owned(), stem.to_owned());
             entries.push(Python { file, inner, stem, text, is_package });
         }

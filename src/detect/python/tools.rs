@@ -2,7 +2,7 @@
 
 use crate::detect::look::Look;
 use crate::detect::tree::{join, parent};
-use crate::domain::findings::{Findings, PackageManager};
+use crate::domain::findings::{Findings, Framework, PackageManager};
 
 use super::dependencies;
 
@@ -109,7 +109,14 @@ pub(super) fn install(findings: &mut Findings, look: &Look<'_>, dir: &str) {
 
 /// Nothing that a tool would find: perhaps only the name is wrong.
 fn misspelt(findings: &mut Findings, look: &Look<'_>, dir: &str) {
-    let Some(name) = look.first(dir, &MISSPELT) else { return };
+    let Some(name) = look.first(dir, &MISSPELT) else {
+        // Something has to install a framework that nobody wrote down.
+        if findings.framework != Framework::None {
+            findings.package_manager = PackageManager::Pip;
+            findings.decide("package_manager", "pip", dir, "nothing names another");
+        }
+        return;
+    };
     let file = join(dir, name);
     findings
         .warnings

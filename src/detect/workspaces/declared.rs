@@ -1,6 +1,8 @@
 //! Who declares a workspace of JavaScript: every tool's own file, and which manifest its packages
 //! have. `languages::workspaces` knows those of other languages.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -24,9 +26,27 @@ struct PnpmWorkspace {
     packages: Option<Vec<String>>,
 }
 
+#[derive(Deserialize)]
+struct MoonWorkspace {
+    projects: Option<MoonProjects>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum MoonProjects {
+    Globs(Vec<String>),
+    Named(BTreeMap<String, String>),
+    Both {
+        #[serde(default)]
+        globs: Vec<String>,
+        #[serde(default)]
+        sources: BTreeMap<String, String>,
+    },
+}
+
 /// Returns the workspace that a directory declares; the order is that of how plainly it is said.
 pub(super) fn by(look: &Look<'_>, dir: &str) -> Option<Declared> {
-    let ways = [pnpm, npm, lerna, rush, deno];
+    let ways = [pnpm, npm, lerna, rush, deno, moon];
     ways.into_iter().find_map(|way| way(look, dir).filter(|declared| !declared.globs.is_empty()))
 }
 
@@ -74,6 +94,25 @@ fn deno(look: &Look<'_>, dir: &str) -> Option<Declared> {
     let list = members.as_array().or_else(|| members["members"].as_array())?;
     let manifests = &["deno.json", "deno.jsonc", "package.json"];
     Some(Declared { file, globs: texts(list), manifests })
+}
+
+/// `projects` of moon: a list of globs, a map of names, or both of them by name.
+fn moon(look: &Look<'_>, dir: &str) -> Option<Declared> {
+    if !look.holds(dir, ".moon") {
+        return None;
+    }
+    let (file, text) = read(look, &join(dir, ".moon"), "workspace.yml")?;
+    let budget = serde_saphyr::budget! { max_depth: 16, max_nodes: 20_000, max_documents: 1 };
+    let options = serde_saphyr::options! { budget: budget };
+    let workspace: MoonWorkspace = serde_saphyr::from_str_with_options(&text, options).ok()?;
+    let globs = match workspace.projects? {
+        MoonProjects::Globs(globs) => globs,
+        MoonProjects::Named(named) => named.into_values().collect(),
+        MoonProjects::Both { globs, sources } => {
+            globs.into_iter().chain(sources.into_values()).collect()
+        }
+    };
+    node(file, globs)
 }
 
 fn node(file: String, globs: Vec<String>) -> Option<Declared> {

@@ -1,0 +1,1 @@
+builder.WebHost.UseUrls("http://*:6001");

@@ -1,0 +1,1 @@
+defp deps do [] end

@@ -1,0 +1,3 @@
+def project do
+  [apps_path: "apps", deps: []]
+end

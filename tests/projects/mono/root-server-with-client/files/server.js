@@ -1,0 +1,3 @@
+const express = require('express');
+const PORT = process.env.PORT || 5000;
+express().listen(PORT);

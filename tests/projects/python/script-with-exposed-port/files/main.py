@@ -1,0 +1,4 @@
+import config
+import websockets
+
+websockets.serve(handler, "", config.load()["where"])
