@@ -10,6 +10,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::RwLock;
+use tokio_util::task::TaskTracker;
 
 use crate::domain::ids::TeamId;
 use crate::ports::engine::EngineError;
@@ -21,6 +22,7 @@ type Gate = Arc<RwLock<()>>;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Making {
     gates: Arc<Mutex<HashMap<Option<TeamId>, Gate>>>,
+    tasks: TaskTracker,
 }
 
 impl Making {
@@ -42,7 +44,7 @@ impl Making {
         call: impl Future<Output = Result<T, EngineError>> + Send + 'static,
     ) -> Result<T, EngineError> {
         let under_way = self.gate(team).read_owned().await;
-        let task = tokio::spawn(async move {
+        let task = self.tasks.spawn(async move {
             let result = call.await;
             drop(under_way);
             result
