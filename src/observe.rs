@@ -41,6 +41,7 @@ pub struct Metrics {
     dispatcher_waiting: IntGauge,
     placements: IntCounterVec,
     hosts: IntGaugeVec,
+    replies: IntCounterVec,
     ctl_ignored: IntCounter,
     docker_up: IntGauge,
     docker_requests: IntCounterVec,

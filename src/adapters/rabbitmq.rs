@@ -41,6 +41,7 @@ mod link;
 mod mailbox;
 mod message;
 pub mod names;
+mod replies;
 mod session;
 mod socket;
 mod table;
@@ -119,11 +120,13 @@ impl RabbitBroker {
             let log = confirm_channel(&for_events).await?;
             let fan_out = confirm_channel(&for_events).await?;
             let copies = confirm_channel(&for_events).await?;
+            let replies = confirm_channel(&for_events).await?;
             let hearing = within(CALL_MAX, for_ctl.create_channel()).await?;
             let saying = confirm_channel(&for_ctl).await?;
-            lapin::Result::Ok((dispatching, reading, log, fan_out, copies, hearing, saying))
+            let for_events = (log, fan_out, copies, replies);
+            lapin::Result::Ok((dispatching, reading, for_events, hearing, saying))
         };
-        let (dispatching, reading, log, fan_out, copies, hearing, saying) =
+        let (dispatching, reading, (log, fan_out, copies, replies), hearing, saying) =
             opened.await.map_err(unreachable)?;
         let events_publisher =
             |channel| Publisher::new(channel, events_blocked.subscribe(), end.clone());
@@ -133,6 +136,7 @@ impl RabbitBroker {
             host: self.host.clone(),
             clock: Arc::clone(&self.clock),
             observer: Arc::clone(&self.observer),
+            replies: self.events.replies(),
             end: end.clone(),
         };
         let publisher =
@@ -146,7 +150,7 @@ impl RabbitBroker {
             Kept::consume(&dispatching, &self.names.dispatch(), "dispatch", DISPATCH_PREFETCH)
                 .await
                 .map_err(|error| cannot_consume("the dispatch queue", &error))?;
-        self.events.attach(events_publisher(log), fan_out, end.clone());
+        self.events.attach(events_publisher(log), fan_out, replies, end.clone());
         let heard = ctl::hear(&hearing, &self.names)
             .await
             .map_err(|error| cannot_consume("what workers say", &error))?;

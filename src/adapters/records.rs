@@ -13,12 +13,14 @@ mod format;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use crate::domain::event::TeamState;
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::TeamId;
 use crate::domain::record::TeamRecord;
@@ -43,6 +45,11 @@ pub struct FileRecords {
     tickets: AtomicU64,
     /// Per team, the ticket of the save that is on disk.
     saved: Mutex<HashMap<TeamId, Arc<Mutex<u64>>>>,
+    /// The state that each record has, or will have when its save is done: with
+    /// a thousand teams nobody reads all files for a gauge.
+    states: Mutex<HashMap<TeamId, TeamState>>,
+    /// Whether every file has been read once for it.
+    all_read: OnceCell<()>,
 }
 
 impl FileRecords {
@@ -55,7 +62,9 @@ impl FileRecords {
         Ok(Self {
             directory: Arc::new(Directory::open(path)?),
             tickets: AtomicU64::new(0),
-            saved: Mutex::new(HashMap::new()),
+            saved: Mutex::default(),
+            states: Mutex::default(),
+            all_read: OnceCell::new(),
         })
     }
 
@@ -81,6 +90,10 @@ impl FileRecords {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.directory.path().to_owned()
+    }
+
+    fn states_by_team(&self) -> MutexGuard<'_, HashMap<TeamId, TeamState>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The team's lock: held while its file is read or replaced.
@@ -118,6 +131,7 @@ impl Records for FileRecords {
         let text = format::write(record)?;
         let team = record.team.clone();
         let saved = self.saved(&team);
+        self.states_by_team().insert(team.clone(), record.state);
         self.blocking(move |directory| save(directory, &team, &saved, ticket, &text)).await
     }
 
@@ -125,6 +139,7 @@ impl Records for FileRecords {
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed) + 1;
         let team = team.clone();
         let saved = self.saved(&team);
+        self.states_by_team().remove(&team);
         self.blocking(move |directory| {
             let mut last = saved.lock().unwrap_or_else(PoisonError::into_inner);
             if *last > ticket {
@@ -157,6 +172,20 @@ impl Records for FileRecords {
             tracing::error!(team.id = %team, reason = %untrusted, "another host's record cannot be read");
             Failure::new(Code::RecordLost, "the record that came with the team cannot be read")
         })
+    }
+
+    async fn states(&self) -> Result<Vec<TeamState>, Failure> {
+        let read_all = async || {
+            for team in self.teams().await? {
+                // One team's bad file is no trouble of the others.
+                if let Ok(Some(record)) = self.load(&team).await {
+                    self.states_by_team().entry(team).or_insert(record.state);
+                }
+            }
+            Ok::<_, Failure>(())
+        };
+        self.all_read.get_or_try_init(read_all).await?;
+        Ok(self.states_by_team().values().copied().collect())
     }
 
     async fn teams(&self) -> Result<Vec<TeamId>, Failure> {
@@ -289,6 +318,29 @@ mod tests {
         let records = FileRecords::open(folder.path()).unwrap();
         assert_eq!(records.teams().await.unwrap(), [team("a"), team("b_c")]);
         assert_eq!(records.load(&team("a")).await.unwrap(), Some(changed));
+    }
+
+    #[tokio::test]
+    async fn states_are_those_of_the_files_and_of_what_came_since() {
+        let folder = tempfile::tempdir().unwrap();
+        let with = |name: &str, state| TeamRecord { state, ..TeamRecord::new(team(name)) };
+        let records = FileRecords::open(folder.path()).unwrap();
+        records.save(&with("a", TeamState::Running)).await.unwrap();
+        records.save(&with("b", TeamState::Stopped)).await.unwrap();
+        drop(records);
+        let records = FileRecords::open(folder.path()).unwrap();
+        records.save(&with("a", TeamState::Degraded)).await.unwrap();
+        let states = async || {
+            let mut states = records.states().await.unwrap();
+            states.sort_by_key(|state| state.as_str());
+            states
+        };
+        assert_eq!(states().await, [TeamState::Degraded, TeamState::Stopped]);
+        records.remove(&team("b")).await.unwrap();
+        records.save(&with("c", TeamState::Failed)).await.unwrap();
+        // No file is read again.
+        std::fs::write(folder.path().join("d.json"), "").unwrap();
+        assert_eq!(states().await, [TeamState::Degraded, TeamState::Failed]);
     }
 
     #[tokio::test]

@@ -131,7 +131,7 @@ impl Metrics {
         self.dispatcher_waiting.set(i64::try_from(jobs).unwrap_or(i64::MAX));
     }
 
-    /// A team was `placed` or `released`, or a fence's answer was void.
+    /// A team was `placed`, `moved` or `released`, or a fence's answer was void.
     pub fn placement(&self, kind: &str) {
         self.placements.with_label_values(&[kind]).inc();
     }
@@ -142,6 +142,11 @@ impl Metrics {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.hosts.with_label_values(&[state]).set(count);
         }
+    }
+
+    /// A job's producer was told its end, or could not be.
+    pub fn replied(&self, outcome: &str) {
+        self.replies.with_label_values(&[outcome]).inc();
     }
 
     /// A message between workers was none.

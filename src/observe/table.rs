@@ -136,6 +136,11 @@ impl Metrics {
                 &["kind"],
             ),
             hosts: make.gauges("covibes_hosts", "Hosts that the dispatcher knows.", &["state"]),
+            replies: make.counters(
+                "covibes_replies_total",
+                "Final events for producers that set reply_to.",
+                &["outcome"],
+            ),
             ctl_ignored: make.counter(
                 "covibes_ctl_ignored_total",
                 "Messages between workers that were none, or came too fast.",
@@ -258,7 +263,10 @@ impl Metrics {
                 self.dead_lettered.with_label_values(&[reason]);
             }
         }
-        for kind in ["placed", "released", "fence_void"] {
+        for outcome in ["stored", "unroutable", "refused", "late", "denied"] {
+            self.replies.with_label_values(&[outcome]);
+        }
+        for kind in ["placed", "released", "moved", "fence_void"] {
             self.placements.with_label_values(&[kind]);
         }
         for state in ["known", "lost"] {

@@ -10,7 +10,7 @@ use super::interrupt::{Interrupt, Reason};
 use super::lease::TeamLease;
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::TeamId;
-use crate::domain::job::Job;
+use crate::domain::job::{ActionKind, Job};
 use crate::ports::messages::{DeadLetter, SessionOver};
 
 /// What is left to do with the message once its final event is confirmed.
@@ -161,6 +161,9 @@ pub trait JobRunner: Send + Sync {
     async fn join(&self, job: &Job, _with: &Job) -> Result<Finished, SessionOver> {
         self.skip(job, &Reason::None).await
     }
+
+    /// Counts a job that was taken on.
+    fn received(&self, _kind: ActionKind) {}
 
     /// Tells that a job was taken on. `position` counts the jobs of its lane
     /// that run before it.

@@ -35,7 +35,7 @@ use crate::config::layout::Layout;
 use crate::domain::event::{EventKind, TeamState};
 use crate::domain::failure::Failure;
 use crate::domain::ids::{PartName, RunId, TeamId};
-use crate::domain::job::{Action, Job, Outcome};
+use crate::domain::job::{Action, ActionKind, Job, Outcome};
 use crate::domain::record::{Before, FailedEnd, JobRecord, TeamRecord, Trial};
 use crate::policy::backoff::Backoff;
 use crate::ports::engine::Filter;
@@ -257,8 +257,11 @@ impl JobRunner for Runner {
         self.open(job).await?.tell(kind).await
     }
 
+    fn received(&self, kind: ActionKind) {
+        self.ports.metrics.job_received(kind);
+    }
+
     async fn accepted(&self, job: &Job, position: u32) -> Result<(), SessionOver> {
-        self.ports.metrics.job_received(job.action.kind());
         let reporter = self.open(job).await?;
         if reporter.read(|record| known::is_repeat(record, job)).await {
             return Ok(());

@@ -16,7 +16,7 @@ use super::messages::{JobSource, SessionOver, Settle};
 use super::table::{OrderSink, PlacementTable};
 use crate::domain::control::{HostOrder, Order};
 use crate::domain::failure::Code;
-use crate::domain::ids::{HostId, TeamId};
+use crate::domain::ids::{HostId, JobId, TeamId};
 use crate::domain::job::ActionKind;
 use crate::domain::message::RawMessage;
 
@@ -206,6 +206,39 @@ pub struct BrokerState {
     pub last_error: Option<String>,
 }
 
+/// What became of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyOutcome {
+    /// Their queue has it.
+    Stored,
+    /// There is no such queue.
+    Unroutable,
+    /// The queue refused it: it is full.
+    Refused,
+    /// No confirm came in time; it may be there or not.
+    Late,
+    /// The queue is one of the installation's own.
+    Denied,
+}
+
+impl ReplyOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 5] =
+        [Self::Stored, Self::Unroutable, Self::Refused, Self::Late, Self::Denied];
+
+    /// The outcome's name in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Unroutable => "unroutable",
+            Self::Refused => "refused",
+            Self::Late => "late",
+            Self::Denied => "denied",
+        }
+    }
+}
+
 /// Something worth a log line or a metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BrokerFact {
@@ -299,6 +332,13 @@ pub enum BrokerFact {
         from: HostId,
         /// Where it is.
         to: HostId,
+    },
+    /// A job's final event went to the queue of whoever asked, or did not.
+    Replied {
+        /// The job.
+        job: JobId,
+        /// What came of it.
+        outcome: ReplyOutcome,
     },
     /// A message between workers was none.
     CtlIgnored {

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use crate::domain::event::TeamState;
 use crate::domain::failure::Failure;
 use crate::domain::ids::TeamId;
 use crate::domain::record::TeamRecord;
@@ -31,6 +32,9 @@ pub trait Records: Send + Sync {
     /// # Errors
     /// It is not one.
     fn unpack(&self, text: &str, team: &TeamId) -> Result<TeamRecord, Failure>;
+
+    /// The state of every team with a record, without reading any twice.
+    async fn states(&self) -> Result<Vec<TeamState>, Failure>;
 
     /// Every team with a record.
     async fn teams(&self) -> Result<Vec<TeamId>, Failure>;

@@ -50,7 +50,8 @@ channels:
     address: team.{team}.{action}
     description: |-
       Producers publish here, mandatory and with publisher confirms. The routing key
-      must agree with the body.
+      must agree with the body. If `reply_to` is set, the job's final event is also sent
+      to that queue, with the job's id as correlation id.
     parameters:
       team:
         description: The team's id, matching {TEAM_PATTERN} and without two hyphens in a row.

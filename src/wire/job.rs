@@ -282,6 +282,15 @@ impl Head {
     }
 }
 
+/// The id that a job's body names, whatever else is wrong with it.
+#[must_use]
+pub fn job_id_of(body: &[u8]) -> Option<JobId> {
+    if body.len() > JOB_BYTES_MAX || json::look(body).is_err() {
+        return None;
+    }
+    JobId::parse(Head::read(body).job_id.as_str()?).ok()
+}
+
 fn reject(message: &RawMessage, mut failure: Failure) -> Rejected {
     failure.attempt = message.attempt.max(1);
     let readable = message.body.len() <= JOB_BYTES_MAX && json::look(&message.body).is_ok();

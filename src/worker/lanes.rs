@@ -247,9 +247,12 @@ impl Shared {
             }
             Verdict::Wait { settle, position, overtaken, joins } => {
                 for (entry, reason) in overtaken {
-                    self.spawn(Self::skip(Arc::clone(self), entry, reason));
+                    entry.overtaken.cancel();
+                    let one = lane.beside.clone();
+                    self.spawn(Self::skip(Arc::clone(self), entry, reason, one));
                 }
-                let accepted = self.tell_accepted(job.clone(), position);
+                self.runner.received(job.action.kind());
+                let accepted = self.tell_accepted(job.clone(), position, lane.beside.clone());
                 let time_left = self.runner.time_left(&job).unwrap_or(Duration::MAX);
                 let deadline = Instant::now() + self.config.job_time_max.min(time_left);
                 lane.waiting.push_back(Entry::new(job, settle, accepted, deadline, joins));
@@ -269,16 +272,33 @@ impl Shared {
             let key = queue::key(&job);
             let ended = self.execute(turn.job, turn.accepted, turn.lease, turn.interrupt).await;
             let is_over = ended.is_none();
-            if let Some(finished) = ended {
-                self.settle(settle, finished, "a job").await;
-            }
+            let dead = match ended {
+                Some(Finished::Done) => {
+                    self.settle(settle, Finished::Done, "a job").await;
+                    None
+                }
+                Some(Finished::Dead(why)) => Some((settle, why)),
+                None => None,
+            };
             // The place on the host is free before the next one asks for its.
             drop(turn.place);
             let (duplicates, joined) = self.end_run(&team, key);
-            for duplicate in duplicates {
-                if self.failure.borrow().is_none() {
-                    self.settle(duplicate, Finished::Done, "a duplicate").await;
+            let (is_dead, shared) = (dead.is_some(), Arc::clone(&self));
+            let settling = async move {
+                if let Some((settle, why)) = dead {
+                    shared.settle(settle, Finished::Dead(why), "a job").await;
                 }
+                for duplicate in duplicates {
+                    if shared.failure.borrow().is_none() {
+                        shared.settle(duplicate, Finished::Done, "a duplicate").await;
+                    }
+                }
+            };
+            match is_dead {
+                // A queue of dead letters that is full keeps this message, not the
+                // team's next job: whoever gets both again knows this one's end.
+                true => self.spawn(settling),
+                false => settling.await,
             }
             for entry in joined {
                 if !is_over {

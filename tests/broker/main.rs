@@ -18,6 +18,7 @@ mod partition;
 mod place;
 mod raw;
 mod relay;
+mod replies;
 mod session;
 mod supervisor;
 mod worker;

@@ -15,7 +15,7 @@ use covibes::domain::job::{Action, ActionKind, Job};
 use covibes::domain::message::{RawMessage, Rejected};
 use covibes::domain::spec::{Spec, WorkspaceSource};
 use covibes::ports::broker::{
-    Broker as _, BrokerFact, BrokerObserver, BrokerSession, Incoming, Parcel,
+    Broker as _, BrokerFact, BrokerObserver, BrokerSession, Incoming, Parcel, ReplyOutcome,
 };
 use covibes::ports::clock::Clock;
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
@@ -245,6 +245,13 @@ impl BrokerObserver for Facts {
             BrokerFact::Hosts { .. } => "hosts",
             BrokerFact::HostEvicted { .. } => "evicted",
             BrokerFact::TeamMoved { .. } => "moved",
+            BrokerFact::Replied { outcome, .. } => match outcome {
+                ReplyOutcome::Stored => "reply_stored",
+                ReplyOutcome::Unroutable => "reply_unroutable",
+                ReplyOutcome::Refused => "reply_refused",
+                ReplyOutcome::Late => "reply_late",
+                ReplyOutcome::Denied => "reply_denied",
+            },
             BrokerFact::CtlIgnored { .. } => "ctl_ignored",
             BrokerFact::DeadLettered { .. } => "dead_lettered",
             BrokerFact::EventStored { .. } => "event_stored",

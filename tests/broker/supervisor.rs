@@ -5,7 +5,7 @@ use covibes::ports::broker::{OpenError, Phase};
 
 use crate::place::{address, in_place, raw_channel, soon};
 use crate::relay::Relay;
-use crate::worker::Worker;
+use crate::worker::{PANICS, Worker};
 
 #[tokio::test]
 async fn a_submitted_job_is_run_once_and_acknowledged_and_its_team_placed_once() {
@@ -153,6 +153,36 @@ async fn a_queue_with_other_arguments_ends_the_worker() {
         let worker = Worker::start(&place, &address());
         let ended = soon("the end", worker.running).await.unwrap();
         assert!(matches!(ended, Err(OpenError::WrongArguments { name, .. }) if name == mailbox));
+    })
+    .await;
+}
+
+/// Twenty jobs whose runs panic among five hundred healthy ones, one of which
+/// runs all the time: they end among the dead letters and harm nobody.
+#[tokio::test]
+async fn a_panic_inside_a_run_ends_its_job_only() {
+    in_place(async |place| {
+        place.give(&["long", PANICS, "t0", "t1", "t2", "t3"]).await;
+        let mut worker = Worker::start(&place, &address());
+        worker.is_in(Phase::Connected).await;
+        place.publish(1, "long", "restart").await;
+        worker.until("run 1", 1).await;
+        for n in 2..=521 {
+            let team = if n % 26 == 0 { PANICS.to_owned() } else { format!("t{}", n % 4) };
+            place.publish(n, &team, "stop").await;
+        }
+        place.facts.until("dead_lettered", 20).await;
+        worker.until("done 521", 1).await;
+        worker.script.held.send_replace(false);
+        worker.until("done 1", 1).await;
+        let dead = place.client.dead_letters(&DeadFilter::default(), 100).await.unwrap();
+        assert_eq!(dead.len(), 20);
+        assert!(dead.iter().all(|letter| letter.reason == "internal.bug"), "{dead:?}");
+        assert_eq!(place.facts.count("session_ended"), 0);
+        let log = worker.stop().await;
+        let of_all = log.iter().filter(|line| line.starts_with("done")).count();
+        assert_eq!(of_all, 501, "{log:?}");
+        place.is_settled().await;
     })
     .await;
 }

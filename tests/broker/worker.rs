@@ -114,6 +114,9 @@ impl KnownHosts for TestEstate {
     }
 }
 
+/// Whatever runs a job of this team panics.
+pub(crate) const PANICS: &str = "panics";
+
 /// Holds restarts until `held` is false; publishes an event per run; a start
 /// leaves a team on the host and a destroy takes it away.
 pub(crate) struct Script {
@@ -151,6 +154,7 @@ impl JobRunner for Script {
     ) -> Result<Finished, SessionOver> {
         let n = job.id.0.as_u128();
         self.log.send_modify(|log| log.push(format!("run {n}")));
+        assert!(job.team.as_str() != PANICS, "a bug in the run of {n}");
         if let Action::Restart { .. } = job.action {
             let mut held = self.held.subscribe();
             tokio::select! {

@@ -8,6 +8,7 @@
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// Set for the run inside; its value is the run's directory.
 const INSIDE: &str = "COVIBES_CHAOS_DIR";
@@ -42,6 +43,9 @@ pub(crate) fn run(test: &str, inside: impl AsyncFnOnce(&Path)) {
         runtime.unwrap().block_on(inside(Path::new(&dir)));
         return;
     }
+    // Two at once would share a directory and fight for two cores.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     sweep();
     let dir = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
     std::fs::create_dir(&dir).unwrap();

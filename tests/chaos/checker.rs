@@ -183,7 +183,11 @@ fn late_effects(
                 job.asked <= effect.at && end.is_none_or(|end| effect.at <= end.at)
             })
         });
-        if !is_covered {
+        // A move looks into a workspace, and clears away what it leaves behind
+        // when its host is there again.
+        let is_of_a_move = (effect.name.contains("_look_") || effect.kind == Kind::Volume)
+            && history.moves.iter().any(|(moved, at)| moved == team && *at <= effect.at);
+        if !is_covered && !is_of_a_move {
             let what = format!("{:?} {:?} {}", effect.verb, effect.kind, effect.name);
             verdict.duplicated.push(format!("{host}: {what} while no job was open"));
         }

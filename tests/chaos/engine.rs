@@ -82,6 +82,8 @@ pub(crate) struct FakeEngine {
     armed: Mutex<Option<(Verb, Kind, oneshot::Sender<()>)>>,
     /// How long a container takes to start.
     pub(crate) start_takes: Mutex<Duration>,
+    /// A team of which no container starts until then.
+    refused: Mutex<Option<(String, Instant)>>,
     turn: std::sync::atomic::AtomicU64,
     served: Mutex<Option<AbortOnDropHandle<()>>>,
     socket: Mutex<Option<PathBuf>>,
@@ -97,6 +99,7 @@ impl FakeEngine {
             mode: watch::Sender::new(Mode::Well),
             armed: Mutex::default(),
             start_takes: Mutex::new(Duration::from_millis(5)),
+            refused: Mutex::default(),
             turn: std::sync::atomic::AtomicU64::new(0),
             served: Mutex::default(),
             socket: Mutex::default(),
@@ -168,6 +171,19 @@ impl FakeEngine {
         firing
     }
 
+    /// Refuses every start of a container of this team until `until`: what runs it
+    /// is at it for as long.
+    pub(crate) fn refuse_starts_of(&self, team: &str, until: Instant) {
+        *self.refused.lock().unwrap() = Some((team.to_owned(), until));
+    }
+
+    fn refuses(&self, call: &answers::Call) -> bool {
+        let refused = self.refused.lock().unwrap();
+        refused.as_ref().is_some_and(|(team, until)| {
+            Instant::now() < *until && call.team(&self.state()).as_ref() == Some(team)
+        })
+    }
+
     pub(crate) fn disarm(&self) {
         *self.armed.lock().unwrap() = None;
     }
@@ -201,6 +217,9 @@ impl FakeEngine {
         }
         let call = answers::Call::new(&head, &body);
         if call.starts_a_container() {
+            if self.refuses(&call) {
+                return Ok(answers::refusal());
+            }
             let takes = *self.start_takes.lock().unwrap();
             tokio::time::sleep(takes).await;
         }
@@ -216,8 +235,12 @@ impl FakeEngine {
         }
         let status = StatusCode::from_u16(status).expect("a status of ours");
         let json = hyper::header::HeaderValue::from_static("application/json");
-        let text = if body == Value::Null { String::new() } else { body.to_string() };
-        let mut response = Response::new(Full::new(Bytes::from(text)));
+        let bytes = match body {
+            Value::Null => Vec::new(),
+            Value::String(lines) => answers::log_frame(&lines),
+            body => body.to_string().into_bytes(),
+        };
+        let mut response = Response::new(Full::new(Bytes::from(bytes)));
         *response.status_mut() = status;
         response.headers_mut().insert(hyper::header::CONTENT_TYPE, json);
         Ok(response)

@@ -54,6 +54,8 @@ pub(crate) struct History {
     pub(crate) dead: Vec<Dead>,
     /// What a team has that it should not have, and the other way round.
     pub(crate) wrong_at_end: Vec<String>,
+    /// Teams that were to move to another host, and since when.
+    pub(crate) moves: Vec<(String, Instant)>,
 }
 
 const FINAL: [&str; 5] =

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use covibes::adapters::rabbitmq::client::ClientError;
+use covibes::adapters::rabbitmq::cluster::Answer;
 use covibes::adapters::rabbitmq::dead_letters::DeadFilter;
 use covibes::adapters::rabbitmq::follow::ReplayFrom;
 use covibes::adapters::rabbitmq::{Names, RabbitClient};
-use covibes::domain::ids::HostId;
+use covibes::domain::ids::{HostId, TeamId};
 use lapin::options::QueueBindOptions;
 use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
@@ -42,6 +43,8 @@ pub(crate) struct Lab {
     names: Names,
     url: String,
     jobs: Mutex<Vec<Job>>,
+    /// Teams that were to move, and when that was asked.
+    moves: Mutex<Vec<(String, Instant)>>,
     seen: Arc<Mutex<Seen>>,
     changed: watch::Receiver<usize>,
     _reading: AbortOnDropHandle<()>,
@@ -95,6 +98,7 @@ impl Ground {
             names,
             url,
             jobs: Mutex::default(),
+            moves: Mutex::default(),
             seen,
             changed,
             _reading: AbortOnDropHandle::new(reading),
@@ -136,6 +140,11 @@ impl Lab {
         for worker in &self.workers {
             teams.iter().for_each(|team| worker.make_workspace(team));
         }
+        self.place(teams).await;
+    }
+
+    /// Gives teams to the hosts by turns.
+    pub(crate) async fn place(&self, teams: &[String]) {
         let connection = Connection::connect(&self.url, ConnectionProperties::default());
         let connection = connection.await.unwrap();
         let channel = connection.create_channel().await.unwrap();
@@ -190,6 +199,18 @@ impl Lab {
             job.confirmed = Some(Instant::now());
         }
         id
+    }
+
+    /// Orders a team to another host; the answer.
+    pub(crate) async fn move_team(
+        &self,
+        team: &str,
+        to: &str,
+        wait: Duration,
+    ) -> Result<Option<Answer>, ClientError> {
+        self.moves.lock().unwrap().push((team.to_owned(), Instant::now()));
+        let (team, to) = (TeamId::parse(team).unwrap(), HostId::parse(to).unwrap());
+        self.client.move_team(&team, &to, Uuid::now_v7(), wait).await
     }
 
     pub(crate) fn jobs(&self) -> Vec<Job> {
@@ -312,6 +333,7 @@ impl Lab {
             dead.into_iter().map(|letter| Dead { job: letter.message_id.unwrap_or_default() });
         let effects = self.workers.iter().map(|w| (w.host.clone(), w.engine.effects())).collect();
         let (jobs, told) = (self.jobs(), self.told());
-        History { jobs, told, effects, dead: dead.collect(), wrong_at_end }
+        let moves = self.moves.lock().unwrap().clone();
+        History { jobs, told, effects, dead: dead.collect(), wrong_at_end, moves }
     }
 }

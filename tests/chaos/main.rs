@@ -95,6 +95,7 @@ async fn run_all(dir: &Path) {
         pending("backtoback", rows::order::back_to_back(on(), port, scale, random())),
         pending("clocks", rows::order::clocks(on(), port, scale, random())),
         pending("producers", rows::order::producers(on(), port, scale)),
+        pending("move", rows::moves::between_hosts(on(), port, scale, random())),
         pending("window", rows::order::window(on(), port, scale)),
         pending("dashboard", rows::pressure::dashboards(on(), port, scale, random())),
     ];

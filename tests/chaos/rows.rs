@@ -5,6 +5,7 @@ pub(crate) mod cancels;
 pub(crate) mod controls;
 pub(crate) mod docker;
 pub(crate) mod kills;
+pub(crate) mod moves;
 pub(crate) mod order;
 pub(crate) mod poison;
 pub(crate) mod pressure;

@@ -114,6 +114,18 @@ impl Worker {
         std::os::unix::fs::chown(&path, Some(1000), Some(1000)).unwrap();
     }
 
+    /// The workspaces that are left of teams.
+    pub(crate) fn workspaces(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.dir.join("data/workspaces"));
+        let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let names = names.filter_map(|name| name.into_string().ok());
+        let is_team = |name: &String| !name.starts_with('.');
+        names
+            .filter(is_team)
+            .map(|name| format!("{}: the workspace of {name} is left", self.host))
+            .collect()
+    }
+
     /// Starts the process; does not wait for it.
     pub(crate) fn start(&self) {
         let mut command = apart::command(COVIBES, &self.dir.join("output"));
@@ -153,6 +165,15 @@ impl Worker {
     pub(crate) fn kill(&self) {
         if let Some(mut child) = self.child.lock().unwrap().take() {
             let _ = child.kill();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Ends the process as `abort` does, and waits until it is gone.
+    pub(crate) fn abort(&self) {
+        if let Some(mut child) = self.child.lock().unwrap().take() {
+            let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+            kill_process(pid, Signal::ABORT).unwrap();
             child.wait().unwrap();
         }
     }

@@ -38,11 +38,7 @@ impl DispatchQueue for Dispatch {
             parcel(&self.table.names, &amqp)
         };
         Some(Box::new(Dispatched {
-            settle: AmqpSettle {
-                routing_key: message.routing_key.clone(),
-                amqp,
-                settling: self.settling.clone(),
-            },
+            settle: AmqpSettle::new(amqp, message.routing_key.clone(), self.settling.clone()),
             message,
             parcel,
             table: Arc::clone(&self.table),

@@ -18,6 +18,7 @@ use super::history::History;
 use super::link::{CALL_MAX, Publish, Publisher, SessionEnd, Stored, short, within};
 use super::message;
 use super::names::Names;
+use super::replies::{Replies, ReplyChannel};
 use crate::domain::event::EncodedEvent;
 use crate::domain::ids::TeamId;
 use crate::ports::broker::{BrokerFact, BrokerObserver};
@@ -32,6 +33,7 @@ pub struct RabbitEvents {
     names: Names,
     observer: Arc<dyn BrokerObserver>,
     history: History,
+    replies: Arc<Replies>,
     link: Mutex<Option<Arc<EventsLink>>>,
 }
 
@@ -39,6 +41,7 @@ pub struct RabbitEvents {
 pub(super) struct EventsLink {
     log: Publisher,
     fan_out: Channel,
+    replies: ReplyChannel,
     /// Confirms of the fan-out, in order.
     under_way: Mutex<VecDeque<PublisherConfirm>>,
     end: SessionEnd,
@@ -50,12 +53,24 @@ impl RabbitEvents {
         reader: RabbitClient,
         observer: Arc<dyn BrokerObserver>,
     ) -> Self {
-        Self { names, observer, history: History::new(reader), link: Mutex::new(None) }
+        let (replies, link) = (Arc::default(), Mutex::new(None));
+        Self { names, observer, history: History::new(reader), replies, link }
     }
 
-    pub(super) fn attach(&self, log: Publisher, fan_out: Channel, end: SessionEnd) {
-        let under_way = Mutex::default();
-        let link = EventsLink { log, fan_out, under_way, end };
+    /// Who waits for the end of a job.
+    pub(super) fn replies(&self) -> Arc<Replies> {
+        Arc::clone(&self.replies)
+    }
+
+    pub(super) fn attach(
+        &self,
+        log: Publisher,
+        fan_out: Channel,
+        replies: Channel,
+        end: SessionEnd,
+    ) {
+        let replies = ReplyChannel::new(replies, end.clone());
+        let link = EventsLink { log, fan_out, replies, under_way: Mutex::default(), end };
         *self.link() = Some(Arc::new(link));
     }
 
@@ -144,6 +159,7 @@ impl EventSink for RabbitEvents {
         }
         self.observer.observe(BrokerFact::EventStored { duration: began.elapsed() });
         self.fan_out(&link, event).await;
+        link.replies.send(&self.replies, &self.names, self.observer.as_ref(), event).await;
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use lapin::{Channel, Consumer};
 
 use super::link::{CALL_MAX, CLOSE_MAX, Publish, SessionEnd, Stored, short, within};
 use super::message;
+use super::replies::{Replies, ReplyWanted};
 use super::waves::Outlet;
 use crate::domain::ids::HostId;
 use crate::policy::backoff::Backoff;
@@ -125,6 +126,7 @@ pub(super) struct Settling {
     pub(super) host: HostId,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) observer: Arc<dyn BrokerObserver>,
+    pub(super) replies: Arc<Replies>,
     pub(super) end: SessionEnd,
 }
 
@@ -144,7 +146,7 @@ impl JobSource for Mailbox {
         self.settling.observer.observe(BrokerFact::JobReceived { redelivered });
         let routing_key = message.routing_key.clone();
         let settling = self.settling.clone();
-        let settle = Settle::new(Box::new(AmqpSettle { amqp, routing_key, settling }));
+        let settle = Settle::new(Box::new(AmqpSettle::new(amqp, routing_key, settling)));
         Some(Delivery { message, settle, order })
     }
 }
@@ -153,10 +155,16 @@ impl JobSource for Mailbox {
 pub(super) struct AmqpSettle {
     pub(super) amqp: Amqp,
     pub(super) routing_key: String,
-    pub(super) settling: Settling,
+    settling: Settling,
+    _reply: Option<ReplyWanted>,
 }
 
 impl AmqpSettle {
+    pub(super) fn new(amqp: Amqp, routing_key: String, settling: Settling) -> Self {
+        let _reply = settling.replies.note(&amqp);
+        Self { amqp, routing_key, settling, _reply }
+    }
+
     async fn store_copy(&self, why: &DeadLetter) -> Result<(), SessionOver> {
         let Settling { copies, dead_letter_exchange, host, clock, end, .. } = &self.settling;
         let dead_at = jiff::Timestamp::from_millisecond(clock.unix_millis())

@@ -83,6 +83,15 @@ impl Names {
         self.of("dlq")
     }
 
+    /// Whether a queue of this name belongs to the installation, or may come to.
+    #[must_use]
+    pub fn is_own(&self, queue: &str) -> bool {
+        queue.strip_prefix(&self.prefix).is_some_and(|rest| {
+            let own = ["dispatch", "host.", "events.log", "dlq"];
+            rest.strip_prefix('.').is_some_and(|rest| own.iter().any(|name| rest.starts_with(name)))
+        })
+    }
+
     fn of(&self, name: &str) -> String {
         format!("{}.{name}", self.prefix)
     }
@@ -103,6 +112,14 @@ mod tests {
         let host = HostId::parse("docker-1").unwrap();
         assert_eq!(Names::default().mailbox(&host), "covibes.host.docker-1");
         assert_eq!(Names::new("t1").unwrap().events_log(), "t1.events.log");
+        let names = Names::default();
+        for own in ["covibes.dispatch", "covibes.host.h1", "covibes.events.log", "covibes.dlq"] {
+            assert!(names.is_own(own), "{own}");
+        }
+        for other in ["covibes.dashboard.x", "covibes", "x.covibes.dlq", "amq.rabbitmq.reply-to.x"]
+        {
+            assert!(!names.is_own(other), "{other}");
+        }
         for bad in ["", "a b", "a/b", "amq.x", &"a".repeat(41)] {
             assert_eq!(Names::new(bad), None, "{bad}");
         }

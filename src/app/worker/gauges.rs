@@ -40,11 +40,7 @@ async fn look(ports: &Ports) -> Option<Listing> {
     let limit = (first..=last).filter(|p| ports.settings.is_preview_port(*p)).count();
     listing.ports_limit = limit as i64;
     listing.subnets_in_use = observed.networks.len() as i64;
-    for team in ports.records.teams().await.ok()? {
-        if let Ok(Some(record)) = ports.records.load(&team).await {
-            listing.teams.push(record.state);
-        }
-    }
+    listing.teams = ports.records.states().await.ok()?;
     listing.disk_available_bytes = ports.host.resources().await.ok()?.disk_available_bytes;
     Some(listing)
 }

@@ -10,7 +10,7 @@ use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::HostId;
 use crate::domain::job::Outcome;
 use crate::observe::{BROKER_ROLES, Metrics};
-use crate::ports::broker::{BrokerFact, BrokerObserver};
+use crate::ports::broker::{BrokerFact, BrokerObserver, ReplyOutcome};
 use crate::ports::clock::Clock as _;
 
 /// Counts facts. The metrics come later than the broker in the wiring; facts
@@ -152,6 +152,15 @@ impl BrokerObserver for MetricsObserver {
                 info!(team.id = %team, %from, %to, "a team has moved to another host");
                 if let Some(metrics) = metrics {
                     metrics.placement("moved");
+                }
+            }
+            BrokerFact::Replied { job, outcome } => {
+                if outcome != ReplyOutcome::Stored {
+                    let outcome = outcome.as_str();
+                    warn!(job.id = %job, outcome, "a job's producer could not be told its end");
+                }
+                if let Some(metrics) = metrics {
+                    metrics.replied(outcome.as_str());
                 }
             }
             BrokerFact::CtlIgnored { reason } => {

@@ -158,13 +158,15 @@ impl Runner {
             return Ok(finished);
         }
         let known = reporter.read(|record| unfinished(record, job).cloned()).await;
+        let has_run = known.is_some();
         let left = known.filter(|_| lease.is_some() && job.action.kind() == ActionKind::Start);
         let action = job.action.kind();
         let id = left.as_ref().map_or_else(|| RunId(self.ports.clock.new_id()), |known| known.run);
         let too_late = failure.code == Code::JobDeadline
             && job.deadline_unix_ms.is_some_and(|at| at <= self.ports.clock.unix_millis());
-        let kind = match too_late && left.is_none() {
-            // The message itself says that it must not run any more.
+        let kind = match too_late && !has_run {
+            // The message itself says that it must not run any more, which the
+            // dispatcher says of a team without a host in the same words.
             true => EventKind::JobRejected { failure: failure.clone() },
             false => EventKind::JobFailed { action, failure: failure.clone(), undone: false },
         };

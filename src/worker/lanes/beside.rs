@@ -9,9 +9,10 @@ use std::future::Future;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::queue::Entry;
+use super::queue::{Entry, OneAtATime};
 use crate::domain::ids::TeamId;
 use crate::domain::job::{ActionKind, Job};
 use crate::domain::message::Rejected;
@@ -23,21 +24,38 @@ use crate::ports::messages::Settle;
 const STATUSES_MAX_PER_TEAM: usize = 16;
 
 impl Shared {
-    /// Tells that a job was taken on; what it gives becomes true once told.
+    /// Tells that a job was taken on; what it gives becomes true once told. One
+    /// that is overtaken before its turn to be told is not told at all: of 300
+    /// starts at once all but the last would be, and a stop would wait for it.
     pub(super) fn tell_accepted(
         self: &Arc<Self>,
         job: Job,
         position: u32,
-    ) -> watch::Receiver<bool> {
+        OneAtATime(of_team): OneAtATime,
+    ) -> (watch::Receiver<bool>, CancellationToken) {
         let (told, accepted) = watch::channel(false);
+        let overtaken = CancellationToken::new();
+        let is_overtaken = overtaken.clone();
         let shared = Arc::clone(self);
         self.spawn(async move {
             // What frees the host does not queue behind what is told of others.
             let frees = matches!(job.action.kind(), ActionKind::Stop | ActionKind::Destroy);
-            let _permit = match frees {
-                true => None,
-                // Never closed.
-                false => shared.beside.acquire().await.ok(),
+            let permits = async {
+                match frees {
+                    true => None,
+                    // Neither is ever closed.
+                    false => {
+                        Some((of_team.acquire().await.ok(), shared.beside.acquire().await.ok()))
+                    }
+                }
+            };
+            let _permits = tokio::select! {
+                biased;
+                () = is_overtaken.cancelled() => {
+                    told.send_replace(true);
+                    return;
+                }
+                permits = permits => permits,
             };
             match shared.runner.accepted(&job, position).await {
                 // Nobody waits any more if the session ended meanwhile.
@@ -45,7 +63,7 @@ impl Shared {
                 Err(over) => shared.fail(&over),
             }
         });
-        accepted
+        (accepted, overtaken)
     }
 
     /// Refuses a message: tells so, then dead-letters it.
@@ -57,10 +75,17 @@ impl Shared {
     }
 
     /// Ends a job that a later one overtook.
-    pub(super) async fn skip(self: Arc<Self>, mut entry: Entry, reason: Reason) {
+    pub(super) async fn skip(
+        self: Arc<Self>,
+        mut entry: Entry,
+        reason: Reason,
+        OneAtATime(of_team): OneAtATime,
+    ) {
         if entry.accepted.wait_for(|told| *told).await.is_err() {
             return;
         }
+        // The team's first, so that one team does not hold all of the other.
+        let Ok(_of_team) = of_team.acquire().await else { return };
         let Ok(_permit) = self.beside.acquire().await else { return };
         let (job, settles) = entry.into_settles();
         self.end_all(settles, |first| {

@@ -17,7 +17,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,20 @@ pub(super) struct Lane {
     pub(super) changed: Arc<Notify>,
     /// Cancelled when the lane ends: everything it was given has ended.
     pub(super) ended: CancellationToken,
+    /// What is told beside the run of this team, one at a time.
+    pub(super) beside: OneAtATime,
+}
+
+/// A team's events leave one after the other anyhow. More of them that wait
+/// would only stand before those of the run, and of a stop, each time: behind
+/// 300 superseded starts a stop took seconds.
+#[derive(Clone)]
+pub(super) struct OneAtATime(pub(super) Arc<Semaphore>);
+
+impl Default for OneAtATime {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
 }
 
 /// The job that runs.
@@ -60,8 +74,11 @@ pub(super) struct Entry {
     pub(super) job: Job,
     pub(super) settle: Settle,
     duplicates: Vec<Settle>,
-    /// Becomes true when `job.accepted` is confirmed.
+    /// Becomes true when `job.accepted` is confirmed, or need not be told.
     pub(super) accepted: watch::Receiver<bool>,
+    /// Cancelled when a later job has overtaken this one: its end is all that
+    /// is told then.
+    pub(super) overtaken: CancellationToken,
     /// Its time is over then.
     pub(super) deadline: Instant,
     /// The running job whose end is its end too.
@@ -126,11 +143,11 @@ impl Entry {
     pub(super) fn new(
         job: Job,
         settle: Settle,
-        accepted: watch::Receiver<bool>,
+        (accepted, overtaken): (watch::Receiver<bool>, CancellationToken),
         deadline: Instant,
         joins: Option<Key>,
     ) -> Self {
-        Self { job, settle, duplicates: Vec::new(), accepted, deadline, joins }
+        Self { job, settle, duplicates: Vec::new(), accepted, overtaken, deadline, joins }
     }
 
     pub(super) fn into_settles(self) -> (Job, (Settle, Vec<Settle>)) {

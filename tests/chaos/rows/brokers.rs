@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Scale, Trouble, judge, teams, under_load, until_more_ended};
 use crate::broker::Broker;
 use crate::history::Told;
-use crate::lab::Ground;
+use crate::lab::{Ground, Lab};
 use crate::random::Random;
 use crate::table::Row;
 use crate::wait::{until, within};
@@ -80,9 +80,8 @@ pub(crate) async fn alarms(
         moments
     })
     .await;
-    let peak = lab.workers.iter().map(|worker| worker.memory_peak_mib()).max().unwrap_or(0);
     let mut row = judge("memory alarm", &lab, &teams, &moments).await;
-    row.note = format!("peak memory of a worker {peak} MiB");
+    row.note = bounded_memory(&lab, &mut row.broken);
     row
 }
 
@@ -119,8 +118,23 @@ pub(crate) async fn full_queues(
         moments
     })
     .await;
-    let peak = lab.workers.iter().map(|worker| worker.memory_peak_mib()).max().unwrap_or(0);
     let mut row = judge("full queues", &lab, &teams, &moments).await;
-    row.note = format!("dispatch, mailboxes, dead letters; peak memory of a worker {peak} MiB");
+    row.note =
+        format!("dispatch, mailboxes, dead letters; {}", bounded_memory(&lab, &mut row.broken));
     row
+}
+
+/// What a worker may have had at most: several times what it has at rest, far
+/// below what unsent messages of a row would take.
+const MEMORY_MAX_MIB: u64 = 200;
+
+/// Says what the largest worker had; it is broken if that is too much.
+fn bounded_memory(lab: &Lab, broken: &mut Vec<String>) -> String {
+    let peak = lab.workers.iter().map(|worker| worker.memory_peak_mib()).max().unwrap_or(0);
+    let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let said = format!("peak memory of a worker {peak} MiB ({build} build)");
+    if !(1..=MEMORY_MAX_MIB).contains(&peak) {
+        broken.push(said.clone());
+    }
+    said
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use covibes::domain::event::EncodedEvent;
+use covibes::domain::event::{EncodedEvent, TeamState};
 use covibes::domain::failure::{Code, Failure};
 use covibes::domain::ids::TeamId;
 use covibes::domain::record::TeamRecord;
@@ -98,6 +98,10 @@ impl Records for World {
 
     fn unpack(&self, text: &str, _: &TeamId) -> Result<TeamRecord, Failure> {
         Ok(self.lock().packed[text.parse::<usize>().unwrap()].clone())
+    }
+
+    async fn states(&self) -> Result<Vec<TeamState>, Failure> {
+        Ok(self.lock().records.values().map(|record| record.state).collect())
     }
 
     async fn teams(&self) -> Result<Vec<TeamId>, Failure> {
