@@ -150,6 +150,13 @@ impl Intake<'_> {
                     | HostOrder::Arrive { .. }
                     | HostOrder::Leave { .. }),
                 ) => {
+                    // That nothing is left is what a move is for, and no reason to give
+                    // the place back: it is another host's.
+                    if let HostOrder::Leave { team, .. } = &order
+                        && watched.get(team).is_some_and(|what| what.fence.is_none())
+                    {
+                        watched.remove(team);
+                    }
                     let done = CancellationToken::new();
                     let before = moving::team_of(&order)
                         .and_then(|team| last_moves.insert(team.clone(), done.clone()));
