@@ -38,6 +38,12 @@ impl Events {
         Self(self.0.iter().filter(|e| e["correlationid"] == job).cloned().collect())
     }
 
+    /// Those that its host told of a team.
+    pub(crate) fn of_team(&self, team: &str) -> Self {
+        let is_of = |event: &&Value| event["subject"] == team && !event["sequence"].is_null();
+        Self(self.0.iter().filter(is_of).cloned().collect())
+    }
+
     /// What a finished step said.
     pub(crate) fn step_message(&self, step: &str) -> String {
         let finished = self.of("step.finished");

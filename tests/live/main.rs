@@ -22,6 +22,7 @@ mod git;
 mod git_server;
 mod hardening;
 mod hostile;
+mod hosts;
 mod isolation;
 mod net;
 mod place;

@@ -128,7 +128,8 @@ impl Place {
 
     /// A client of the real broker, below this place's prefix.
     pub(crate) fn client(&self) -> RabbitClient {
-        let names = Names::new(&self.instance).expect("the prefix is valid");
+        let names =
+            Names::new(&self.variables["COVIBES_AMQP_PREFIX"]).expect("the prefix is valid");
         RabbitClient::new(&broker_address(), names).expect("the address is valid")
     }
 
@@ -244,7 +245,9 @@ impl Place {
             let _ = child.wait();
         }
         remove_instance(&self.instance);
-        let (names, host) = (Names::new(&self.instance), HostId::parse(&self.instance));
+        // Another place's part of the broker, if this is a host beside it.
+        let names = Names::new(&self.variables["COVIBES_AMQP_PREFIX"]);
+        let (names, host) = (names, HostId::parse(&self.instance));
         if let (Some(names), Ok(host)) = (names, host) {
             clear_broker(names, host);
         }

@@ -161,8 +161,8 @@ pub(super) struct AmqpSettle {
 
 impl AmqpSettle {
     pub(super) fn new(amqp: Amqp, routing_key: String, settling: Settling) -> Self {
-        let _reply = settling.replies.note(&amqp);
-        Self { amqp, routing_key, settling, _reply }
+        let reply = settling.replies.note(&amqp);
+        Self { amqp, routing_key, settling, _reply: reply }
     }
 
     async fn store_copy(&self, why: &DeadLetter) -> Result<(), SessionOver> {
