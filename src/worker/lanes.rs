@@ -246,16 +246,19 @@ impl Shared {
                 self.spawn(Self::refuse(Arc::clone(self), settle, rejected));
             }
             Verdict::Wait { settle, position, overtaken, joins } => {
+                lane.skipped.retain(|settled| !settled.is_cancelled());
                 for (entry, reason) in overtaken {
                     entry.overtaken.cancel();
-                    let one = lane.beside.clone();
-                    self.spawn(Self::skip(Arc::clone(self), entry, reason, one));
+                    let (one, settled) = (lane.beside.clone(), CancellationToken::new());
+                    lane.skipped.push(settled.clone());
+                    self.spawn(Self::skip(Arc::clone(self), entry, reason, one, settled));
                 }
                 self.runner.received(job.action.kind());
                 let accepted = self.tell_accepted(job.clone(), position, lane.beside.clone());
                 let time_left = self.runner.time_left(&job).unwrap_or(Duration::MAX);
                 let deadline = Instant::now() + self.config.job_time_max.min(time_left);
-                lane.waiting.push_back(Entry::new(job, settle, accepted, deadline, joins));
+                let after = lane.skipped.clone();
+                lane.waiting.push_back(Entry::new(job, settle, accepted, after, deadline, joins));
                 lane.changed.notify_one();
                 if is_new {
                     self.spawn(Self::lane(Arc::clone(self), team));
@@ -271,6 +274,10 @@ impl Shared {
             let (job, settle) = (turn.job.clone(), turn.settle);
             let key = queue::key(&job);
             let ended = self.execute(turn.job, turn.accepted, turn.lease, turn.interrupt).await;
+            let ended = match ended {
+                Some(ended) => self.are_settled(&turn.after).await.then_some(ended),
+                None => None,
+            };
             let is_over = ended.is_none();
             let dead = match ended {
                 Some(Finished::Done) => {
@@ -350,6 +357,18 @@ impl Shared {
         let joined = if is_whole { lane.take_joined(key) } else { Vec::new() };
         self.note_load(&table);
         (running.duplicates, joined)
+    }
+
+    /// Waits until all these jobs are settled; `false` if the session ends before.
+    async fn are_settled(&self, jobs: &[CancellationToken]) -> bool {
+        let mut failure = self.failure.subscribe();
+        for settled in jobs {
+            tokio::select! {
+                () = settled.cancelled() => {}
+                _ = failure.wait_for(Option::is_some) => return false,
+            }
+        }
+        true
     }
 
     async fn settle(&self, settle: Settle, finished: Finished, what: &'static str) {

@@ -80,6 +80,7 @@ impl Shared {
         mut entry: Entry,
         reason: Reason,
         OneAtATime(of_team): OneAtATime,
+        settled: CancellationToken,
     ) {
         if entry.accepted.wait_for(|told| *told).await.is_err() {
             return;
@@ -96,11 +97,15 @@ impl Shared {
             }
         })
         .await;
+        if self.failure.borrow().is_none() {
+            settled.cancel();
+        }
     }
 
     /// Ends a job as `with` ended.
     pub(super) async fn join(self: Arc<Self>, mut entry: Entry, with: Job) {
-        if entry.accepted.wait_for(|told| *told).await.is_err() {
+        let told = entry.accepted.wait_for(|told| *told).await.is_ok();
+        if !told || !self.are_settled(&entry.after).await {
             return;
         }
         let (job, settles) = entry.into_settles();

@@ -46,6 +46,8 @@ pub(super) struct Lane {
     pub(super) ended: CancellationToken,
     /// What is told beside the run of this team, one at a time.
     pub(super) beside: OneAtATime,
+    /// Overtaken jobs that are not settled yet: see [`Entry::after`].
+    pub(super) skipped: Vec<CancellationToken>,
 }
 
 /// A team's events leave one after the other anyhow. More of them that wait
@@ -79,6 +81,10 @@ pub(super) struct Entry {
     /// Cancelled when a later job has overtaken this one: its end is all that
     /// is told then.
     pub(super) overtaken: CancellationToken,
+    /// Cancelled one by one as earlier jobs of the team that were overtaken are
+    /// settled. It may not be settled before: after a crash in between they
+    /// would come again alone, and run after it.
+    pub(super) after: Vec<CancellationToken>,
     /// Its time is over then.
     pub(super) deadline: Instant,
     /// The running job whose end is its end too.
@@ -144,10 +150,11 @@ impl Entry {
         job: Job,
         settle: Settle,
         (accepted, overtaken): (watch::Receiver<bool>, CancellationToken),
+        after: Vec<CancellationToken>,
         deadline: Instant,
         joins: Option<Key>,
     ) -> Self {
-        Self { job, settle, duplicates: Vec::new(), accepted, overtaken, deadline, joins }
+        Self { job, settle, duplicates: Vec::new(), accepted, overtaken, after, deadline, joins }
     }
 
     pub(super) fn into_settles(self) -> (Job, (Settle, Vec<Settle>)) {

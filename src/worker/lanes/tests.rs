@@ -65,6 +65,29 @@ async fn a_stop_cancels_the_running_start_and_runs_after_it() {
     }
 }
 
+/// After a crash in between they would come again alone, and run after it.
+#[tokio::test(start_paused = true)]
+async fn a_job_is_settled_after_those_it_overtook() {
+    let bench = Bench::new(LanesConfig::default(), [1]);
+    bench.script.hold_skip(2);
+    bench.submit(1, "a", start_of("main"));
+    bench.until("run 1").await;
+    bench.submit(2, "a", start_of("one"));
+    bench.submit(3, "a", start_of("two"));
+    bench.submit(4, "a", Action::Stop);
+    // It runs at once, and so does whatever comes to other teams.
+    bench.until("run 4").await;
+    bench.submit(5, "b", Action::Stop);
+    bench.until("ack 5").await;
+    let acks = |log: Vec<String>| log.into_iter().filter(|l| l.starts_with("ack")).collect();
+    let before: Vec<_> = acks(bench.log());
+    assert!(!before.contains(&"ack 4".to_owned()), "{before:?}");
+    bench.release(2);
+    bench.until("ack 4").await;
+    let all: Vec<_> = acks(bench.end().await);
+    assert_eq!(all[all.len() - 3..], ["ack 2", "ack 3", "ack 4"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_newer_start_supersedes_the_running_one() {
     let bench = Bench::new(LanesConfig::default(), [1]);

@@ -12,6 +12,7 @@ use tokio::sync::{
     Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, watch,
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::queue::{self, Entry, Key, Lane};
@@ -28,6 +29,8 @@ pub(super) struct Turn {
     pub(super) job: Job,
     pub(super) settle: Settle,
     pub(super) accepted: watch::Receiver<bool>,
+    /// See [`Entry::after`].
+    pub(super) after: Vec<CancellationToken>,
     pub(super) lease: TeamLease,
     pub(super) interrupt: interrupt::Interrupt,
     pub(super) place: Place,
@@ -212,10 +215,10 @@ impl Shared {
             let does_work = standing != Standing::Decided;
             let entry = lane.begin(interrupter, does_work).ok_or(NotYet::Over)?;
             self.note_load(&table);
-            let Entry { job, settle, accepted, deadline, .. } = entry;
+            let Entry { job, settle, accepted, after, deadline, .. } = entry;
             let interrupt = interrupt.with_deadline(deadline);
             let place = Place { _room: room, _ready: ready };
-            return Ok(Turn { job, settle, accepted, lease, interrupt, place });
+            return Ok(Turn { job, settle, accepted, after, lease, interrupt, place });
         }
     }
 
@@ -298,7 +301,8 @@ impl Shared {
             let message = "the job's time was over before it could begin";
             Failure::new(Code::JobDeadline, message)
         });
-        if entry.accepted.wait_for(|told| *told).await.is_err() {
+        let told = entry.accepted.wait_for(|told| *told).await.is_ok();
+        if !told || !self.are_settled(&entry.after).await {
             return;
         }
         // If somebody else has the team, there is no waiting for it any more.

@@ -21,6 +21,8 @@ use crate::ports::messages::{Acknowledge, DeadLetter};
 pub(super) struct Script {
     log: watch::Sender<Vec<String>>,
     held: watch::Sender<BTreeSet<u128>>,
+    /// Jobs whose end without a run waits until they are released.
+    skips_held: Mutex<BTreeSet<u128>>,
     /// Jobs in which the worker died before; `true` if they must be alone.
     suspects: Mutex<BTreeMap<u128, bool>>,
     /// Jobs whose end is recorded.
@@ -35,6 +37,13 @@ pub(super) struct Script {
 impl Script {
     pub(super) fn suspect(&self, n: u128, alone: bool) {
         self.suspects.lock().unwrap().insert(n, alone);
+    }
+
+    pub(super) fn hold_skip(&self, n: u128) {
+        self.skips_held.lock().unwrap().insert(n);
+        self.held.send_modify(|held| {
+            held.insert(n);
+        });
     }
 
     pub(super) fn decide(&self, n: u128) {
@@ -172,7 +181,12 @@ impl JobRunner for Script {
     }
 
     async fn skip(&self, job: &Job, because: &Reason) -> Result<Finished, SessionOver> {
-        self.say(format!("skip {}: {}", number(job), named(*because)));
+        let n = number(job);
+        if self.skips_held.lock().unwrap().contains(&n) {
+            // The sender lives as long as the script.
+            let _ = self.held.subscribe().wait_for(|held| !held.contains(&n)).await;
+        }
+        self.say(format!("skip {n}: {}", named(*because)));
         Ok(Finished::Done)
     }
 
@@ -219,6 +233,7 @@ impl Bench {
         let script = Arc::new(Script {
             log: watch::Sender::new(Vec::new()),
             held: watch::Sender::new(held.into_iter().collect()),
+            skips_held: Mutex::default(),
             suspects: Mutex::default(),
             decided: Mutex::default(),
             too_large: Mutex::default(),
