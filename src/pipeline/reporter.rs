@@ -125,7 +125,11 @@ async fn load(ports: &Ports, team: &TeamId) -> Result<(TeamRecord, u64), Failure
         return Ok((record, on_disk));
     }
     let mut record = TeamRecord::new(team.clone());
-    record.sequence = last_in_log(ports, team).await.unwrap_or(0);
+    match last_in_log(ports, team).await {
+        Some(last) => record.sequence = last,
+        // It is asked again before anything else is told.
+        None => record.given_away = true,
+    }
     Ok((record, 0))
 }
 

@@ -154,6 +154,29 @@ async fn the_log_tells_a_teams_last_number_to_whoever_has_no_record() {
         let last = soon("a", other.events().last_sequence(&a)).await.unwrap();
         assert_eq!(last, Some(5_598), "the highest, not the last");
         assert_eq!(soon("b", other.events().last_sequence(&b)).await.unwrap(), Some(5_599));
+        // One that has told of its host finds the end by repeating that event.
+        let up = EventKind::HostUp { host: place.host.clone(), version: "1".to_owned() };
+        let up = encode_event(&Event {
+            id: "up".to_owned(),
+            subject: Subject::Host(place.host.clone()),
+            host: place.host.clone(),
+            time_unix_ms: 1_795_435_200_000,
+            sequence: None,
+            sequence_previous: None,
+            job: None,
+            kind: up,
+        });
+        events.publish(&up).await.unwrap();
+        for n in 0..3 {
+            events.publish(&numbered(9_000 + n, "a")).await.unwrap();
+            assert_eq!(soon("a", events.last_sequence(&a)).await.unwrap(), Some(9_000 + n));
+        }
+        let mut log = place.client.replay(ReplayFrom::First, None).await.unwrap();
+        let mut ups = 0;
+        while ups < 4 {
+            let told = soon("an event", log.next()).await.unwrap().unwrap();
+            ups += usize::from(told.body == up.body && told.id.as_deref() == Some("up"));
+        }
         session.link.close().await;
     })
     .await;

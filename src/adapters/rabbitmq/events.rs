@@ -13,7 +13,7 @@ use lapin::options::BasicPublishOptions;
 use lapin::{Channel, Confirmation, PublisherConfirm};
 use tokio::time::Instant;
 
-use super::client::RabbitClient;
+use super::client::{ClientError, RabbitClient};
 use super::history::History;
 use super::link::{CALL_MAX, Publish, Publisher, SessionEnd, Stored, short, within};
 use super::message;
@@ -35,6 +35,8 @@ pub struct RabbitEvents {
     history: History,
     replies: Arc<Replies>,
     link: Mutex<Option<Arc<EventsLink>>>,
+    /// The last event about this host: repeated in the log, it marks its end.
+    of_host: Mutex<Option<EncodedEvent>>,
 }
 
 /// One session's channels.
@@ -54,7 +56,8 @@ impl RabbitEvents {
         observer: Arc<dyn BrokerObserver>,
     ) -> Self {
         let (replies, link) = (Arc::default(), Mutex::new(None));
-        Self { names, observer, history: History::new(reader), replies, link }
+        let of_host = Mutex::default();
+        Self { names, observer, history: History::new(reader), replies, link, of_host }
     }
 
     /// Who waits for the end of a job.
@@ -103,6 +106,29 @@ impl RabbitEvents {
             under_way.pop_front();
         }
         under_way.len()
+    }
+
+    fn of_host(&self) -> MutexGuard<'_, Option<EncodedEvent>> {
+        self.of_host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Repeats the last event about this host in the log, with a mark; `false` if
+    /// there is none.
+    async fn mark(&self, mark: &str) -> Result<bool, ClientError> {
+        let (Some(link), Some(event)) = (self.link().clone(), self.of_host().clone()) else {
+            return Ok(false);
+        };
+        let log = self.names.events_log();
+        let publish = link.log.publish(Publish {
+            exchange: "",
+            key: &log,
+            body: event.body.as_bytes(),
+            properties: message::marked_event(&event, Some(mark)),
+        });
+        match publish.await {
+            Ok(stored) => Ok(matches!(stored, Stored::Yes)),
+            Err(over) => Err(ClientError::Unreachable { reason: over.reason }),
+        }
     }
 
     async fn fan_out(&self, link: &EventsLink, event: &EncodedEvent) {
@@ -158,13 +184,16 @@ impl EventSink for RabbitEvents {
             Stored::Refused => return Err(link.end.end("the stream refused an event")),
         }
         self.observer.observe(BrokerFact::EventStored { duration: began.elapsed() });
+        if event.routing_key.starts_with("host.") {
+            *self.of_host() = Some(event.clone());
+        }
         self.fan_out(&link, event).await;
         link.replies.send(&self.replies, &self.names, self.observer.as_ref(), event).await;
         Ok(())
     }
 
     async fn last_sequence(&self, team: &TeamId) -> Result<Option<u64>, SessionOver> {
-        let asked = self.history.last_sequence(team).await;
+        let asked = self.history.last_sequence(team, async |mark| self.mark(mark).await).await;
         asked.map_err(|error| SessionOver { reason: error.to_string() })
     }
 }

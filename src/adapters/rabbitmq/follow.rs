@@ -31,6 +31,8 @@ pub struct FollowedEvent {
     pub body: String,
     /// Its place in the log, if it comes from there.
     pub offset: Option<u64>,
+    /// By what a reader of the log knows how far it has come.
+    pub(super) mark: Option<String>,
 }
 
 /// Where a replay begins.
@@ -170,6 +172,7 @@ impl EventStream {
                 return Ok(Some(FollowedEvent {
                     id: delivery.properties.message_id().as_ref().map(ToString::to_string),
                     offset: message::number_header(&delivery.properties, "x-stream-offset"),
+                    mark: message::text_header(&delivery.properties, message::MARK),
                     body: String::from_utf8_lossy(&delivery.data).into_owned(),
                 }));
             }

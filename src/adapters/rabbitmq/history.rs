@@ -3,13 +3,16 @@
 //! A worker asks when it has no record of a team, or gave the team away since:
 //! another host, or a lost disk, told the events before. A stream has no index,
 //! so that one reading serves all who asked before it began, and each goes on
-//! where the last one ended.
+//! where the last one ended. Nor does it say where it ends: a reader repeats an
+//! event with a mark and reads until it meets it. Whoever reads the log knows
+//! the event by its id already.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::client::{ClientError, RabbitClient};
 use super::follow::{FollowedEvent, ReplayFrom};
@@ -28,18 +31,15 @@ const TEAMS_MAX: usize = 100_000;
 /// teams would each wait for theirs behind a broker that hangs.
 const FAILED_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long one reading may take.
-const READING_MAX: Duration = Duration::from_secs(10);
+/// How long one reading may take: some 20,000 events a second are read.
+const READING_MAX: Duration = Duration::from_secs(30);
 
-/// The log is empty if it gives nothing for so long.
-const EMPTY_AFTER: Duration = Duration::from_millis(500);
+/// The log is empty if it gives nothing for so long. A session's first event is
+/// about its host, so that this is seldom waited for.
+const EMPTY_AFTER: Duration = Duration::from_secs(2);
 
-/// Past the place where the log ended when the reading began, this is its end.
-const QUIET_AFTER: Duration = Duration::from_millis(100);
-
-/// A log that never falls quiet is left so many events past that place, which is
-/// the beginning of its last chunk.
-const EVENTS_PAST_END_MAX: u64 = 5_000;
+/// Without a mark, the log ends where it gives nothing for so long.
+const QUIET_AFTER: Duration = Duration::from_secs(1);
 
 /// What was read so far.
 #[derive(Default)]
@@ -62,36 +62,52 @@ impl History {
         Self { client, known: Mutex::default() }
     }
 
-    /// The number of the team's last event, if it is not too far back.
-    pub(super) async fn last_sequence(&self, team: &TeamId) -> Result<Option<u64>, ClientError> {
+    /// The number of the team's last event, if it is not too far back. `mark`
+    /// puts something into the log by which its end is known; it says whether it
+    /// could.
+    pub(super) async fn last_sequence(
+        &self,
+        team: &TeamId,
+        mark: impl AsyncFnOnce(&str) -> Result<bool, ClientError>,
+    ) -> Result<Option<u64>, ClientError> {
         let asked_at = Instant::now();
         let mut known = self.known.lock().await;
         // Whoever told the team's events before has lost it by the time of the
         // asking, so that a reading that began later has them all.
         let is_read = known.began_at.is_some_and(|began_at| began_at >= asked_at);
-        let is_paused = known.failed_at.is_some_and(|at| at.elapsed() < FAILED_PAUSE);
-        if !is_read && !is_paused {
-            known.began_at = Some(Instant::now());
-            let reading = tokio::time::timeout(READING_MAX, self.read_on(&mut known)).await;
-            known.failed_at = (!matches!(reading, Ok(Ok(())))).then(Instant::now);
-            // What was read by then is better than nothing, and the next
-            // reading goes on there.
-            reading.unwrap_or(Ok(()))?;
+        if !is_read {
+            if known.failed_at.is_some_and(|at| at.elapsed() < FAILED_PAUSE) {
+                return Err(unreadable("it could not be read a moment ago"));
+            }
+            let began_at = Instant::now();
+            let reading = tokio::time::timeout(READING_MAX, self.read_on(&mut known, mark)).await;
+            let read = reading.unwrap_or_else(|_| Err(unreadable("reading it takes too long")));
+            // The next reading goes on where this one ended, so that many that
+            // take too long come to the end as well.
+            known.failed_at = read.is_err().then(Instant::now);
+            read?;
+            known.began_at = Some(began_at);
         }
         Ok(known.sequences.get(team).copied())
     }
 
-    async fn read_on(&self, known: &mut Known) -> Result<(), ClientError> {
-        let Some(end) = self.end().await? else { return Ok(()) };
-        let from = known.next_offset.unwrap_or(end.saturating_sub(EVENTS_BACK_MAX));
+    async fn read_on(
+        &self,
+        known: &mut Known,
+        mark: impl AsyncFnOnce(&str) -> Result<bool, ClientError>,
+    ) -> Result<(), ClientError> {
+        let from = match known.next_offset {
+            Some(next) => next,
+            None => self.end().await?.unwrap_or(0).saturating_sub(EVENTS_BACK_MAX),
+        };
         let mut events = self.client.replay(ReplayFrom::Offset(from), None).await?;
-        loop {
-            let is_past_end = known.next_offset.is_some_and(|next| next > end);
-            let patience = if is_past_end { QUIET_AFTER } else { READING_MAX };
-            let Ok(next) = tokio::time::timeout(patience, events.next()).await else { break };
-            let Some(event) = next? else { break };
+        let id = Uuid::new_v4().to_string();
+        let is_marked = mark(&id).await?;
+        let patience = if is_marked { READING_MAX } else { QUIET_AFTER };
+        while let Ok(next) = tokio::time::timeout(patience, events.next()).await {
+            let event = next?.ok_or_else(|| unreadable("the broker ended the reading"))?;
             known.take(&event);
-            if event.offset.is_some_and(|offset| offset > end + EVENTS_PAST_END_MAX) {
+            if event.mark.as_deref() == Some(&id) {
                 break;
             }
         }
@@ -104,6 +120,10 @@ impl History {
         let first = tokio::time::timeout(EMPTY_AFTER, last.next()).await;
         Ok(first.unwrap_or(Ok(None))?.and_then(|event| event.offset))
     }
+}
+
+fn unreadable(reason: &str) -> ClientError {
+    ClientError::Unreachable { reason: format!("the log of events: {reason}") }
 }
 
 impl Known {

@@ -37,6 +37,9 @@ pub(super) const DEAD_AT: &str = "covibes-dead-at";
 /// Says that a message in a mailbox is the dispatcher's own order.
 pub(super) const ORDER: &str = "covibes-order";
 
+/// The header of an event that is repeated in the log to mark its end.
+pub(super) const MARK: &str = "covibes-mark";
+
 /// The team that an event is about.
 pub(super) const TEAM: &str = "covibes-team";
 
@@ -148,6 +151,11 @@ pub(super) fn job(message_id: &str, headers: &[(String, String)]) -> BasicProper
 /// The properties of an event. The headers repeat what its routing key says, for
 /// those who read the stream, where there is no binding to filter by.
 pub(super) fn event(event: &EncodedEvent) -> BasicProperties {
+    marked_event(event, None)
+}
+
+/// An event's properties, with a mark by which a reader of the log knows it.
+pub(super) fn marked_event(event: &EncodedEvent, mark: Option<&str>) -> BasicProperties {
     let mut headers = FieldTable::default();
     let mut parts = event.routing_key.splitn(3, '.');
     if let (Some(scope), Some(name), Some(kind)) = (parts.next(), parts.next(), parts.next()) {
@@ -156,6 +164,9 @@ pub(super) fn event(event: &EncodedEvent) -> BasicProperties {
         insert(&mut headers, "covibes-type", kind);
         // Streams of RabbitMQ 3.13 and newer filter by it; older ones ignore it.
         insert(&mut headers, "x-stream-filter-value", name);
+    }
+    if let Some(mark) = mark {
+        insert(&mut headers, MARK, mark);
     }
     BasicProperties::default()
         .with_content_type(short("application/cloudevents+json"))
