@@ -17,7 +17,7 @@ mod properties;
 mod setup;
 
 /// Fewer than these, and the folders were not found rather than removed.
-const PROJECTS_MIN: usize = 120;
+const PROJECTS_MIN: usize = 280;
 
 /// A project of the collection.
 struct Project {
