@@ -75,7 +75,11 @@ pub(super) fn probe(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, Tre
         let file = join(root, "index.php");
         super::has(look, dir, &file).then_some((*root, file))
     });
-    let any = || look.files(dir).into_iter().find(|name| name.ends_with(".php"));
+    // Below the root classes lie about that are no pages.
+    let any = || {
+        let names = if dir == "." { look.files(dir) } else { Vec::new() };
+        names.into_iter().find(|name| name.ends_with(".php"))
+    };
     let Some(file) = composer
         .clone()
         .or_else(|| page.as_ref().map(|(_, file)| join(dir, file)))
