@@ -271,11 +271,12 @@ impl File<'_> {
         }
         if self.is_copied() {
             places.push(Place { source: None, target: "/source".into(), read_only: true });
-            // Once: what the dev server writes beside the copy is its own. Given away at the end,
-            // because root without its rights may not touch what belongs to others.
+            // Once: what the dev server writes beside the copy is its own. Taken first and given
+            // away at the end, because root without its rights may not set a mode of others' files.
             let _ = writeln!(
                 script,
                 "if [ -z \"$(ls -A /workspace)\" ]; then\n\
+                 chown 0:0 /workspace\n\
                  cd /source\n\
                  tar --create --file - --exclude=./node_modules --exclude=./.git . | \
                  tar --extract --file - --directory /workspace --no-same-owner --no-overwrite-dir\n\
