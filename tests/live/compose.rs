@@ -408,5 +408,5 @@ async fn the_file_of_a_users_own_project_serves_its_page() {
 
 #[tokio::test]
 async fn the_file_of_roots_project_serves_a_copy() {
-    check_alone("django", 0, 9712, "/", "Covibes Django example").await;
+    check_alone("express", 0, 9712, "/", "Covibes Express example").await;
 }
