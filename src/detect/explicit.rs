@@ -97,6 +97,15 @@ impl<'a> Context<'a> {
         dir == self.findings.app_dir || self.findings.apps.len() <= 1
     }
 
+    /// Whether a port may be the app's own: not one of a web server before it, and not one of the
+    /// bundler beside it. What a command names is taken as it is.
+    fn may_be_own(&self, port: u16) -> bool {
+        let bundled =
+            self.findings.language == Language::Node || !matches!(port, 5173 | 5174 | 3035 | 3036);
+        let direct = self.serves_itself() || !matches!(port, 80 | 443 | 8443);
+        ports::may_be_app(port) && bundled && direct
+    }
+
     /// Whether the same server runs in development and in production, so that an image's port is
     /// the dev server's too.
     fn serves_itself(&self) -> bool {
@@ -104,7 +113,7 @@ impl<'a> Context<'a> {
         match self.findings.framework {
             F::Express | F::Fastify | F::Koa | F::Hono | F::Elysia | F::H3 | F::Connect => true,
             F::Nestjs | F::Gin | F::Echo | F::Fiber | F::Axum | F::ActixWeb | F::Rocket => true,
-            F::Sparkjava | F::Vapor | F::Ring | F::Luminus | F::Plug => true,
+            F::SpringBoot | F::Sparkjava | F::Vapor | F::Ring | F::Luminus | F::Plug => true,
             F::None => self.findings.language != Language::Static,
             _ => false,
         }

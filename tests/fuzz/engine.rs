@@ -114,34 +114,36 @@ pub(crate) fn fuzz(name: &str, seeds: &[&str], words: &[&str], answer: impl Fn(&
     let mut kept: Vec<Vec<u8>> = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
     let mut known = BTreeSet::new();
     for seed in kept.clone() {
-        known.insert(outcome(name, &seed, &answer));
+        known.insert(outcome(name, &seed, true, &answer));
     }
     let mut inputs = 0_u64;
     while goes_on(inputs) {
         let input = mutated(&kept, words, &mut chance);
         inputs += 1;
-        if known.insert(outcome(name, &input, &answer)) && kept.len() < KEPT_MAX {
+        // Most are asked once: what depends on chance shows among thousands all the same.
+        let again = inputs.is_multiple_of(8);
+        if known.insert(outcome(name, &input, again, &answer)) && kept.len() < KEPT_MAX {
             kept.push(input);
         }
     }
     println!("{name}: {inputs} inputs, {} kinds of answers", known.len());
 }
 
-/// Asks twice and holds what must hold of every answer.
-fn outcome(name: &str, input: &[u8], answer: &impl Fn(&[u8]) -> String) -> u64 {
+/// Holds what must hold of every answer, and returns what kind of answer it was.
+fn outcome(name: &str, input: &[u8], again: bool, answer: &impl Fn(&[u8]) -> String) -> u64 {
     let ask = || {
         let started = Instant::now();
         let said = catch_unwind(AssertUnwindSafe(|| answer(input)));
+        let Ok(said) = said else { panic!("{name} panicked on {}", saved(name, input)) };
         (said, started.elapsed())
     };
-    let (first, first_time) = ask();
-    let (second, second_time) = ask();
-    let (Ok(first), Ok(second)) = (first, second) else {
-        panic!("{name} panicked on {}", saved(name, input));
-    };
-    assert!(first == second, "{name} answered twice differently on {}", saved(name, input));
+    let (first, mut time) = ask();
     // Once may be the machine's fault, twice is not.
-    let time = first_time.min(second_time);
+    if again || time >= ANSWER_MAX {
+        let (second, second_time) = ask();
+        assert!(first == second, "{name} answered twice differently on {}", saved(name, input));
+        time = time.min(second_time);
+    }
     assert!(time < ANSWER_MAX, "{name} took {time:?} on {}", saved(name, input));
     let mut hasher = DefaultHasher::new();
     first.hash(&mut hasher);

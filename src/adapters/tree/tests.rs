@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode};
@@ -163,5 +164,88 @@ fn node_modules_cost_nothing() {
         assert_eq!(detect(tree, None).unwrap().framework.as_str(), "vite-vanilla");
         // The two files at the root.
         assert_eq!(tree.listed.get(), 2);
+    });
+}
+
+#[test]
+fn a_hundred_thousand_files_that_nobody_wrote_are_no_hang() {
+    let prepare = |root: &Path| {
+        fs::write(root.join("package.json"), "{\"devDependencies\":{\"vite\":\"8\"}}").unwrap();
+        // What a detector must not walk, one directory after the other.
+        for name in ["node_modules", ".git", "vendor", "dist", "build", "target", ".venv", ".next"]
+        {
+            for number in 0..125 {
+                let dir = root.join(name).join(number.to_string());
+                fs::create_dir_all(&dir).unwrap();
+                for file in 0..100 {
+                    File::create(dir.join(file.to_string())).unwrap();
+                }
+            }
+        }
+    };
+    check(prepare, |tree| {
+        let findings = detect(tree, None).unwrap();
+        assert_eq!(findings.framework.as_str(), "vite-vanilla");
+        assert!(tree.listed.get() < 100, "{} entries were listed", tree.listed.get());
+    });
+}
+
+#[test]
+fn a_file_that_is_swapped_while_it_is_read_never_leads_outside() {
+    let dir = TempDir::new().unwrap();
+    let outside = TempDir::new().unwrap();
+    let secret = outside.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    let root = dir.path().to_owned();
+    let (stop, reads, turns) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        // By turns a file, a link to the secret, a pipe and a directory, each put there at once,
+        // and each left there until the next look has begun.
+        scope.spawn(|| {
+            let (next, place) = (root.join("next"), root.join("package.json"));
+            for turn in (0..4).cycle() {
+                match turn {
+                    0 => fs::write(&next, "{}").unwrap(),
+                    1 => symlink(&secret, &next).unwrap(),
+                    2 => assert!(node(&root, "next", FileType::Fifo, 0)),
+                    _ => fs::create_dir(&next).unwrap(),
+                }
+                let _ = fs::remove_dir(&place);
+                let _ = fs::rename(&next, &place);
+                let _ = fs::remove_file(&next).or_else(|_| fs::remove_dir(&next));
+                turns.fetch_add(1, Relaxed);
+                let seen = reads.load(Relaxed);
+                let is_over = || stop.load(Relaxed) || began.elapsed() > Duration::from_secs(30);
+                while reads.load(Relaxed) == seen && !is_over() {
+                    std::thread::yield_now();
+                }
+                // Also if the other side has failed.
+                if is_over() {
+                    break;
+                }
+            }
+        });
+        let (mut read, mut refused) = (0, 0);
+        while turns.load(Relaxed) < 400 && began.elapsed() < Duration::from_secs(20) {
+            let tree = WorkspaceTree::open(dir.path()).unwrap();
+            tree.by_component.set(reads.fetch_add(1, Relaxed) % 2 == 0);
+            match tree.read("package.json") {
+                Ok(Some(bytes)) => {
+                    assert_ne!(bytes, "secret");
+                    read += 1;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let codes =
+                        ["workspace.symlink_refused", "workspace.not_regular_file", "workspace.io"];
+                    assert!(codes.contains(&error.code()), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+        stop.store(true, Relaxed);
+        let turns = turns.load(Relaxed);
+        assert!(read > 0 && refused > 0, "{read} read, {refused} refused in {turns} turns");
     });
 }

@@ -264,16 +264,23 @@ impl File<'_> {
                 "workspace" => "/workspace".to_owned(),
                 _ => format!("/volumes/{number}"),
             };
-            let _ = writeln!(script, "chown {uid}:{gid} {target}");
+            if volume != "workspace" {
+                let _ = writeln!(script, "chown {uid}:{gid} {target}");
+            }
             places.push(Place { source: Some(volume.clone()), target, read_only: false });
         }
         if self.is_copied() {
             places.push(Place { source: None, target: "/source".into(), read_only: true });
+            // Once: what the dev server writes beside the copy is its own. Taken first and given
+            // away at the end, because root without its rights may not set a mode of others' files.
             let _ = writeln!(
                 script,
-                "cd /source && tar --create --file - --exclude=./node_modules --exclude=./.git . | \
+                "if [ -z \"$(ls -A /workspace)\" ]; then\n\
+                 chown 0:0 /workspace\n\
+                 cd /source\n\
+                 tar --create --file - --exclude=./node_modules --exclude=./.git . | \
                  tar --extract --file - --directory /workspace --no-same-owner --no-overwrite-dir\n\
-                 chown -R {uid}:{gid} /workspace"
+                 chown -R {uid}:{gid} /workspace\nfi"
             );
         } else {
             places.push(Place { source: None, target: "/workspace".into(), read_only: false });

@@ -71,10 +71,11 @@ fn of_file(context: &Context<'_>, dir: &str, name: &str, by_name: bool) -> Optio
     if let Some(over) = override_of(context.look, dir, name) {
         merge(&mut services, self::services(context.look, &over).unwrap_or_default());
     }
+    let names: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
     let mut fitting: Vec<(u8, Statement)> = services
         .iter()
         .take(SERVICES_MAX)
-        .filter_map(|service| statement(context, dir, &file, service, by_name))
+        .filter_map(|service| statement(context, dir, &file, service, &names, by_name))
         .collect();
     // Stable: of equally fitting services the first in the file speaks.
     fitting.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
@@ -162,6 +163,7 @@ fn statement(
     dir: &str,
     file: &str,
     service: &Service,
+    others: &[String],
     by_name: bool,
 ) -> Option<(u8, Statement)> {
     let published = published(service.get("ports"));
@@ -201,16 +203,19 @@ fn statement(
                 Some("1" | "true" | "True" | "development")
             )
         });
-    if production {
+    // The same server runs in both, so that its port is a hint at least.
+    if production && !context.serves_itself() {
         return None;
     }
     let mut statement = Statement::new(Source::Compose, file);
-    statement.is_hint = !for_development;
+    statement.is_hint = !for_development || production;
     let why = format!("service {} publishes it", service.name);
     let told = effective.as_ref().and_then(Command::port);
-    let set = env.get("PORT").and_then(|value| ports::number(value));
-    let mut candidates: Vec<u16> =
-        published.into_iter().filter(|port| ports::may_be_app(*port)).collect();
+    let set = ports::set_by(|name| env.get(name).map(String::as_str));
+    let mut candidates: Vec<u16> = published
+        .into_iter()
+        .filter(|port| context.may_be_own(*port) || told == Some(*port))
+        .collect();
     // Of several, the one that the server is told comes first.
     candidates.sort_by_key(|port| (told != Some(*port), set != Some(*port)));
     statement.ports = candidates.into_iter().map(|port| (port, why.clone())).collect();
@@ -218,6 +223,8 @@ fn statement(
     statement.env = env
         .into_iter()
         .filter(|(name, value)| !value.contains('$') && environment::check(name, value).is_ok())
+        // Another service is not there: a database's address would only break what has a default.
+        .filter(|(_, value)| !names_service(value, others))
         .collect();
     let here = where_it_runs(service, mounted, &build).is_none_or(|place| place == *app);
     let language = context.findings.language;
@@ -239,6 +246,13 @@ fn statement(
         why: "its image".into(),
     });
     Some((rank, statement))
+}
+
+/// Whether a value leads to another service of the file.
+fn names_service(value: &str, others: &[String]) -> bool {
+    let mut words =
+        value.split(|letter: char| !letter.is_ascii_alphanumeric() && !"-_.".contains(letter));
+    words.any(|word| others.iter().any(|name| name == word))
 }
 
 /// Which directory the command runs in, if that can be told.
@@ -397,7 +411,8 @@ fn published(value: &Value) -> Vec<u16> {
         .filter_map(|entry| match entry {
             Value::Number(number) => number.as_u64().and_then(|port| port.try_into().ok()),
             Value::String(text) => {
-                let text = with_defaults(text)?;
+                // The host's side may be anybody's choice; only the container's must be known.
+                let text = dockerfile::expanded(text, &BTreeMap::new());
                 let port = text.strip_suffix("/tcp").unwrap_or(&text);
                 let port = port.rsplit(':').next()?;
                 ports::number(port.split('-').next()?)

@@ -35,6 +35,7 @@ pub(super) fn read(context: &Context<'_>) -> Option<Statement> {
     };
     let mut statement = Statement::new(Source::Devcontainer, &file);
     statement.ports = forwarded(&value);
+    statement.ports.retain(|(port, _)| context.may_be_own(*port));
     statement.env = variables(&value["containerEnv"]);
     statement.runtime = runtime(&value).map(|(text, why)| Said { text, file: file.clone(), why });
     for name in ["onCreateCommand", "updateContentCommand", "postCreateCommand"] {

@@ -42,19 +42,28 @@ pub(super) struct Stage {
     command: Option<Vec<String>>,
     /// Whether it has a command of its own and not only its parent's.
     own_command: bool,
-    has_entrypoint: bool,
+    /// What stands before the command, unless it only starts it.
+    entrypoint: Vec<String>,
 }
 
 impl Stage {
-    /// The command, unless an entrypoint of the image's own stands before it.
+    /// The command with the entrypoint before it, as Docker runs them.
     pub(super) fn command(&self) -> Option<Command> {
-        if self.has_entrypoint {
-            return None;
+        let command = self.command.as_deref().unwrap_or_default();
+        match (self.entrypoint.as_slice(), command) {
+            ([], [shell, flag, text]) if shell == "/bin/sh" && flag == "-c" => Command::parse(text),
+            // The shell form of an entrypoint takes no arguments.
+            ([shell, flag, text], _) if shell == "/bin/sh" && flag == "-c" => Command::parse(text),
+            (entrypoint, command) => Command::of_words(&[entrypoint, command].concat()),
         }
-        match self.command.as_deref()? {
-            [shell, flag, text] if shell == "/bin/sh" && flag == "-c" => Command::parse(text),
-            words => Command::of_words(words),
-        }
+    }
+
+    /// Whether its variables say that it is for production.
+    fn is_for_production(&self) -> bool {
+        let names = ["NODE_ENV", "RAILS_ENV", "RACK_ENV", "APP_ENV", "MIX_ENV", "FLASK_ENV"];
+        names.iter().any(|name| {
+            matches!(self.variables.get(*name).map(String::as_str), Some("production" | "prod"))
+        })
     }
 
     /// Ports on which the app may listen: told, set or exposed.
@@ -63,7 +72,7 @@ impl Stage {
             .command()
             .and_then(|command| command.port())
             .map(|port| (port, "named in its CMD"));
-        let set = self.variables.get("PORT").and_then(|value| ports::number(value));
+        let set = ports::set_by(|name| self.variables.get(name).map(String::as_str));
         let exposed = self.exposed.iter().map(|port| (*port, "EXPOSE"));
         let mut found: Vec<(u16, &'static str)> = Vec::new();
         for (port, why) in told.into_iter().chain(set.map(|port| (port, "ENV PORT"))).chain(exposed)
@@ -168,17 +177,12 @@ pub(super) fn stages(text: &str) -> Vec<Stage> {
             }
             "ENTRYPOINT" => {
                 let entry = words(rest);
-                let plain = entry.first().is_none_or(|first| {
+                let starts_it = entry.first().is_none_or(|first| {
                     let name = first.rsplit('/').next().unwrap_or_default();
                     ["tini", "dumb-init", "docker-entrypoint.sh"].contains(&name)
                 });
-                stage.has_entrypoint = !plain;
-                // Without CMD the entrypoint is the command.
-                if !plain && stage.command.is_none() {
-                    stage.command = Some(entry);
-                    stage.own_command = true;
-                    stage.has_entrypoint = false;
-                }
+                stage.own_command |= !starts_it;
+                stage.entrypoint = if starts_it { Vec::new() } else { entry };
             }
             _ => {}
         }
@@ -300,7 +304,8 @@ pub(super) fn read(context: &Context<'_>) -> Option<Statement> {
     })?;
     let stages = stages(&context.look.hint(&file)?);
     let is_dev = |stage: &&Stage| {
-        stage.command().is_some_and(|command| command.kind(&context.scripts) == Kind::Dev)
+        !stage.is_for_production()
+            && stage.command().is_some_and(|command| command.kind(&context.scripts) == Kind::Dev)
     };
     let named = stages.iter().rev().find(|stage| stage.is_for_development());
     let named = named.filter(|stage| {
@@ -318,7 +323,7 @@ pub(super) fn read(context: &Context<'_>) -> Option<Statement> {
     let mut hint = Statement::new(Source::Dockerfile, &file);
     hint.is_hint = true;
     if !last.serves_files() {
-        hint.ports = last.ports().into_iter().map(|(port, why)| (port, why.to_owned())).collect();
+        hint.ports = ports_of(context, last, "");
     }
     let runtime = last.runtime().or_else(|| stages.iter().find_map(Stage::runtime));
     hint.runtime = runtime.map(|text| Said { text, file, why: "its image".into() });
@@ -331,8 +336,7 @@ fn statement(context: &Context<'_>, dir: &str, file: &str, stage: &Stage) -> Sta
         Some(name) => format!(" of stage {name}"),
         None => String::new(),
     };
-    statement.ports =
-        stage.ports().into_iter().map(|(port, why)| (port, format!("{why}{of}"))).collect();
+    statement.ports = ports_of(context, stage, &of);
     let here = dir == context.findings.app_dir;
     let fit = stage
         .command()
@@ -346,6 +350,16 @@ fn statement(context: &Context<'_>, dir: &str, file: &str, stage: &Stage) -> Sta
     statement.runtime =
         runtime.map(|text| Said { text, file: file.to_owned(), why: "its image".into() });
     statement
+}
+
+/// The ports of a stage that may be the app's, each with its reason.
+fn ports_of(context: &Context<'_>, stage: &Stage, of: &str) -> Vec<(u16, String)> {
+    let told = stage.command().and_then(|command| command.port());
+    let own = stage
+        .ports()
+        .into_iter()
+        .filter(|(port, _)| told == Some(*port) || context.may_be_own(*port));
+    own.map(|(port, why)| (port, format!("{why}{of}"))).collect()
 }
 
 /// Looks a path up one directory at a time, so that most need no call of their own.

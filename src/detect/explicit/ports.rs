@@ -31,6 +31,14 @@ const LABELS: &[&str] = &[
     "hmr",
 ];
 
+/// Variables by which servers are told their port.
+const VARIABLES: [&str; 5] = ["PORT", "FLASK_RUN_PORT", "UVICORN_PORT", "NUXT_PORT", "SERVER_PORT"];
+
+/// The port that a variable names.
+pub(super) fn set_by<'v>(value: impl Fn(&str) -> Option<&'v str>) -> Option<u16> {
+    VARIABLES.iter().find_map(|name| number(value(name)?))
+}
+
 /// Whether an app may be asked for its page there.
 pub(super) fn may_be_app(port: u16) -> bool {
     port != 0 && !OTHERS.contains(&port)

@@ -159,3 +159,42 @@ fn a_dockerfile_is_read_with_its_variables() {
     assert_eq!(dev.command().unwrap().text(), "npm run dev");
     assert_eq!(dev.ports().into_iter().map(|(port, _)| port).collect::<Vec<_>>(), [401]);
 }
+
+#[test]
+fn another_services_address_is_not_taken() {
+    let compose = "services:\n  web:\n    build: .\n    command: npm run dev\n    ports: ['${P}:4000']\n    \
+        environment:\n      DATABASE_URL: postgres://u:p@db:5432/x\n      CACHE: cache\n      LEVEL: debug\n  \
+        db: {image: postgres}\n  cache: {image: redis}\n";
+    let package = r#"{"scripts":{"dev":"vite"},"devDependencies":{"vite":"7"}}"#;
+    let findings = found(&[("package.json", package), ("compose.yaml", compose)]);
+    assert_eq!(findings.port, Some(4000), "only the host's side is unknown");
+    let env: Vec<_> = findings.env.keys().map(String::as_str).collect();
+    assert_eq!(env, ["LEVEL"]);
+}
+
+#[test]
+fn web_servers_and_bundlers_beside_an_app_are_not_it() {
+    let sail = "services:\n  laravel.test:\n    build: {context: ./vendor/laravel/sail/runtimes/8.4}\n    \
+        ports: ['${APP_PORT:-80}:80', '${VITE_PORT:-5173}:${VITE_PORT:-5173}']\n    volumes: ['.:/var/www/html']\n";
+    let findings = found(&[
+        ("requirements.txt", "flask"),
+        ("app.py", "from flask import Flask\napp = Flask(__name__)"),
+        ("vendor/laravel/sail/runtimes/8.4/Dockerfile", "FROM ubuntu\n"),
+        ("compose.yaml", sail),
+    ]);
+    assert_eq!(findings.port, Some(5000));
+    let rails = "FROM ruby:3.4 AS base\nENV RAILS_ENV=\"production\"\nFROM base\n\
+        ENTRYPOINT [\"/rails/bin/docker-entrypoint\"]\nEXPOSE 80\nCMD [\"./bin/thrust\", \"./bin/rails\", \"server\"]\n";
+    let package = r#"{"scripts":{"dev":"vite"},"devDependencies":{"vite":"7"}}"#;
+    let findings = found(&[("package.json", package), ("Dockerfile", rails)]);
+    assert_eq!((findings.port, findings.source), (Some(5173), Source::Framework));
+}
+
+#[test]
+fn an_entrypoint_is_the_beginning_of_the_command() {
+    let command = |text: &str| dockerfile::stages(text).pop().unwrap().command().map(|c| c.text());
+    let text = "FROM python\nENTRYPOINT [\"python3\"]\nCMD [\"manage.py\", \"runserver\", \"0.0.0.0:8001\"]\n";
+    assert_eq!(command(text).as_deref(), Some("python3 manage.py runserver 0.0.0.0:8001"));
+    assert_eq!(command("FROM a\nENTRYPOINT npm run dev\nCMD x\n").as_deref(), Some("npm run dev"));
+    assert_eq!(command("FROM a\n"), None);
+}
