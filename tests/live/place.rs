@@ -246,9 +246,8 @@ impl Place {
         }
         remove_instance(&self.instance);
         // Another place's part of the broker, if this is a host beside it.
-        let names = Names::new(&self.variables["COVIBES_AMQP_PREFIX"]);
-        let (names, host) = (names, HostId::parse(&self.instance));
-        if let (Some(names), Ok(host)) = (names, host) {
+        let names = self.variables.get("COVIBES_AMQP_PREFIX").and_then(|raw| Names::new(raw));
+        if let (Some(names), Ok(host)) = (names, HostId::parse(&self.instance)) {
             clear_broker(names, host);
         }
     }

@@ -171,6 +171,7 @@ fn node_modules_cost_nothing() {
 fn a_hundred_thousand_files_that_nobody_wrote_are_no_hang() {
     let prepare = |root: &Path| {
         fs::write(root.join("package.json"), "{\"devDependencies\":{\"vite\":\"8\"}}").unwrap();
+        fs::write(root.join("index.html"), "").unwrap();
         // What a detector must not walk, one directory after the other.
         for name in ["node_modules", ".git", "vendor", "dist", "build", "target", ".venv", ".next"]
         {
