@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -210,7 +211,10 @@ impl Drop for Worker {
     }
 }
 
-/// A port that nothing listened on a moment ago; nobody else is in here.
+/// A port that nobody else takes: the run's network is its own, and this lies
+/// below those that the kernel gives to connections, which would take a
+/// worker's while it restarts.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
