@@ -22,6 +22,8 @@ use crate::ports::table::OrderSink;
 use crate::worker::lanes::Lanes;
 
 mod moving;
+#[cfg(test)]
+mod tests;
 
 /// Makes a job of a message. `wire` is the only one; it is handed in so that
 /// the lanes are tested without JSON.
