@@ -66,6 +66,24 @@ async fn running_teams_tell_a_snapshot_every_minute_and_on_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_tells_a_snapshot_of_another_hosts_team() {
+    let world = World::new();
+    let runner = Arc::new(world.runner().await);
+    runner.snapshot(Some(&team())).await.unwrap();
+    assert_eq!((snapshots(&world), world.record(&team())), (0, None));
+    // It was here once, and may be anywhere since.
+    done(&runner, start_of("team_a")).await;
+    done(&runner, job_of("team_a", Action::Stop)).await;
+    runner.give_away(&team()).await;
+    runner.snapshot(Some(&team())).await.unwrap();
+    done(&runner, start_of("team_a")).await;
+    assert_eq!(snapshots(&world), 0);
+    done(&runner, job_of("team_a", Action::Destroy)).await;
+    runner.snapshot(Some(&team())).await.unwrap();
+    assert_eq!(snapshots(&world), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_directory_is_made_anew_at_boot() {
     let world = World::new();
     done(&world.runner().await, start_of("team_a")).await;

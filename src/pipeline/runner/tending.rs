@@ -43,7 +43,8 @@ impl Runner {
         }
     }
 
-    /// Tells a snapshot of one team, or of every team that runs here.
+    /// Tells a snapshot of one team, or of every team that runs here. All hosts hear
+    /// the question for one team; only the one that has it may speak for it.
     pub(super) async fn tell_snapshots(&self, team: Option<&TeamId>) -> Result<(), SessionOver> {
         let observed = match self.observed_by_team(team).await {
             Ok(observed) => observed,
@@ -53,7 +54,10 @@ impl Runner {
             }
         };
         let teams = match team {
-            Some(team) => vec![team.clone()],
+            Some(team) if observed.contains_key(team) || self.speaks_for(team).await => {
+                vec![team.clone()]
+            }
+            Some(_) => Vec::new(),
             None => observed.keys().cloned().collect(),
         };
         for team in teams {
@@ -66,6 +70,15 @@ impl Runner {
             reporter.tell(EventKind::TeamSnapshot(snapshot.await)).await?;
         }
         Ok(())
+    }
+
+    /// Whether a team of which nothing runs here is this host's all the same: it
+    /// was stopped here, and no other host may have it.
+    async fn speaks_for(&self, team: &TeamId) -> bool {
+        match self.ports.records.load(team).await {
+            Ok(Some(record)) => !record.given_away && record.state != TeamState::Destroyed,
+            Ok(None) | Err(_) => false,
+        }
     }
 
     /// Makes records for teams that run here and have none: their directory was
