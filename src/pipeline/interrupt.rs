@@ -1,4 +1,4 @@
-//! Telling a running job that something later overtook it.
+//! What a lane tells a run: when it may speak, and that something overtook it.
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -35,13 +35,15 @@ pub struct Interrupter(watch::Sender<Reason>);
 pub struct Interrupt {
     reason: watch::Receiver<Reason>,
     deadline: Option<Instant>,
+    /// Becomes true when the job's first event is told; `None` if nobody tells one.
+    accepted: Option<watch::Receiver<bool>>,
 }
 
 /// A new pair, not interrupted.
 #[must_use]
 pub fn pair() -> (Interrupter, Interrupt) {
     let (sender, receiver) = watch::channel(Reason::None);
-    (Interrupter(sender), Interrupt { reason: receiver, deadline: None })
+    (Interrupter(sender), Interrupt { reason: receiver, deadline: None, accepted: None })
 }
 
 impl Interrupter {
@@ -74,6 +76,27 @@ impl Interrupt {
     #[must_use]
     pub fn with_deadline(self, deadline: Instant) -> Self {
         Self { deadline: Some(deadline), ..self }
+    }
+
+    /// The same, for a job whose first event is told when `accepted` becomes true:
+    /// its run may work before that, but tell nothing.
+    #[must_use]
+    pub fn with_accepted(self, accepted: watch::Receiver<bool>) -> Self {
+        Self { accepted: Some(accepted), ..self }
+    }
+
+    /// Waits until the run may tell its events; `false` if the session ended before.
+    /// A reason other than the session's end does not end the wait: that the job
+    /// was taken on is told of every job.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub async fn may_speak(&mut self) -> bool {
+        let Some(accepted) = &mut self.accepted else { return true };
+        tokio::select! {
+            told = accepted.wait_for(|told| *told) => told.is_ok(),
+            Ok(_) = self.reason.wait_for(|reason| *reason == Reason::Abandon) => false,
+        }
     }
 
     /// When the job's time is over, if whoever delivered it said so.

@@ -170,7 +170,8 @@ pub trait JobRunner: Send + Sync {
     async fn accepted(&self, job: &Job, position: u32) -> Result<(), SessionOver>;
 
     /// Executes a job to its end, retries included; resolves after the final
-    /// event is confirmed. A job that the record knows as ended has its final
+    /// event is confirmed. It begins before `job.accepted` is told, and tells
+    /// nothing until [`Interrupt::may_speak`]. A job that the record knows as ended has its final
     /// event published again and no effect.
     ///
     /// # Errors

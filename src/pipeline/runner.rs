@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::Instant;
 
-use self::known::begun;
+use self::known::{abandoned, begun};
 use self::room::Shares;
 use super::Ports;
 use super::interrupt::{Interrupt, Reason};
@@ -344,11 +344,15 @@ impl Runner {
         &self,
         lease: &TeamLease,
         job: &Job,
-        interrupt: Interrupt,
+        mut interrupt: Interrupt,
     ) -> Result<Finished, SessionOver> {
         let action = job.action.kind();
         let started = Instant::now();
         let reporter = self.open(job).await?;
+        let is_decided = self.standing_of(job).await? == Standing::Decided;
+        if is_decided && !interrupt.may_speak().await {
+            return Err(abandoned());
+        }
         if let Some(finished) = self.decided(lease, job, &reporter).await? {
             return Ok(finished);
         }
@@ -363,9 +367,11 @@ impl Runner {
                 is_first_run
             })
             .await;
-        // The disk and the daemon work at the same time.
+        // The disk, the daemon and the broker, which confirms the job's first
+        // event, work at the same time.
         let filter = self.filter(&job.team);
-        let (saved, found) = tokio::join!(reporter.save(), self.ports.engine.list(&filter));
+        let (saved, found, may_speak) =
+            tokio::join!(reporter.save(), self.ports.engine.list(&filter), interrupt.may_speak());
         if let Err(error) = saved {
             tracing::error!(team.id = %job.team, %error, "the record cannot be written");
         }
@@ -398,7 +404,10 @@ impl Runner {
             "job begins"
         );
         let mut run = Run::new(&self.ports, job, id, reporter, interrupt, before, found);
-        let result = self.with_retries(&mut run).await;
+        let result = match may_speak {
+            true => self.with_retries(&mut run).await,
+            false => Err(Stop::Interrupted(Reason::Abandon)),
+        };
         self.ports.metrics.job_left(action);
         let finished = self.end(&run, started, result).await;
         if finished.is_err() {
@@ -459,6 +468,7 @@ impl Runner {
                 (Outcome::Failed(failure), kind, None)
             }
             Err(Stop::Interrupted(Reason::Cancel { by })) => {
+                tracing::info!(team.id = %job.team, job.id = %job.id, by = %by, "run interrupted");
                 if let Err(error) = self.take_back(run, &[]).await {
                     tracing::error!(team.id = %run.team(), %error, "undo failed");
                 }
@@ -468,7 +478,7 @@ impl Runner {
                 (Outcome::Superseded, EventKind::JobSuperseded { by: Some(by) }, None)
             }
             Err(Stop::Interrupted(Reason::Abandon | Reason::None)) => {
-                return Err(SessionOver { reason: "the run was abandoned".to_owned() });
+                return Err(abandoned());
             }
             Err(Stop::Session(over)) => return Err(over),
         };

@@ -273,7 +273,7 @@ impl Shared {
         while let Some(turn) = self.next_turn(&team).await {
             let (job, settle) = (turn.job.clone(), turn.settle);
             let key = queue::key(&job);
-            let ended = self.execute(turn.job, turn.accepted, turn.lease, turn.interrupt).await;
+            let ended = self.execute(turn.job, turn.lease, turn.interrupt).await;
             let ended = match ended {
                 Some(ended) => self.are_settled(&turn.after).await.then_some(ended),
                 None => None,
@@ -316,21 +316,7 @@ impl Shared {
     }
 
     /// Executes one job; `None` if it must not be settled.
-    async fn execute(
-        &self,
-        job: Job,
-        mut accepted: watch::Receiver<bool>,
-        lease: TeamLease,
-        mut interrupt: Interrupt,
-    ) -> Option<Finished> {
-        // A job's first event comes before its others.
-        let told = tokio::select! {
-            told = accepted.wait_for(|told| *told) => told.is_ok(),
-            Reason::Abandon = interrupt.wait() => false,
-        };
-        if !told {
-            return None;
-        }
+    async fn execute(&self, job: Job, lease: TeamLease, interrupt: Interrupt) -> Option<Finished> {
         let run = AssertUnwindSafe(self.runner.run(lease, &job, interrupt));
         let ended = match run.catch_unwind().await {
             Ok(ended) => ended,

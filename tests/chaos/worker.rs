@@ -197,9 +197,14 @@ impl Worker {
         kib.unwrap_or(0) / 1024
     }
 
+    /// All that it printed.
+    pub(crate) fn printed(&self) -> String {
+        std::fs::read_to_string(self.dir.join("output")).unwrap_or_default()
+    }
+
     /// The end of what it printed.
     pub(crate) fn last_words(&self) -> String {
-        let text = std::fs::read_to_string(self.dir.join("output")).unwrap_or_default();
+        let text = self.printed();
         let lines: Vec<_> = text.lines().rev().take(30).collect();
         lines.into_iter().rev().map(|line| format!("[{}] {line}\n", self.host)).collect()
     }

@@ -15,6 +15,7 @@ use covibes::pipeline::interrupt::{self, Reason};
 use covibes::pipeline::job_runner::{Finished, JobRunner as _};
 use covibes::pipeline::lease::TeamLeases;
 use covibes::pipeline::runner::Runner;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -184,4 +185,47 @@ async fn a_wait_between_two_tries_is_interrupted_too() {
     assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
     assert_eq!(last_fact(&world), "team.team_a.job.cancelled");
     assert_eq!(world.leftovers(TEAM), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_begins_before_its_job_is_told_and_says_nothing_until_then() {
+    let world = World::new();
+    let runner = world.runner().await;
+    let job = start_of(TEAM);
+    let (_interrupter, interrupt) = interrupt::pair();
+    let (told, accepted) = watch::channel(false);
+    let lease = TeamLeases::default().acquire(&job.team).await;
+    let telling = async {
+        // Paused time moves on only when nothing else can.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let begun = world.record(&job.team).expect("the disk did not wait");
+        assert!(begun.job(job.id).is_some_and(|known| known.trial.open));
+        assert_eq!(world.events(), Vec::new());
+        told.send_replace(true);
+    };
+    let run = runner.run(lease, &job, interrupt.with_accepted(accepted));
+    let (finished, ()) = tokio::join!(run, telling);
+    assert_eq!(finished.unwrap(), Finished::Done);
+    assert_eq!(last_fact(&world), "team.team_a.job.succeeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_job_is_never_told_is_nobodys_fault() {
+    let world = World::new();
+    let runner = world.runner().await;
+    let job = start_of(TEAM);
+    let (interrupter, interrupt) = interrupt::pair();
+    let (_told, accepted) = watch::channel(false);
+    let lease = TeamLeases::default().acquire(&job.team).await;
+    let ending = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        interrupter.interrupt(Reason::Abandon);
+    };
+    let run = runner.run(lease, &job, interrupt.with_accepted(accepted));
+    let (abandoned, ()) = tokio::join!(run, ending);
+    assert!(abandoned.is_err());
+    assert_eq!((world.events(), world.leftovers(TEAM)), (Vec::new(), Vec::new()));
+    // Whoever gets it next does not suspect it.
+    let record = world.record(&job.team).unwrap();
+    assert!(record.job(job.id).is_some_and(|known| !known.trial.open), "{record:?}");
 }

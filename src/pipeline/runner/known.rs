@@ -20,6 +20,11 @@ use crate::pipeline::reporter::Reporter;
 use crate::pipeline::run::Run;
 use crate::ports::messages::{DeadLetter, SessionOver};
 
+/// Why a run ends that was told to leave its job to whoever gets it next.
+pub(super) fn abandoned() -> SessionOver {
+    SessionOver { reason: "the run was abandoned".to_owned() }
+}
+
 /// Whether the record knows the job's end. A higher attempt of a failed job is
 /// another job; of one that ended otherwise it is a repeat.
 pub(super) fn is_repeat(record: &TeamRecord, job: &Job) -> bool {

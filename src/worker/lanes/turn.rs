@@ -28,7 +28,6 @@ use crate::ports::messages::Settle;
 pub(super) struct Turn {
     pub(super) job: Job,
     pub(super) settle: Settle,
-    pub(super) accepted: watch::Receiver<bool>,
     /// See [`Entry::after`].
     pub(super) after: Vec<CancellationToken>,
     pub(super) lease: TeamLease,
@@ -216,9 +215,9 @@ impl Shared {
             let entry = lane.begin(interrupter, does_work).ok_or(NotYet::Over)?;
             self.note_load(&table);
             let Entry { job, settle, accepted, after, deadline, .. } = entry;
-            let interrupt = interrupt.with_deadline(deadline);
+            let interrupt = interrupt.with_deadline(deadline).with_accepted(accepted);
             let place = Place { _room: room, _ready: ready };
-            return Ok(Turn { job, settle, accepted, after, lease, interrupt, place });
+            return Ok(Turn { job, settle, after, lease, interrupt, place });
         }
     }
 

@@ -157,6 +157,9 @@ impl JobRunner for Script {
     ) -> Result<Finished, SessionOver> {
         let n = number(job);
         assert_eq!(lease.team(), &job.team);
+        if !interrupt.may_speak().await {
+            return Err(over("abandoned before it was told"));
+        }
         self.say(format!("run {n}"));
         let mut held = self.held.subscribe();
         let reason = tokio::select! {
