@@ -33,13 +33,29 @@ struct Memory {
     /// Read when it is first needed; other teams do not wait meanwhile.
     record: OnceCell<Mutex<TeamRecord>>,
     /// Held from numbering to confirm, so that events leave in their order. Holds
-    /// the final event that is kept and may not be confirmed: it goes before any
-    /// other, or a dashboard would take it for an old one.
-    telling: Mutex<Option<EncodedEvent>>,
+    /// the final event that may not be confirmed: it goes before any other, or a
+    /// dashboard would take it for an old one.
+    telling: Mutex<Option<Kept>>,
     /// The sequence that the record has on disk: no process after this one goes
     /// below it. Held while the record is written, so that an older one never
     /// replaces a newer.
     reserved: Mutex<u64>,
+}
+
+/// A final event that stands in the record.
+struct Kept {
+    event: EncodedEvent,
+    /// What to write before it may be told; nothing, if it is on disk.
+    unsaved: Option<Save>,
+}
+
+/// How a record is written.
+#[derive(Clone, Copy)]
+enum Save {
+    /// With numbers set aside for the events to come.
+    WithReserve,
+    /// With none: the job that ends was the last for now.
+    Final,
 }
 
 impl Memory {
@@ -62,7 +78,8 @@ async fn last_in_log(ports: &Ports, team: &TeamId) -> Option<u64> {
     match ports.events.last_sequence(team).await {
         Ok(last) => Some(last.unwrap_or(0)),
         Err(over) => {
-            tracing::warn!(
+            // Whoever reads the log says once what is wrong with it.
+            tracing::debug!(
                 team.id = %team, reason = over.reason,
                 "the log could not be asked for the team's last event; its numbers follow the clock"
             );
@@ -92,9 +109,9 @@ impl Memories {
         };
         let read = async || {
             let (record, on_disk) = load(ports, team).await?;
-            // A team is given away only after its last end was confirmed.
-            let is_here = !record.given_away;
-            *memory.telling.lock().await = last_final_event(&record).filter(|_| is_here);
+            // Told twice, it is the same event.
+            let kept = last_final_event(&record).map(|event| Kept { event, unsaved: None });
+            *memory.telling.lock().await = kept;
             *memory.reserved.lock().await = on_disk;
             Ok::<_, Failure>(Mutex::new(record))
         };
@@ -290,22 +307,27 @@ impl Reporter {
     /// Publishes a final event that the record kept.
     ///
     /// # Errors
-    /// The broker's session is over.
+    /// It cannot be stored, or the broker's session is over.
     pub async fn tell_again(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
         let mut kept = self.memory.telling.lock().await;
-        if kept.as_ref().is_some_and(|kept| kept.id != event.id) {
-            self.tell_unconfirmed(&mut kept).await?;
-        }
-        self.publish(event).await?;
-        *kept = None;
-        Ok(())
+        let is_kept = kept.as_ref().is_some_and(|kept| kept.event.id == event.id);
+        self.tell_unconfirmed(&mut kept).await?;
+        if is_kept { Ok(()) } else { self.publish(event).await }
     }
 
-    async fn tell_unconfirmed(&self, kept: &mut Option<EncodedEvent>) -> Result<(), SessionOver> {
-        if let Some(event) = kept.as_ref() {
-            self.publish(event).await?;
-            *kept = None;
-        }
+    async fn tell_unconfirmed(&self, kept: &mut Option<Kept>) -> Result<(), SessionOver> {
+        let Some(Kept { event, unsaved }) = kept.as_mut() else { return Ok(()) };
+        let saved = match *unsaved {
+            None => Ok(()),
+            Some(Save::WithReserve) => self.save().await,
+            Some(Save::Final) => self.save_final().await,
+        };
+        // Without the record a repeat would do the work again, which is safe;
+        // telling a final event and forgetting it would not be.
+        saved.map_err(|error| self.not_written(&error))?;
+        *unsaved = None;
+        self.publish(event).await?;
+        *kept = None;
         Ok(())
     }
 
@@ -314,6 +336,10 @@ impl Reporter {
     ///
     /// # Errors
     /// It cannot be stored, or the broker's session is over.
+    ///
+    /// # Cancellation
+    /// Once the record holds the event, whoever tells something of the team next
+    /// stores and publishes it first.
     pub async fn tell_kept(
         &self,
         kind: EventKind,
@@ -324,16 +350,9 @@ impl Reporter {
         self.tell_unconfirmed(&mut kept).await?;
         let event = self.encode(kind).await?;
         change(&mut *self.lock().await, event.clone());
-        let saved = if is_end_of_run { self.save_final().await } else { self.save().await };
-        if let Err(error) = saved {
-            // Without the record a repeat would do the work again, which is
-            // safe; telling a final event and forgetting it would not be.
-            return Err(self.not_written(&error));
-        }
-        let event = kept.insert(event);
-        self.publish(event).await?;
-        *kept = None;
-        Ok(())
+        let save = if is_end_of_run { Save::Final } else { Save::WithReserve };
+        *kept = Some(Kept { event, unsaved: Some(save) });
+        self.tell_unconfirmed(&mut kept).await
     }
 
     async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver> {

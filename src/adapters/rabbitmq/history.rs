@@ -85,7 +85,13 @@ impl History {
             // The next reading goes on where this one ended, so that many that
             // take too long come to the end as well.
             known.failed_at = read.is_err().then(Instant::now);
-            read?;
+            read.inspect_err(|error| {
+                tracing::warn!(
+                    %error,
+                    "the log of events could not be read for the last numbers of teams; those of \
+                     teams that have none here follow the clock"
+                );
+            })?;
             known.began_at = Some(began_at);
         }
         Ok(known.sequences.get(team).copied())
