@@ -132,7 +132,10 @@ const SCRIPT_BYTES_MAX: usize = 4 * 1024;
 
 /// The commands of a script, each as its words.
 pub(crate) fn commands(script: &str) -> Vec<Vec<String>> {
-    let script = &script[..script.floor_char_boundary(SCRIPT_BYTES_MAX)];
+    let script = match script.char_indices().find(|(at, _)| *at >= SCRIPT_BYTES_MAX) {
+        Some((end, _)) => &script[..end],
+        None => script,
+    };
     let mut commands = vec![Vec::new()];
     let mut word = String::new();
     let mut quote = None;
