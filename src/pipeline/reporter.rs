@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::Ports;
 use crate::domain::event::{EncodedEvent, Event, EventKind, Subject};
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{JobId, TeamId};
 use crate::domain::record::TeamRecord;
 use crate::ports::messages::SessionOver;
@@ -60,32 +60,25 @@ enum Save {
 
 impl Memory {
     /// Goes on above the numbers that another host gave to the team's events,
-    /// if one may have had the team. What the log cannot say is asked again.
-    async fn catch_up(&self, ports: &Ports, team: &TeamId) {
-        let Some(record) = self.record.get() else { return };
-        if record.lock().await.given_away
-            && let Some(last) = last_in_log(ports, team).await
-        {
+    /// if one may have had the team.
+    async fn catch_up(&self, ports: &Ports, team: &TeamId) -> Result<(), Failure> {
+        let Some(record) = self.record.get() else { return Ok(()) };
+        if record.lock().await.given_away {
+            let last = last_in_log(ports, team).await?;
             let mut record = record.lock().await;
             record.sequence = record.sequence.max(last);
             record.given_away = false;
         }
+        Ok(())
     }
 }
 
-/// The number of the team's last event in the log, 0 if there is none.
-async fn last_in_log(ports: &Ports, team: &TeamId) -> Option<u64> {
-    match ports.events.last_sequence(team).await {
-        Ok(last) => Some(last.unwrap_or(0)),
-        Err(over) => {
-            // Whoever reads the log says once what is wrong with it.
-            tracing::debug!(
-                team.id = %team, reason = over.reason,
-                "the log could not be asked for the team's last event; its numbers follow the clock"
-            );
-            None
-        }
-    }
+/// The number of the team's last event in the log, 0 if there is none. Without an
+/// answer nothing may be told: it could get a lower number.
+async fn last_in_log(ports: &Ports, team: &TeamId) -> Result<u64, Failure> {
+    let last = ports.events.last_sequence(team).await;
+    let last = last.map_err(|over| Failure::new(Code::BrokerUnreachable, over.reason))?;
+    Ok(last.unwrap_or(0))
 }
 
 /// The memories of all teams.
@@ -116,7 +109,7 @@ impl Memories {
             Ok::<_, Failure>(Mutex::new(record))
         };
         memory.record.get_or_try_init(read).await?;
-        memory.catch_up(ports, team).await;
+        memory.catch_up(ports, team).await?;
         Ok(memory)
     }
 
@@ -141,12 +134,8 @@ async fn load(ports: &Ports, team: &TeamId) -> Result<(TeamRecord, u64), Failure
         let on_disk = record.sequence;
         return Ok((record, on_disk));
     }
-    let mut record = TeamRecord::new(team.clone());
-    match last_in_log(ports, team).await {
-        Some(last) => record.sequence = last,
-        // It is asked again before anything else is told.
-        None => record.given_away = true,
-    }
+    let sequence = last_in_log(ports, team).await?;
+    let record = TeamRecord { sequence, ..TeamRecord::new(team.clone()) };
     Ok((record, 0))
 }
 
@@ -165,7 +154,8 @@ impl Reporter {
     /// Takes up a team's record.
     ///
     /// # Errors
-    /// The record cannot be read.
+    /// The record cannot be read, or there is none and the log of events, which
+    /// knows the team's last number, does not answer.
     pub async fn open(
         ports: &Ports,
         memories: &Memories,

@@ -204,6 +204,7 @@ impl EventSink for RabbitEvents {
             asked = self.history.last_sequence(team, async |mark| self.mark(mark).await) => asked,
             reason = link.end.ended() => return Err(SessionOver { reason }),
         };
-        asked.map_err(|error| SessionOver { reason: error.to_string() })
+        // Nor can anything be told that would have to be numbered.
+        asked.map_err(|error| link.end.end(format!("the log of events cannot be read: {error}")))
     }
 }
