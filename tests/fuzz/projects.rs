@@ -18,6 +18,8 @@ const NODE: &[(&str, &str)] = &[
     ("package-lock.json", "{}"),
     ("server.js", "import express from 'express'; express().listen(process.env.PORT || 3000)"),
 ];
+const EXPRESS: &[(&str, &str)] =
+    &[("package.json", r#"{"scripts":{"start":"node server.js"},"dependencies":{"express":"5"}}"#)];
 const PYTHON: &[(&str, &str)] = &[
     ("requirements.txt", "flask\n"),
     ("app.py", "from flask import Flask\napp = Flask(__name__)\n"),
@@ -177,7 +179,6 @@ fn scripts() {
 const NODE_FILES: &[(&str, &str)] = &[
     ("pnpm-workspace.yaml", "packages:\n  - 'apps/*'\n  - '!apps/x'\n"),
     ("vite.config.ts", "export default { server: { port: 8081 } } // port: 1\n"),
-    ("server.js", "const { PORT = 3000 } = process.env;\napp.listen({ port: PORT })\n"),
     (".nvmrc", "lts/iron\n"),
     (".tool-versions", "nodejs 22.1.0\npython 3.12\n"),
     ("mise.toml", "[tools]\nnode = '22'\n"),
@@ -189,6 +190,9 @@ const NODE_FILES: &[(&str, &str)] = &[
     ("nx.json", "{}"),
     ("yarn.lock", "# yarn lockfile v1\n"),
 ];
+/// Read only where no tool's own server comes before.
+const EXPRESS_FILES: &[(&str, &str)] =
+    &[("server.js", "const { PORT = 3000 } = process.env;\napp.listen({ port: PORT })\n")];
 const PYTHON_FILES: &[(&str, &str)] = &[
     ("requirements.txt", "-r dev.txt\nFlask[async]>=2; python_version < '3'\nfastapi-x @ git+u\n"),
     ("pyproject.toml", "[project]\nrequires-python = '>=3.11'\ndependencies = ['django']\n"),
@@ -218,6 +222,7 @@ const OTHER_FILES: &[(&str, &str)] = &[
 fn other_files() {
     for (base, files, words) in [
         (NODE, NODE_FILES, &["port", "node", ":", "apps/"][..]),
+        (EXPRESS, EXPRESS_FILES, &["listen(", "PORT", "||", "process.env", "8080"]),
         (PYTHON, PYTHON_FILES, &["flask", "django", "==", "[", "-r "]),
         (&[], OTHER_FILES, &["port", "\"", "'", ":"]),
     ] {
@@ -238,7 +243,9 @@ const ENDLESS: [&str; 16] = [
 #[test]
 fn endless_files() {
     const BYTES: usize = 64 * 1024;
-    for (base, files) in [(NODE, NODE_FILES), (PYTHON, PYTHON_FILES), (&[], OTHER_FILES)] {
+    let all =
+        [(NODE, NODE_FILES), (EXPRESS, EXPRESS_FILES), (PYTHON, PYTHON_FILES), (&[], OTHER_FILES)];
+    for (base, files) in all {
         for (path, text) in files.iter().chain(base) {
             for word in ENDLESS {
                 let endless = format!("{text}{}", word.repeat(BYTES / word.len()));
