@@ -12,6 +12,7 @@ mod bad_projects;
 mod broker;
 mod clients;
 mod compose;
+mod compose_alone;
 mod convergence;
 mod docker;
 mod doors;
