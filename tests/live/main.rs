@@ -15,6 +15,7 @@ mod compose;
 mod compose_alone;
 mod convergence;
 mod docker;
+mod doctor;
 mod doors;
 mod events;
 mod examples;
