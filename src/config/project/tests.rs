@@ -94,9 +94,9 @@ fn bombs_are_refused_before_they_go_off() {
     assert!(check("preview: *p\n").starts_with("config.aliases_not_allowed"));
     assert!(check("preview:\n  <<: {port: 1}\n").starts_with("config.aliases_not_allowed"));
     let deep = format!("preview: {}{}", "[".repeat(5000), "]".repeat(5000));
-    assert!(check(&deep).starts_with("config."), "{}", check(&deep));
+    assert!(check(&deep).starts_with("config.limits"), "{}", check(&deep));
     let nested = format!("preview: {{env: {}1{}}}", "{a: ".repeat(40), "}".repeat(40));
-    assert!(check(&nested).starts_with("config."), "{}", check(&nested));
+    assert!(check(&nested).starts_with("config.limits"), "{}", check(&nested));
     let block: String = (0..40).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
     assert!(check(&block).starts_with("config."), "{}", check(&block));
     let many: String = (0..3000).map(|number| format!("    A{number}: x\n")).collect();
@@ -146,7 +146,20 @@ fn health_is_a_strict_path() {
 
 #[test]
 fn the_environment_is_guarded() {
+    for name in [
+        "LD_PRELOAD",
+        "PATH",
+        "NODE_OPTIONS",
+        "GIT_SSH_COMMAND",
+        "DOCKER_HOST",
+        "ANTHROPIC_BASE_URL",
+        "HTTP_PROXY",
+    ] {
+        let found = check(&format!("preview: {{env: {{{name}: x}}}}"));
+        assert!(found.starts_with("env.denied_name 1:"), "{name}: {found}");
+    }
     assert_eq!(check("preview: {env: {LD_PRELOAD: x}}"), "env.denied_name 1:29");
+    assert!(check("preview: {env: {A: \"a\\nb\"}}").starts_with("config.invalid"));
     assert_eq!(check("agents: [{name: a, env: {PATH: x}}]"), "env.denied_name 1:32");
     assert!(check("preview: {env: {A: \"a\\u0007\"}}").starts_with("config.invalid"));
     assert!(check("preview: {env: {1A: x}}").starts_with("config.invalid"));
