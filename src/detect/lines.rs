@@ -59,8 +59,9 @@ fn line(evidence: &Evidence, text: &str, script: Option<&str>) -> Option<u64> {
                 && ["import", "require", "from", "use"].iter().any(|word| line.contains(word))
         });
     }
-    let guessed =
-        why.contains("default of") || why.contains("default with") || why.contains("usual");
+    let guessed = ["default of", "default with", "usual", "static server"]
+        .iter()
+        .any(|word| why.contains(word));
     match field {
         "port" if guessed => None,
         "port" => find(text, |line| has_word(line, value)),
