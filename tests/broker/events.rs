@@ -151,6 +151,7 @@ async fn the_log_tells_a_teams_last_number_to_whoever_has_no_record() {
         events.publish(&numbered(7, "a")).await.unwrap();
         // A worker that begins now.
         let other = place.broker();
+        let its_session = other.open().await.unwrap();
         let last = soon("a", other.events().last_sequence(&a)).await.unwrap();
         assert_eq!(last, Some(5_598), "the highest, not the last");
         assert_eq!(soon("b", other.events().last_sequence(&b)).await.unwrap(), Some(5_599));
@@ -177,6 +178,7 @@ async fn the_log_tells_a_teams_last_number_to_whoever_has_no_record() {
             let told = soon("an event", log.next()).await.unwrap().unwrap();
             ups += usize::from(told.body == up.body && told.id.as_deref() == Some("up"));
         }
+        its_session.link.close().await;
         session.link.close().await;
     })
     .await;

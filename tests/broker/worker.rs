@@ -188,7 +188,9 @@ impl JobRunner for Script {
         Ok(format!("{} after {jobs}", lease.team()))
     }
 
-    async fn arrive(&self, _: &TeamLease, record: &str) -> Result<(), Failure> {
+    async fn arrive(&self, lease: &TeamLease, record: &str) -> Result<(), Failure> {
+        // Its workspace keeps its place.
+        self.estate.set(lease.team().as_str(), Some(false));
         self.log.send_modify(|log| log.push(format!("arrived {record}")));
         Ok(())
     }

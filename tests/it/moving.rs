@@ -5,6 +5,7 @@ use covibes::domain::failure::{Code, Failure};
 use covibes::domain::ids::{JobId, TeamId};
 use covibes::domain::job::{Action, Job};
 use covibes::domain::spec::{GitSource, Spec, WorkspaceSource};
+use covibes::pipeline::estate::{Estate as _, HostEstate};
 use covibes::pipeline::interrupt;
 use covibes::pipeline::job_runner::{Finished, JobRunner as _};
 use covibes::pipeline::lease::TeamLeases;
@@ -109,6 +110,11 @@ async fn a_moved_team_goes_on_where_it_was_and_leaves_a_tombstone() {
     assert!(tombstone.destroyed_unix_ms.is_some());
     assert_eq!(tombstone.jobs.len(), 2);
 
+    // Its place is kept by a workspace that its next start fills.
+    let estate = HostEstate::new(new.runner.ports().clone());
+    assert_eq!(new.run(Action::Stop).await, Finished::Done);
+    assert_eq!(estate.has(&TeamId::parse(TEAM).unwrap()).await, Some(true));
+
     // A restart needs the spec that came along.
     assert_eq!(new.run(Action::Restart { targets: Vec::new() }).await, Finished::Done);
     assert_eq!(new.world.containers(TEAM).len(), 3);
@@ -120,7 +126,7 @@ async fn a_moved_team_goes_on_where_it_was_and_leaves_a_tombstone() {
     let record = new.depart().await.unwrap();
     old.arrive(&new, &record).await.unwrap();
     new.leave().await.unwrap();
-    assert_eq!(old.record().jobs.len(), 4);
+    assert_eq!(old.record().jobs.len(), 5);
     assert_eq!(old.run(Action::Restart { targets: Vec::new() }).await, Finished::Done);
     assert!(old.sequences().last() > new.sequences().last());
 }

@@ -6,6 +6,7 @@ use crate::config::layout::Layout;
 use crate::domain::event::TeamState;
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::TeamId;
+use crate::domain::limits::CONTAINER_UID;
 use crate::domain::record::TeamRecord;
 use crate::domain::spec::WorkspaceSource;
 use crate::pipeline::image_catalog::ImageKind;
@@ -78,7 +79,7 @@ impl Runner {
         let coming = self.ports.records.unpack(text, team)?;
         let reporter = self.reporter_of(team).await?;
         if !reporter.read(|own| is_news(own, &coming)).await {
-            return Ok(());
+            return self.keep_a_place(&reporter.record().await).await;
         }
         self.holds_that_it_is_stopped(team).await.map_err(|failure| Failure {
             message: format!("on the host where it should go, {}", failure.message),
@@ -115,7 +116,21 @@ impl Runner {
                 };
             })
             .await;
-        reporter.save().await
+        reporter.save().await?;
+        self.keep_a_place(&reporter.record().await).await
+    }
+
+    /// Makes the workspace of a team that came, empty until its next start: with
+    /// neither containers nor workspace here, the end of any job before that would
+    /// give the team's place back.
+    async fn keep_a_place(&self, record: &TeamRecord) -> Result<(), Failure> {
+        let is_cloned =
+            record.spec.as_ref().is_some_and(|s| matches!(s.workspace, WorkspaceSource::Git(_)));
+        if record.state != TeamState::Destroyed && is_cloned {
+            let own = Layout::new(&self.ports.settings, &record.team).workspace();
+            self.ports.host.ensure_workspace(&own, CONTAINER_UID, CONTAINER_UID).await?;
+        }
+        Ok(())
     }
 
     /// Removes what is left of a team that has moved, but for a tombstone.
