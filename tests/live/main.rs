@@ -10,11 +10,13 @@
 
 mod bad_projects;
 mod broker;
+mod browser;
 mod clients;
 mod compose;
 mod convergence;
 mod docker;
 mod doors;
+mod edit;
 mod events;
 mod examples;
 mod faults;
@@ -27,6 +29,7 @@ mod isolation;
 mod net;
 mod place;
 mod policy;
+mod previews;
 mod projects;
 mod relay;
 mod user_path;
