@@ -75,8 +75,8 @@ Usage: ops/setup.sh [OPTIONS]
 
   --check        print what is missing and change nothing; exit 1 if anything is
   --tests        also install what only tests and lints need: cargo-nextest,
-                 cargo-deny, shellcheck, promtool, Docker Compose v2, and
-                 pika for the Python clients, below target/
+                 cargo-deny, shellcheck, chromium, promtool, Docker Compose v2,
+                 and pika for the Python clients, below target/
   --management   start RabbitMQ with its management page on 127.0.0.1:15672
                  (only when this run is the one that starts RabbitMQ; it stays
                  until: rabbitmq-plugins disable rabbitmq_management)
@@ -205,6 +205,7 @@ missing_packages() {
     have rabbitmq-server || rabbitmq_answers || echo rabbitmq-server
     ! $with_tests || have shellcheck || echo shellcheck
     ! $with_tests || have openssl || echo openssl
+    ! $with_tests || have chromium || echo chromium
     # Clocks that are wrong, for tests/chaos.
     ! $with_tests || compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || echo libfaketime
     ! $with_tests || python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv

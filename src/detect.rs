@@ -27,7 +27,7 @@ mod nx;
 mod package_manager;
 mod ports;
 mod python;
-mod ranges;
+pub(crate) mod ranges;
 mod rules;
 mod runtime;
 mod script;

@@ -15,6 +15,7 @@ pub mod preparation;
 pub mod reporter;
 pub mod run;
 pub mod runner;
+pub mod runtimes;
 pub mod steps;
 pub mod undo;
 

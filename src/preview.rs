@@ -7,6 +7,7 @@
 
 mod board;
 mod http;
+mod live_reload;
 pub mod settings;
 mod sockets;
 mod static_files;
@@ -73,7 +74,7 @@ pub async fn serve_static(settings: StaticSettings) -> Result<(), ServiceError> 
     let until = service_http::terminated()?;
     let listener = service_http::listen(settings.address).await?;
     let scope = Scope::new();
-    let router = static_files::router(settings.dir);
+    let router = static_files::router(settings.dir, scope.clone());
     tokio::select! {
         served = service_http::serve(listener, router, &scope) => served?,
         () = until => {}

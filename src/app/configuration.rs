@@ -128,6 +128,9 @@ pub struct PreviewSection {
     pub ip: String,
     /// The domain of preview links.
     pub domain: String,
+    /// Links of previews behind a reverse proxy, such as `https://{host}-{port}.example.org`; also
+    /// with `{preview}` and `{team}`. docs/PREVIEWS.md has the proxy's side.
+    pub public_url: Option<String>,
     /// `open` lets a project's code talk to anyone; `proxy` does not.
     pub egress: EgressWord,
     /// Whether a cache gets a file system of its own size.
@@ -152,6 +155,7 @@ impl Default for PreviewSection {
             ports_excluded: Vec::new(),
             ip: settings.preview_ip.to_string(),
             domain: settings.preview_domain,
+            public_url: None,
             egress: EgressWord::Open,
             cache_sized: settings.cache_sized,
         }
@@ -350,6 +354,7 @@ fn check(file: File) -> anyhow::Result<Configuration> {
         preview_ports_excluded: file.preview.ports_excluded.clone(),
         preview_ip: file.preview.ip.parse().context("`preview.ip` is not an address")?,
         preview_domain: file.preview.domain.clone(),
+        preview_public_url: file.preview.public_url.as_deref().map(public_url).transpose()?,
         preview_egress: match file.preview.egress {
             EgressWord::Open => PreviewEgress::Open,
             EgressWord::Proxy => PreviewEgress::Proxy,
@@ -390,9 +395,35 @@ fn host_name() -> HostId {
         .unwrap_or_else(|_| HostId::parse("localhost").expect("the literal matches the pattern"))
 }
 
+/// Reads the template of public links; a link of it must be one, and every preview's its own.
+fn public_url(template: &str) -> anyhow::Result<String> {
+    let example = template
+        .replace("{host}", "main--team")
+        .replace("{preview}", "main")
+        .replace("{team}", "team")
+        .replace("{port}", "5000");
+    let link: url::Url = example.parse().context("`preview.public_url` is not a URL")?;
+    if !matches!(link.scheme(), "http" | "https") || link.host_str().is_none() {
+        bail!("`preview.public_url` must begin with http:// or https://");
+    }
+    if example.contains(['{', '}']) {
+        bail!("`preview.public_url` knows {{host}}, {{preview}}, {{team}} and {{port}}");
+    }
+    if link.path() != "/" || link.query().is_some() || link.fragment().is_some() {
+        bail!("`preview.public_url` must end with the host: dev servers serve from the root");
+    }
+    let is_own = ["{host}", "{port}"].iter().any(|name| template.contains(name))
+        || (template.contains("{preview}") && template.contains("{team}"));
+    if !is_own {
+        bail!("`preview.public_url` must hold {{host}} or {{port}}, or previews share a link");
+    }
+    Ok(template.trim_end_matches('/').to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::{PartName, TeamId};
 
     fn with(variables: &[(&str, &str)]) -> anyhow::Result<Configuration> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -419,6 +450,25 @@ mod tests {
         assert_eq!(configuration.settings.host.as_str(), "h1");
         assert_eq!(configuration.settings.capacity.teams_max, 3);
         assert_eq!(configuration.settings.git.allow_private.len(), 1);
+    }
+
+    #[test]
+    fn public_links_are_a_template_that_tells_previews_apart() {
+        let url = |template| with(&[("COVIBES_PREVIEW_PUBLIC_URL", template)]);
+        let configuration = url("https://{host}-{port}.example.org/").unwrap();
+        let (preview, team) = (PartName::parse("main").unwrap(), TeamId::parse("a_b").unwrap());
+        let link = configuration.settings.preview_link(&preview, &team, 5001);
+        assert_eq!(link, "https://main--a-b-5001.example.org");
+        for template in [
+            "https://example.org",
+            "https://{preview}.example.org",
+            "https://{host}.example.org/below",
+            "https://{name}-{port}.example.org",
+            "ftp://{host}.example.org",
+            "{host}",
+        ] {
+            assert!(url(template).is_err(), "{template}");
+        }
     }
 
     #[test]

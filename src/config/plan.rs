@@ -4,6 +4,7 @@
 //! printed without touching Docker.
 
 mod preview;
+mod tools;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use super::project::ProjectFile;
 use crate::domain::findings::{Findings, Framework};
 use crate::domain::ids::{JobId, PartName, RunId, TeamId};
 use crate::domain::limits::{self};
-use crate::domain::names::{ImageRef, Names, VolumeName, host_label};
+use crate::domain::names::{ImageRef, Names, VolumeName};
 use crate::domain::plan::{
     AGENT_NETWORKS, ContainerPlan, Mount, MountSource, NetworkChoice, NetworkPlan, Owner,
     PREVIEW_NETWORKS, Plan, ProbeKind, Restart, Role, Tmpfs, VolumePlan, VolumeSource, slot_subnet,
@@ -276,11 +277,7 @@ pub fn build(input: &PlanInput<'_>) -> Plan {
         containers.push(preview::container(input, preview_input, &workspace, install.as_ref()));
         installs.extend(install);
         if let Some(port) = input.ports.get(name) {
-            let host = host_label(name, input.team);
-            links.insert(
-                name.clone(),
-                format!("http://{host}.{}:{port}", input.settings.preview_domain),
-            );
+            links.insert(name.clone(), input.settings.preview_link(name, input.team, *port));
         }
     }
     Plan {

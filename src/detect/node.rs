@@ -120,6 +120,7 @@ fn install(findings: &mut Findings, look: &Look<'_>, manifest: &Manifest, bare: 
     let dir = findings.app_dir.clone();
     let choice = package_manager::decide(look, &dir, manifest);
     findings.package_manager = choice.manager;
+    findings.manager_version = choice.version;
     findings.decide("package_manager", choice.manager.as_str(), choice.file.clone(), choice.why);
     findings.install_dir = choice.install_dir;
     let nothing = manifest.dependencies.is_empty()

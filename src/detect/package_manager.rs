@@ -7,6 +7,7 @@ use crate::domain::findings::PackageManager::{self, Bun, Deno, Npm, Pnpm, Yarn1,
 
 use super::look::Look;
 use super::manifest::Manifest;
+use super::ranges::Partial;
 use super::tree::{join, parent};
 use super::workspaces;
 
@@ -32,6 +33,8 @@ enum Lock {
 /// The decided package manager of an app.
 pub(crate) struct Choice {
     pub(crate) manager: PackageManager,
+    /// Its version, if the project says one: all of it, or only a release line.
+    pub(crate) version: Option<String>,
     /// The file that decided.
     pub(crate) file: String,
     pub(crate) why: String,
@@ -62,11 +65,62 @@ pub(crate) fn decide(look: &Look<'_>, dir: &str, manifest: &Manifest) -> Choice 
         Some((join(place, name), (*place).to_owned()))
     });
     warn_of_others(look, &places, manager, &file);
+    let version = stated(look, dir, manifest, manager)
+        .or_else(|| lock_version(look, manager, &lockfile.as_ref()?.0));
     match lockfile {
         Some((lockfile, install_dir)) => {
-            Choice { manager, file, why, install_dir, lockfile: Some(lockfile) }
+            Choice { manager, version, file, why, install_dir, lockfile: Some(lockfile) }
         }
-        None => Choice { manager, file, why, install_dir, lockfile: None },
+        None => Choice { manager, version, file, why, install_dir, lockfile: None },
+    }
+}
+
+/// The version of a manager that a manifest states, in the app or above it: exactly where it is
+/// exact, else the release line. Only digits and dots, whatever stands in the file.
+fn stated(
+    look: &Look<'_>,
+    dir: &str,
+    manifest: &Manifest,
+    manager: PackageManager,
+) -> Option<String> {
+    let above =
+        upward(dir).into_iter().skip(1).filter_map(|place| Manifest::read_hint(look, place));
+    std::iter::once(manifest.clone()).chain(above).find_map(|manifest| {
+        let field = manifest.package_manager.as_deref().and_then(|text| text.split_once('@'));
+        let field = field.map(|(name, version)| (name.to_owned(), version.to_owned()));
+        let tools = manifest.dev_package_managers.iter();
+        let tools = tools.filter_map(|(name, version)| Some((name.clone(), version.clone()?)));
+        field.into_iter().chain(tools).find_map(|(name, version)| {
+            let is_it = named(name.trim(), Some(version.as_str())) == Some(manager);
+            is_it.then(|| release(&version)).flatten()
+        })
+    })
+}
+
+/// `9.15.0` of `9.15.0+sha512.…`, and `9` of `^9.1`, whose newest is meant.
+fn release(version: &str) -> Option<String> {
+    let version = version.trim();
+    match Partial::parse(version) {
+        Some(exact) => Some(exact.text()),
+        None => {
+            let line = Partial::parse(version.trim_start_matches(['^', '~', '>', '=', ' ']))?;
+            Some(line.major.to_string())
+        }
+    }
+}
+
+/// The newest pnpm that writes the format of a lockfile; from 9.0 on any does.
+fn lock_version(look: &Look<'_>, manager: PackageManager, lockfile: &str) -> Option<String> {
+    if manager != Pnpm {
+        return None;
+    }
+    let head = look.head(lockfile)?;
+    let line = head.lines().find_map(|line| line.strip_prefix("lockfileVersion:"))?;
+    match line.trim().trim_matches(['\'', '"']) {
+        // The sixth reads 5.3 too, but does not run on any Node on offer.
+        "5.3" | "5.4" => Some("7".to_owned()),
+        "6.0" | "6.1" => Some("8".to_owned()),
+        _ => None,
     }
 }
 

@@ -11,9 +11,9 @@ use super::manifest::Manifest;
 use super::ranges::{Partial, Range};
 use super::tree::{join, parent};
 
-/// Node release lines on offer; the first is the default (DESIGN 6), the rest are tried from the
-/// highest down.
-const NODE_LINES: [&str; 3] = ["20", "24", "22"];
+/// Node release lines on offer; the first is the default (docs/adr/0038), the rest are tried from
+/// the highest down.
+const NODE_LINES: [&str; 3] = ["22", "24", "20"];
 
 /// Python release lines on offer; the default is what the images carry (DESIGN 6).
 const PYTHON_LINES: [&str; 5] = ["3.11", "3.14", "3.13", "3.12", "3.10"];

@@ -121,6 +121,7 @@ codes! {
     BuildOutOfMemory "build.out_of_memory" Tenant "The install needs more memory than a one-shot task has.";
     BuildTimeout "build.timeout" Tenant "The install made no progress, or took longer than 10 minutes.";
     BuildUnsupported "build.unsupported" Tenant "This host has no runtime for the language yet; name another in .covibes.yml.";
+    RuntimeUnavailable "runtime.unavailable" Tenant "Ask for a version that is on offer, in .covibes.yml (`preview.runtime`) or where the project pins it.";
     BuildImageFailed "build.image_failed" Platform "A Covibes image could not be built; read the build's last lines with `covibes doctor`.";
     ImageMissing "image.missing" Operator "Run ops/setup.sh, which makes the base image.";
     PreviewExited "preview.exited" Tenant "The dev server ended; read its last lines.";

@@ -27,6 +27,8 @@ pub struct Findings {
     pub framework: Framework,
     /// The tool that installs dependencies.
     pub package_manager: PackageManager,
+    /// Its version, as digits and dots, if the project says one.
+    pub manager_version: Option<String>,
     /// The port of the dev server, if anything can be known about it.
     pub port: Option<u16>,
     /// The app's directory below the workspace, `.` for the root; `dev` runs here.
@@ -67,6 +69,7 @@ impl Findings {
             language: Language::None,
             framework: Framework::None,
             package_manager: PackageManager::None,
+            manager_version: None,
             port: None,
             app_dir: app_dir.to_owned(),
             monorepo: false,

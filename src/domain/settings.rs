@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::ids::{HostId, InstanceName};
+use super::ids::{HostId, InstanceName, PartName, TeamId};
+use super::names::host_label;
 
 /// Where previews may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +81,8 @@ pub struct Settings {
     pub preview_ip: IpAddr,
     /// The domain of preview links.
     pub preview_domain: String,
+    /// Links behind a reverse proxy, with `{host}`, `{preview}`, `{team}` and `{port}`.
+    pub preview_public_url: Option<String>,
     /// Where previews may go.
     pub preview_egress: PreviewEgress,
     /// What everything else may reach.
@@ -113,6 +116,7 @@ impl Default for Settings {
             preview_ports_excluded: Vec::new(),
             preview_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             preview_domain: "localhost".to_owned(),
+            preview_public_url: None,
             preview_egress: PreviewEgress::Open,
             egress: Egress {
                 allow: vec!["api.anthropic.com".to_owned()],
@@ -151,6 +155,20 @@ impl Settings {
         }
         self.instance = instance;
         self
+    }
+
+    /// The link of a preview, as people get it.
+    #[must_use]
+    pub fn preview_link(&self, preview: &PartName, team: &TeamId, port: u16) -> String {
+        let host = host_label(preview, team);
+        match &self.preview_public_url {
+            Some(template) => template
+                .replace("{host}", &host)
+                .replace("{preview}", preview.as_str())
+                .replace("{team}", team.as_str())
+                .replace("{port}", &port.to_string()),
+            None => format!("http://{host}.{}:{port}", self.preview_domain),
+        }
     }
 
     /// A port that previews may be published on.

@@ -12,32 +12,38 @@ use sha2::{Digest, Sha256};
 
 use crate::config::hash;
 use crate::domain::failure::{Code, Failure};
-use crate::domain::findings::{Findings, Language, RuntimeName};
+use crate::domain::findings::{Findings, Language};
 use crate::domain::names::ImageRef;
+use crate::pipeline::runtimes::{self, Choice};
 use crate::ports::engine::{ImageBuild, label};
 use crate::ports::host::Host;
 
 /// The Debian that set-up pulls or bootstraps.
 const DEBIAN: (&str, &str) = ("debian", "bookworm");
 
-/// The Node that agents and unpinned projects get.
-pub const NODE_DEFAULT: &str = "20.20.2";
+/// The Node that agents get.
+const NODE_AGENT: &str = "20.20.2";
+
+/// The Python of that Debian, which unpinned projects get.
+const PYTHON_BOOKWORM: &str = "3.11";
 
 /// One image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ImageKind {
     /// What all others share.
     Base,
+    /// The same on the next Debian.
+    BaseTrixie,
     /// The agent.
     Agent,
     /// The sync service; also clones.
     Sync,
     /// The egress proxy.
     Egress,
-    /// Node projects, with a Node version.
+    /// Node projects, with a release line of Node.
     PreviewNode(String),
-    /// Python projects.
-    PreviewPython,
+    /// Python projects, with a Python version.
+    PreviewPython(String),
     /// Files without a server.
     PreviewStatic,
 }
@@ -48,11 +54,12 @@ impl ImageKind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Base => "base",
+            Self::BaseTrixie => "base-trixie",
             Self::Agent => "agent",
             Self::Sync => "sync",
             Self::Egress => "egress",
             Self::PreviewNode(_) => "preview-node",
-            Self::PreviewPython => "preview-python",
+            Self::PreviewPython(_) => "preview-python",
             Self::PreviewStatic => "preview-static",
         }
     }
@@ -60,11 +67,12 @@ impl ImageKind {
     fn dockerfile(&self) -> &'static str {
         match self {
             Self::Base => include_str!("../../ops/images/base/Dockerfile"),
+            Self::BaseTrixie => include_str!("../../ops/images/base-trixie/Dockerfile"),
             Self::Agent => include_str!("../../ops/images/agent/Dockerfile"),
             Self::Sync => include_str!("../../ops/images/sync/Dockerfile"),
             Self::Egress => include_str!("../../ops/images/egress/Dockerfile"),
             Self::PreviewNode(_) => include_str!("../../ops/images/preview-node/Dockerfile"),
-            Self::PreviewPython => include_str!("../../ops/images/preview-python/Dockerfile"),
+            Self::PreviewPython(_) => include_str!("../../ops/images/preview-python/Dockerfile"),
             Self::PreviewStatic => include_str!("../../ops/images/preview-static/Dockerfile"),
         }
     }
@@ -81,10 +89,10 @@ impl ImageKind {
     /// The service binary that goes in.
     fn binary(&self) -> Option<&'static str> {
         match self {
-            Self::Base | Self::Egress => None,
+            Self::Base | Self::BaseTrixie | Self::Egress => None,
             Self::Agent => Some("covibes-agent"),
             Self::Sync => Some("covibes-sync"),
-            Self::PreviewNode(_) | Self::PreviewPython | Self::PreviewStatic => {
+            Self::PreviewNode(_) | Self::PreviewPython(_) | Self::PreviewStatic => {
                 Some("covibes-preview")
             }
         }
@@ -160,15 +168,18 @@ impl ImageCatalog {
     /// Which image runs a project.
     ///
     /// # Errors
-    /// `build.unsupported` for languages without an image yet.
+    /// `build.unsupported` for languages without an image yet, `runtime.unavailable` for a
+    /// version that none of them has.
     pub fn runtime(&self, findings: &Findings) -> Result<ImageKind, Failure> {
         match findings.language {
             Language::Node => {
-                let version = findings.runtime.as_ref().filter(|r| r.name == RuntimeName::Node);
-                let version = version.map_or(NODE_DEFAULT, |r| r.version.as_str());
-                Ok(ImageKind::PreviewNode(node_version(version)))
+                let Choice { line, .. } = runtimes::NODE.choose(findings.runtime.as_ref())?;
+                Ok(ImageKind::PreviewNode(line.to_owned()))
             }
-            Language::Python => Ok(ImageKind::PreviewPython),
+            Language::Python => {
+                let Choice { line, .. } = runtimes::PYTHON.choose(findings.runtime.as_ref())?;
+                Ok(ImageKind::PreviewPython(line.to_owned()))
+            }
             Language::Static => Ok(ImageKind::PreviewStatic),
             other => Err(Failure::new(
                 Code::BuildUnsupported,
@@ -180,7 +191,7 @@ impl ImageCatalog {
     fn small_files(&self, kind: &ImageKind) -> Vec<(String, u32, Vec<u8>)> {
         let file = |name: &str, content: &[u8]| (name.to_owned(), 0o644, content.to_vec());
         let mut files = vec![file("Dockerfile", kind.dockerfile().as_bytes())];
-        if *kind == ImageKind::Egress {
+        if matches!(kind, ImageKind::Egress | ImageKind::BaseTrixie) {
             return files;
         }
         files.extend([
@@ -197,9 +208,20 @@ impl ImageCatalog {
     /// The image that a kind is built from.
     #[must_use]
     pub fn parent(&self, kind: &ImageKind) -> ImageRef {
-        match kind.is_from_debian() {
-            true => Self::debian(),
-            false => self.image(&ImageKind::Base),
+        match self.made_parent(kind) {
+            None => Self::debian(),
+            Some(parent) => self.image(&parent),
+        }
+    }
+
+    /// The same, if it is one of these.
+    #[must_use]
+    pub fn made_parent(&self, kind: &ImageKind) -> Option<ImageKind> {
+        match kind {
+            ImageKind::PreviewPython(line) if line != PYTHON_BOOKWORM => {
+                Some(ImageKind::BaseTrixie)
+            }
+            kind => (!kind.is_from_debian()).then_some(ImageKind::Base),
         }
     }
 
@@ -210,16 +232,19 @@ impl ImageCatalog {
             ("VERSION".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ]);
         match kind {
-            ImageKind::PreviewNode(version) => {
-                args.insert("NODE_VERSION".to_owned(), version.clone());
+            ImageKind::PreviewNode(line) => {
+                args.insert("NODE_VERSION".to_owned(), node_version(line).to_owned());
             }
             ImageKind::Agent => {
-                args.insert("NODE_VERSION".to_owned(), NODE_DEFAULT.to_owned());
+                args.insert("NODE_VERSION".to_owned(), NODE_AGENT.to_owned());
+            }
+            ImageKind::PreviewPython(line) => {
+                args.insert("PYTHON_VERSION".to_owned(), line.clone());
             }
             ImageKind::Base
+            | ImageKind::BaseTrixie
             | ImageKind::Sync
             | ImageKind::Egress
-            | ImageKind::PreviewPython
             | ImageKind::PreviewStatic => {}
         }
         args
@@ -252,25 +277,46 @@ impl ImageCatalog {
     }
 }
 
-/// A version as the npm registry knows it: what looks like anything else
-/// becomes the default.
-fn node_version(raw: &str) -> String {
-    let plain = raw.trim_start_matches('v');
-    let ok = !plain.is_empty()
-        && plain.len() <= 20
-        && plain.split('.').count() <= 3
-        && plain.split('.').all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
-    if !ok || plain == "20" { NODE_DEFAULT.to_owned() } else { plain.to_owned() }
+/// The patch of a release line that is built: the same on every host, and the builder's cache
+/// keeps it.
+fn node_version(line: &str) -> &str {
+    match line {
+        "20" => NODE_AGENT,
+        "22" => "22.23.3",
+        "24" => "24.21.0",
+        other => other,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::findings::{Runtime, RuntimeName};
 
     fn catalog(ca_bundle: &[u8]) -> ImageCatalog {
         let sources = ImageSources { ca_bundle: ca_bundle.to_vec(), ..Default::default() };
         let names = ["covibes-agent", "covibes-sync", "covibes-preview"];
         ImageCatalog { sources, binaries: names.map(|name| (name, String::new())).into() }
+    }
+
+    #[test]
+    fn every_line_on_offer_has_an_image_of_its_own() {
+        let catalog = catalog(b"");
+        let image = |language, name, version: &str| {
+            let mut findings = Findings::blank(".");
+            findings.language = language;
+            findings.runtime = Some(Runtime { name, version: version.to_owned(), range: None });
+            let kind = catalog.runtime(&findings).unwrap();
+            (catalog.image(&kind), catalog.made_parent(&kind), catalog.args(&kind))
+        };
+        let node = |version| image(Language::Node, RuntimeName::Node, version);
+        let python = |version| image(Language::Python, RuntimeName::Python, version);
+        assert_eq!(node("22.12.0"), node("22"));
+        assert_ne!(node("22").0, node("24").0);
+        assert_eq!(node("24").2["NODE_VERSION"].split('.').next(), Some("24"));
+        assert_eq!(python("3.11").1, Some(ImageKind::Base));
+        assert_eq!(python("3.13").1, Some(ImageKind::BaseTrixie));
+        assert_eq!(python("3.13").2["PYTHON_VERSION"], "3.13");
     }
 
     #[test]

@@ -122,6 +122,9 @@ impl Preparation {
         if ports.engine.image_exists(&image).await? {
             return Ok(image);
         }
+        if let Some(parent) = self.catalog.made_parent(kind) {
+            Box::pin(self.ensure_image(ports, &parent, say)).await?;
+        }
         let _one = self.building.lock().await;
         if ports.engine.image_exists(&image).await? {
             return Ok(image);

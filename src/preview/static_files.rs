@@ -2,23 +2,42 @@
 //!
 //! It serves regular files below one directory. Links that lead out, dot files
 //! and anything that is no regular file are "not found", and so is every trick
-//! with `..`: a caller learns nothing about what lies outside.
+//! with `..`: a caller learns nothing about what lies outside. Pages load themselves again when
+//! a file changes.
 
 use std::fs::{File, OpenOptions};
+use std::io::Cursor;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
+use super::live_reload::{self, Pages};
+use crate::service::Scope;
+
+/// What the server serves.
+struct Site {
+    root: PathBuf,
+    pages: Pages,
+}
+
 /// Builds a server for the files below `root`.
-pub(super) fn router(root: PathBuf) -> Router {
-    Router::new().fallback(serve).with_state(Arc::new(root))
+pub(super) fn router(root: PathBuf, scope: Scope) -> Router {
+    let site = Site { pages: Pages::new(root.clone(), scope), root };
+    Router::new().route(live_reload::PATH, get(changes)).fallback(serve).with_state(Arc::new(site))
+}
+
+async fn changes(State(site): State<Arc<Site>>, RawQuery(seen): RawQuery) -> Response {
+    let seen = seen.and_then(|seen| seen.parse().ok()).unwrap_or_default();
+    site.pages.listen(seen).await.into_response()
 }
 
 /// What a path turns out to be.
@@ -29,18 +48,27 @@ enum Found {
     Nothing,
 }
 
-async fn serve(State(root): State<Arc<PathBuf>>, method: Method, uri: Uri) -> Response {
+async fn serve(State(site): State<Arc<Site>>, method: Method, uri: Uri) -> Response {
     if method != Method::GET && method != Method::HEAD {
         return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")]).into_response();
     }
     let Some(relative) = decode(uri.path()) else { return not_found() };
     let slash = uri.path().ends_with('/');
+    let is_page = slash || is_html(&relative);
+    // Before the file is opened, or a change in between would be lost.
+    let script = if is_page { site.pages.script().await } else { String::new() };
+    let root = site.root.clone();
     let found = tokio::task::spawn_blocking(move || find(&root, &relative, slash)).await;
     match found {
         Ok(Found::File { file, length, kind }) => {
+            let script = if kind.starts_with("text/html") { script } else { String::new() };
+            let length = length + script.len() as u64;
             let body = match method {
                 Method::HEAD => Body::empty(),
-                _ => Body::from_stream(ReaderStream::new(tokio::fs::File::from_std(file))),
+                _ => {
+                    let file = tokio::fs::File::from_std(file).chain(Cursor::new(script));
+                    Body::from_stream(ReaderStream::new(file))
+                }
             };
             let headers = [
                 (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
@@ -124,6 +152,10 @@ fn find_file(root: &Path, relative: &Path, slash: bool) -> Option<Found> {
         OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path).ok()?;
     let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
     Some(Found::File { file, length: metadata.len(), kind: content_type(&path) })
+}
+
+fn is_html(path: &Path) -> bool {
+    content_type(path).starts_with("text/html")
 }
 
 fn content_type(path: &Path) -> &'static str {

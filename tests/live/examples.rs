@@ -1,6 +1,7 @@
-//! The example projects, through `covibes up`, `down` and `destroy`.
+//! The example projects, through `covibes up`, `down` and `destroy`, and in a browser.
 
 use crate::docker;
+use crate::edit::{Edit, Way, see};
 use crate::net::{until_page_holds, visit};
 use crate::place::Place;
 
@@ -10,10 +11,10 @@ struct Page {
     holds: &'static str,
 }
 
-async fn check(example: &str, team: &str, pages: &[Page]) {
+async fn check(example: &str, team: &str, pages: &[Page], edit: &Edit) {
     let place = Place::new().await;
-    let path = place.example(example);
-    let path = path.to_str().unwrap();
+    let directory = place.example(example);
+    let path = directory.to_str().unwrap();
 
     let first = place.done(&["up", path, "--team", team, "--json"]).await;
     first.assert_in_sequence();
@@ -28,6 +29,7 @@ async fn check(example: &str, team: &str, pages: &[Page]) {
     }
     let before = docker::ids(&place.instance, team).await;
     assert_eq!(before.len(), 3, "{before:?}");
+    see(example, &link, &directory, edit).await;
 
     let second = place.done(&["up", path, "--team", team, "--json"]).await;
     assert!(!second.changed(), "{}", second.one("job.succeeded"));
@@ -53,24 +55,57 @@ async fn vite_react_comes_up_and_goes_without_a_trace() {
         Page { path: "/", holds: "<title>Covibes Vite React example</title>" },
         Page { path: "/src/App.jsx", holds: "Covibes Vite React example" },
     ];
-    check("vite-react", "vite", &pages).await;
+    let edit = Edit {
+        file: "src/App.jsx",
+        before: "Covibes Vite React example",
+        after: "Edited while it runs",
+        way: Way::Hot,
+        click: Some(("button", "Count: 1")),
+        keeps: true,
+    };
+    check("vite-react", "vite", &pages, &edit).await;
 }
 
 #[tokio::test]
 async fn nextjs_comes_up_and_goes_without_a_trace() {
-    check("nextjs", "next_js", &[Page { path: "/", holds: "Covibes Next.js example</h1>" }]).await;
+    let pages = [Page { path: "/", holds: "Covibes Next.js example</h1>" }];
+    let edit = Edit {
+        file: "app/page.jsx",
+        before: "Covibes Next.js example",
+        after: "Edited while it runs",
+        way: Way::Hot,
+        click: Some(("button", "Count: 1")),
+        keeps: true,
+    };
+    check("nextjs", "next_js", &pages, &edit).await;
 }
 
 #[tokio::test]
 async fn express_comes_up_and_goes_without_a_trace() {
-    let page = Page { path: "/", holds: "<h1>Covibes Express example</h1>" };
-    check("express", "express", &[page]).await;
+    let pages = [Page { path: "/", holds: "<h1>Covibes Express example</h1>" }];
+    let edit = Edit {
+        file: "src/server.js",
+        before: "Covibes Express example",
+        after: "Edited while it runs",
+        way: Way::Visit,
+        click: None,
+        keeps: false,
+    };
+    check("express", "express", &pages, &edit).await;
 }
 
 #[tokio::test]
 async fn django_comes_up_and_goes_without_a_trace() {
-    check("django", "django", &[Page { path: "/", holds: "<h1>Covibes Django example</h1>" }])
-        .await;
+    let pages = [Page { path: "/", holds: "<h1>Covibes Django example</h1>" }];
+    let edit = Edit {
+        file: "example/views.py",
+        before: "Covibes Django example",
+        after: "Edited while it runs",
+        way: Way::Visit,
+        click: None,
+        keeps: false,
+    };
+    check("django", "django", &pages, &edit).await;
 }
 
 #[tokio::test]

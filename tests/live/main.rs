@@ -10,6 +10,7 @@
 
 mod bad_projects;
 mod broker;
+mod browser;
 mod clients;
 mod compose;
 mod compose_alone;
@@ -17,6 +18,7 @@ mod convergence;
 mod docker;
 mod doctor;
 mod doors;
+mod edit;
 mod events;
 mod examples;
 mod faults;
@@ -29,6 +31,7 @@ mod isolation;
 mod net;
 mod place;
 mod policy;
+mod previews;
 mod projects;
 mod relay;
 mod user_path;

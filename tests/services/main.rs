@@ -134,7 +134,8 @@ fn the_preview_supervises_the_static_server_bound_to_localhost() {
     let page = get(port, "/");
     assert!(page.starts_with("HTTP/1.1 200"), "{page}");
     assert!(page.contains("content-type: text/html; charset=utf-8"), "{page}");
-    assert!(page.ends_with("<h1>hello</h1>"), "{page}");
+    assert!(page.contains("<h1>hello</h1>"), "{page}");
+    assert!(page.contains("new EventSource('/__covibes/changes?0')"), "{page}");
     assert!(get(port, "/token/../token").starts_with("HTTP/1.1 404"));
     let state = get(state_port, "/state");
     let socket = format!(r#"{{"address":"127.0.0.1","port":{port}}}"#);
@@ -142,6 +143,39 @@ fn the_preview_supervises_the_static_server_bound_to_localhost() {
     let (_, code) = service.terminate(Duration::from_secs(2));
     assert_eq!(code, Some(0));
     assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(), "the server is gone");
+}
+
+#[test]
+fn an_open_page_is_told_when_a_file_of_its_site_changes() {
+    let dir = workspace();
+    let port = free_port();
+    let mut run = Command::new(PREVIEW);
+    run.args(["static", "--address", "127.0.0.1", "--port", &port.to_string(), "--dir"]);
+    let service = Service::start(run.arg(dir.path()));
+    let began = Instant::now();
+    let mut page = loop {
+        match TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(20), "{error}"),
+        }
+    };
+    page.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    page.write_all(b"GET /__covibes/changes?0 HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut said = String::new();
+    let mut until = |wanted: &str| {
+        let mut buffer = [0; 1024];
+        while !said.contains(wanted) {
+            let length = page.read(&mut buffer).unwrap();
+            assert_ne!(length, 0, "it ended: {said}");
+            said.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+    };
+    // Whoever has the answer's head is listening already.
+    until("text/event-stream");
+    std::fs::write(dir.path().join("style.css"), "h1 { color: red }").unwrap();
+    until("data: changed");
+    let (_, code) = service.terminate(Duration::from_secs(2));
+    assert_eq!(code, Some(0));
 }
 
 #[test]
@@ -160,7 +194,7 @@ fn a_shell_line_runs_when_no_arguments_are_given() {
         command.args(["--healthcheck", "--state-port", &state_port.to_string()]);
         command
     });
-    assert!(get(port, "/index.html").ends_with("<h1>hello</h1>"));
+    assert!(get(port, "/index.html").contains("<h1>hello</h1>"));
     let (_, code) = service.terminate(Duration::from_secs(2));
     assert_eq!(code, Some(0));
 }

@@ -14,7 +14,8 @@ use crate::app::exit;
 use crate::app::stdout::outln;
 use crate::app::wiring::wire;
 use crate::domain::ids::{HostId, InstanceName, TeamId};
-use crate::pipeline::image_catalog::{ImageCatalog, ImageKind, NODE_DEFAULT};
+use crate::pipeline::image_catalog::{ImageCatalog, ImageKind};
+use crate::pipeline::runtimes;
 use crate::ports::engine::Engine;
 
 /// Looks after the host.
@@ -88,8 +89,8 @@ async fn prepare(configuration: Configuration) -> anyhow::Result<ExitCode> {
     };
     let preview = [
         ImageKind::Base,
-        ImageKind::PreviewPython,
-        ImageKind::PreviewNode(NODE_DEFAULT.to_owned()),
+        ImageKind::PreviewPython(runtimes::PYTHON.default_line().to_owned()),
+        ImageKind::PreviewNode(runtimes::NODE.default_line().to_owned()),
         ImageKind::PreviewStatic,
     ];
     for kind in preview {

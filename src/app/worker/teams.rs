@@ -13,7 +13,6 @@ use crate::app::configuration::Configuration;
 use crate::app::local::LOCAL_INSTANCE;
 use crate::app::stdout::outln;
 use crate::domain::ids::{InstanceName, PartName, TeamId};
-use crate::domain::names::host_label;
 use crate::observe::Metrics;
 use crate::pipeline::converge::is_side_name;
 use crate::ports::engine::{Engine, Filter, ObservedContainer, label};
@@ -81,8 +80,7 @@ fn link(configuration: &Configuration, container: &ObservedContainer) -> Option<
     let team = TeamId::parse(container.labels.get(label::TEAM)?).ok()?;
     let preview = PartName::parse(container.labels.get(label::NAME)?).ok()?;
     let port = container.host_ports.first()?;
-    let domain = &configuration.settings.preview_domain;
-    Some(format!("http://{}.{domain}:{port}", host_label(&preview, &team)))
+    Some(configuration.settings.preview_link(&preview, &team, *port))
 }
 
 /// Runs a command.

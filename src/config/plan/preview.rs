@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{PlanInput, PreviewInput, STOP_GRACE, below, bind, tmpfs, volume};
+use super::{PlanInput, PreviewInput, STOP_GRACE, below, bind, tmpfs, tools, volume};
 use crate::domain::findings::{Framework, Health, Language, PROJECT_FILE};
+use crate::domain::ids::PartName;
 use crate::domain::limits;
 use crate::domain::names::VolumeName;
 use crate::domain::plan::{
@@ -28,7 +29,8 @@ fn modules_target(preview: &PreviewInput, app: &str) -> String {
     }
 }
 
-fn runtime_env(preview: &PreviewInput) -> BTreeMap<String, String> {
+/// What install and dev server read alike; `modules` is where they find the modules.
+fn runtime_env(preview: &PreviewInput, modules: &str) -> BTreeMap<String, String> {
     let mut env = BTreeMap::from(
         [
             ("HOME", "/home/preview"),
@@ -51,6 +53,8 @@ fn runtime_env(preview: &PreviewInput) -> BTreeMap<String, String> {
         let path = format!("{VENV}/bin:/usr/local/bin:/usr/bin:/bin");
         env.insert("PATH".to_owned(), path);
     }
+    let tools = tools::env(&preview.findings, modules, VENV).into_iter();
+    env.extend(tools.map(|(name, value)| (name.to_owned(), value)));
     env
 }
 
@@ -66,9 +70,10 @@ pub(super) fn container(
     let root = PlanInput::preview_root(preview);
     let app = below(&root, &findings.app_dir);
     let port = findings.port.unwrap_or(PREVIEW_PORT_DEFAULT);
-    let domain = &input.settings.preview_domain;
+    let hosts = Hosts::of(input, name);
 
-    let mut env = runtime_env(preview);
+    let install_dir = install.map_or(app.clone(), |install| below(&root, &install.app_dir));
+    let mut env = runtime_env(preview, &format!("{install_dir}/node_modules"));
     env.extend(findings.env.iter().map(|(k, v)| (k.clone(), v.render(Some(port)))));
     env.extend([
         ("PORT".to_owned(), port.to_string()),
@@ -78,8 +83,8 @@ pub(super) fn container(
         ("COVIBES_COMMAND".to_owned(), command(preview, &app, port)),
         ("COVIBES_STATE_PORT".to_owned(), limits::PREVIEW_STATE_PORT.to_string()),
         // Hosts under which the page is asked for, for frameworks that check.
-        ("COVIBES_ALLOWED_HOSTS".to_owned(), format!(".{domain},localhost,127.0.0.1")),
-        ("__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS".to_owned(), format!(".{domain}")),
+        ("COVIBES_ALLOWED_HOSTS".to_owned(), hosts.all()),
+        ("__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS".to_owned(), hosts.unusual()),
     ]);
     if let Some(install) = install {
         // Other modules mean another container: the bind shows the tree that
@@ -99,11 +104,7 @@ pub(super) fn container(
         volume(&modules, "/app/node_modules", false),
     ];
     if install.is_some() || findings.language == Language::Python {
-        let target = match &install {
-            Some(install) => modules_target(preview, &below(&root, &install.app_dir)),
-            None => modules_target(preview, &app),
-        };
-        mounts.push(volume(&modules, target, false));
+        mounts.push(volume(&modules, modules_target(preview, &install_dir), false));
     }
     for directory in preview.writable_directories() {
         let place = places.join(PreviewInput::place_of(directory));
@@ -156,6 +157,40 @@ pub(super) fn container(
     }
 }
 
+/// Under which names the page is asked for.
+struct Hosts {
+    domain: String,
+    /// Behind a reverse proxy that hands its own name on.
+    public: Option<String>,
+}
+
+impl Hosts {
+    fn of(input: &PlanInput<'_>, name: &PartName) -> Self {
+        let settings = input.settings;
+        let port = input.ports.get(name).copied().unwrap_or_default();
+        let public = settings.preview_public_url.is_some().then(|| {
+            let link = settings.preview_link(name, input.team, port);
+            let link = url::Url::parse(&link).ok()?;
+            link.host_str().map(str::to_owned)
+        });
+        let domain = format!(".{}", settings.preview_domain);
+        Self { domain, public: public.flatten() }
+    }
+
+    fn all(&self) -> String {
+        let public = self.public.iter().map(String::as_str);
+        let usual = [self.domain.as_str(), "localhost", "127.0.0.1"];
+        usual.into_iter().chain(public).collect::<Vec<_>>().join(",")
+    }
+
+    /// Those that dev servers do not allow by themselves. Before 8.1 Vite read one name here.
+    fn unusual(&self) -> String {
+        let domain = (self.domain != ".localhost").then_some(self.domain.as_str());
+        let names: Vec<_> = self.public.as_deref().into_iter().chain(domain).collect();
+        if names.is_empty() { self.domain.clone() } else { names.join(",") }
+    }
+}
+
 /// The dev server's command line, or the built-in file server's.
 fn command(preview: &PreviewInput, app: &str, port: u16) -> String {
     let findings = &preview.findings;
@@ -186,15 +221,18 @@ pub(super) fn install(input: &PlanInput<'_>, preview: &PreviewInput) -> Option<I
     let app = below("/workspace", &app_dir);
     let shell = match findings.language {
         Language::Python => format!("set -e; python3 -m venv {VENV}; {wanted}"),
-        _ => format!("set -e; {wanted}"),
+        _ => {
+            let modules = modules_target(preview, &app);
+            format!("set -e; {}", tools::install(findings, &modules, wanted))
+        }
     };
-    let mut env = runtime_env(preview);
+    let mut env = runtime_env(preview, &modules_target(preview, &app));
     env.extend(input.proxy_env(AGENT_NETWORKS));
     let overlay = names.overlay_volume(name, &run_short);
     let staging = layout.preview(name).join(format!("modules.new-{run_short}"));
     let key = crate::config::hash::digest(
         format!(
-            "{wanted}\n{}\n{app_dir}\n{}\n{:?}",
+            "{shell}\n{}\n{app_dir}\n{}\n{:?}",
             preview.image, preview.inputs_digest, input.owner
         )
         .as_bytes(),

@@ -379,5 +379,12 @@ pub(super) static TABLE: &[Entry] = &[
     },
 ];
 
-pub(super) const CRA_ENV: &[(&str, &str)] =
-    &[("BROWSER", "none"), ("HOST", "{host}"), ("PORT", "{port}")];
+pub(super) const CRA_ENV: &[(&str, &str)] = &[
+    ("BROWSER", "none"),
+    ("HOST", "{host}"),
+    ("PORT", "{port}"),
+    // The page's own port, which is another one outside of the container.
+    ("WDS_SOCKET_PORT", "0"),
+    // With a `proxy` it would only answer to the address of the container.
+    ("DANGEROUSLY_DISABLE_HOST_CHECK", "true"),
+];

@@ -138,13 +138,15 @@ fn single_page_tools() {
         &[("react-scripts", "5"), ("react", "18")],
         &[("start", "react-scripts start"), ("build", "react-scripts build")],
         &[],
-        "cra 3000 | npm run start BROWSER=none HOST=0.0.0.0 PORT=3000",
+        "cra 3000 | npm run start BROWSER=none DANGEROUSLY_DISABLE_HOST_CHECK=true \
+         HOST=0.0.0.0 PORT=3000 WDS_SOCKET_PORT=0",
     );
     check(
         &[("react-scripts", "5"), ("@craco/craco", "7")],
         &[("start", "craco start")],
         &[],
-        "cra 3000 | npm run start BROWSER=none HOST=0.0.0.0 PORT=3000",
+        "cra 3000 | npm run start BROWSER=none DANGEROUSLY_DISABLE_HOST_CHECK=true \
+         HOST=0.0.0.0 PORT=3000 WDS_SOCKET_PORT=0",
     );
     check(
         &[("@vue/cli-service", "5"), ("vue", "3")],

@@ -11,7 +11,7 @@ use crate::domain::event::{EventKind, Snapshot, SnapshotPart, TeamState};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{PartName, TeamId};
 use crate::domain::limits::SERVICE_PORT;
-use crate::domain::names::{ContainerName, Names, host_label};
+use crate::domain::names::{ContainerName, Names};
 use crate::domain::plan::Role;
 use crate::domain::record::TeamRecord;
 use crate::pipeline::Ports;
@@ -207,11 +207,9 @@ pub(super) fn snapshot_of(
             let part = container.labels.get(label::NAME).and_then(|n| PartName::parse(n).ok());
             let port = part.as_ref().and_then(|p| record?.ports.get(p));
             let url = match (role, &part, port) {
-                (Role::Preview, Some(part), Some(port)) => Some(format!(
-                    "http://{}.{}:{port}",
-                    host_label(part, team),
-                    ports.settings.preview_domain
-                )),
+                (Role::Preview, Some(part), Some(port)) => {
+                    Some(ports.settings.preview_link(part, team, *port))
+                }
                 _ => None,
             };
             Some(SnapshotPart { role, part, state: container.state.clone(), url })

@@ -11,7 +11,6 @@ use crate::domain::event::{EventKind, TeamState};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{JobId, PartName, RunId, TeamId};
 use crate::domain::job::{ActionKind, Job, Outcome};
-use crate::domain::names::host_label;
 use crate::domain::record::{Before, JobRecord, TeamRecord, Trial};
 use crate::pipeline::interrupt::{self, Reason};
 use crate::pipeline::job_runner::{Finished, Standing};
@@ -259,9 +258,9 @@ impl Runner {
         if job.action.kind() != ActionKind::Start {
             return BTreeMap::new();
         }
-        let domain = &self.ports.settings.preview_domain;
+        let settings = &self.ports.settings;
         let link = |(part, port): (&PartName, &u16)| {
-            (part.clone(), format!("http://{}.{domain}:{port}", host_label(part, &job.team)))
+            (part.clone(), settings.preview_link(part, &job.team, *port))
         };
         reporter.read(|record| record.ports.iter().map(link).collect()).await
     }

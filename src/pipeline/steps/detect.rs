@@ -14,6 +14,7 @@ use crate::domain::findings::Findings;
 use crate::domain::spec::{LimitsWish, PreviewSpec, Spec};
 use crate::pipeline::OpenTree;
 use crate::pipeline::run::Run;
+use crate::pipeline::runtimes;
 use crate::pipeline::steps::workspace::Workspace;
 
 /// What was found out about one preview.
@@ -121,7 +122,10 @@ fn summary(found: &Found) -> String {
         findings.framework.as_str()
     };
     let port = findings.port.map_or(String::new(), |p| format!(" on port {p}"));
-    format!("{}: {what} with {}{port}", found.spec.name, findings.package_manager.as_str())
+    // The one warning that every team should see: its project may behave otherwise.
+    let runtime = runtimes::warning(findings).map_or(String::new(), |text| format!(" ({text})"));
+    let manager = findings.package_manager.as_str();
+    format!("{}: {what} with {manager}{port}{runtime}", found.spec.name)
 }
 
 /// Looks at one preview's tree.
@@ -141,6 +145,8 @@ pub fn look(
     let mut findings = findings(tree, project)?;
     findings.warnings.extend(file.iter().flat_map(ProjectFile::warnings));
     let writable = writable(tree, &mut findings, project);
+    let runtime = runtimes::warning(&findings);
+    findings.warnings.extend(runtime);
     let limits = file.as_ref().map(|file| file.limits.preview.wish()).unwrap_or_default();
     let inputs_digest = inputs_digest(tree, &findings)?;
     Ok(Found { spec, findings, worktree, inputs_digest, limits, writable })
