@@ -29,6 +29,7 @@ mod isolation;
 mod net;
 mod place;
 mod policy;
+mod previews;
 mod projects;
 mod relay;
 mod user_path;
