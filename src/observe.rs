@@ -65,6 +65,8 @@ pub struct Metrics {
     preview_ports_in_use: IntGauge,
     preview_ports_limit: IntGauge,
     subnets_in_use: IntGauge,
+    inotify_in_use: IntGaugeVec,
+    inotify_limit: IntGaugeVec,
     workspace_disk_available: Gauge,
     workspace_disk_ratio: GaugeVec,
     capacity_teams: IntGaugeVec,
@@ -87,6 +89,10 @@ pub struct Listing {
     pub ports_limit: i64,
     /// Team subnets that exist.
     pub subnets_in_use: i64,
+    /// Inotify watches of the containers' user, and how many it may have.
+    pub watches: (i64, i64),
+    /// Inotify instances of the containers' user, and how many it may have.
+    pub instances: (i64, i64),
     /// Bytes free below the workspaces.
     pub disk_available_bytes: u64,
     /// Share of that disk that is used, 0 to 1.

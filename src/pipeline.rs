@@ -1,6 +1,7 @@
 //! Floor 3: the runner, the six steps, undo and convergence.
 
 pub mod admission;
+pub mod caches;
 pub mod calls;
 pub mod containers;
 pub mod converge;
@@ -12,6 +13,7 @@ pub mod lease;
 pub mod local_work;
 pub mod oneshot;
 pub mod preparation;
+pub mod preview_board;
 pub mod reporter;
 pub mod run;
 pub mod runner;

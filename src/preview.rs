@@ -6,13 +6,16 @@
 //! reports exit codes and listening sockets, and the worker draws conclusions.
 
 mod board;
+mod errors;
 mod http;
 mod live_reload;
+mod mirror;
 pub mod settings;
 mod sockets;
 mod static_files;
 mod supervisor;
 mod system;
+mod watching;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -51,7 +54,8 @@ impl Preview {
     pub async fn serve(self, until: impl Future<Output = ()>) -> Result<(), ServiceError> {
         let scope = Scope::new();
         let own_port = self.listener.local_addr().map_err(ServiceError::Serve)?.port();
-        let board = Arc::new(Board::new(self.settings.port, own_port));
+        let board =
+            Arc::new(Board::new(self.settings.port, own_port, self.settings.health.clone()));
         let router = http::router(board.clone());
         scope.spawn(supervisor::supervise(scope.clone(), self.settings, board));
         let served = tokio::select! {

@@ -10,6 +10,7 @@ pub mod health;
 pub mod http;
 pub mod lines;
 pub mod logs;
+pub mod mirror;
 pub mod process;
 pub mod proxy;
 pub mod scope;

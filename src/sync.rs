@@ -9,7 +9,6 @@ mod cycle;
 mod git;
 mod health;
 mod http;
-mod mirror;
 mod observe;
 mod remote;
 mod repository;
@@ -23,8 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+use crate::service::mirror::{self, ChangedCopies, Done, MirrorOptions};
+use crate::service::watch::COALESCE;
 use crate::service::{Scope, ServiceError, http as service_http};
 use board::Board;
 use observe::SyncMetrics;
@@ -36,8 +37,8 @@ const DRAIN_BOUND: Duration = Duration::from_millis(1900);
 /// Callers that wait for one and the same cycle.
 const WAITING_MAX: usize = 16;
 
-/// Answered when the asked-for work is done.
-type Done = oneshot::Sender<()>;
+/// Dependencies are installed for the container, not copied from the host.
+const NOT_COPIED: &[&str] = &["node_modules"];
 
 /// What the parts of the service share.
 #[derive(Debug)]
@@ -94,7 +95,21 @@ impl Sync {
         tracing::info!(team = %shared.settings.team, "serving");
         scope.spawn(cycle::run_cycles(shared.clone(), self.cycles));
         if let (Source::Mirror(source), Some(orders)) = (&shared.settings.source, self.mirror) {
-            scope.spawn(mirror::keep_in_step(shared.clone(), source.clone(), orders));
+            let options = MirrorOptions {
+                source: source.clone(),
+                target: shared.settings.workspace.clone(),
+                own: None,
+                skipped: NOT_COPIED,
+                changed_copies: ChangedCopies::Kept,
+                quiet_start: false,
+                coalesce: COALESCE,
+                force_polling: false,
+            };
+            let shared = shared.clone();
+            scope.spawn(mirror::keep_in_step(scope.clone(), options, orders, move |facts| {
+                shared.metrics.mirrored(facts);
+                shared.board.mirrored(facts.clone());
+            }));
         }
         let served = tokio::select! {
             served = service_http::serve(self.listener, http::router(shared), &scope) => served,

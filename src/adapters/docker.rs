@@ -5,6 +5,7 @@
 //! newtypes of `domain::names`, because bollard does not escape them.
 
 mod create;
+mod logs;
 mod making;
 mod map;
 
@@ -380,15 +381,8 @@ impl Engine for DockerEngine {
         name: &ContainerName,
         on_line: OnLine<'_>,
     ) -> Result<i64, EngineError> {
-        let options =
-            query::LogsOptions { follow: true, stdout: true, stderr: true, ..Default::default() };
-        let mut lines = map::Lines::default();
-        let mut logs = std::pin::pin!(self.docker()?.logs(name.as_str(), Some(options)));
-        while let Some(chunk) = logs.next().await {
-            let chunk = chunk.map_err(|e| error(e, name.as_str()))?;
-            lines.push(&chunk.into_bytes(), on_line);
-        }
-        lines.finish(on_line);
+        let docker = self.docker()?;
+        logs::read(docker, name, None, true, on_line).await.map_err(|e| error(e, name.as_str()))?;
         let options = None::<query::WaitContainerOptions>;
         let mut wait = std::pin::pin!(self.docker()?.wait_container(name.as_str(), options));
         match tokio::time::timeout(CALL_TIME_MAX, wait.next()).await {
@@ -407,29 +401,18 @@ impl Engine for DockerEngine {
         name: &ContainerName,
         lines: usize,
     ) -> Result<Vec<String>, EngineError> {
-        let options = query::LogsOptions {
-            stdout: true,
-            stderr: true,
-            tail: lines.to_string(),
-            ..Default::default()
-        };
-        let docker = self.docker()?;
-        let collect = async {
-            let out = std::sync::Mutex::new(Vec::new());
-            let on_line = |line: &str| {
-                if let Ok(mut out) = out.lock() {
-                    out.push(line.to_owned());
-                }
-            };
-            let mut splitter = map::Lines::default();
-            let mut logs = std::pin::pin!(docker.logs(name.as_str(), Some(options)));
-            while let Some(chunk) = logs.next().await {
-                splitter.push(&chunk?.into_bytes(), &on_line);
-            }
-            splitter.finish(&on_line);
-            Ok(out.into_inner().unwrap_or_default())
-        };
+        let collect = logs::tail(self.docker()?, name, lines);
         self.call("log_tail", name.as_str(), CALL_TIME_MAX, collect).await
+    }
+
+    async fn follow_log(
+        &self,
+        name: &ContainerName,
+        lines: usize,
+        on_line: OnLine<'_>,
+    ) -> Result<(), EngineError> {
+        let read = logs::read(self.docker()?, name, Some(lines), true, on_line);
+        read.await.map_err(|e| error(e, name.as_str()))
     }
 
     async fn image_exists(&self, image: &ImageRef) -> Result<bool, EngineError> {

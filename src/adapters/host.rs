@@ -6,7 +6,9 @@
 
 mod files;
 mod firewall;
+mod modules;
 mod network;
+mod watches;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,7 +20,9 @@ use async_trait::async_trait;
 use tokio::io::AsyncWriteExt;
 
 use crate::domain::failure::{Code, Failure};
-use crate::ports::host::{Finding, Host, HostResources, HostRules, WorkspaceDir};
+use crate::ports::host::{
+    Finding, Host, HostResources, HostRules, ModulesSize, WatchUse, WorkspaceDir,
+};
 
 /// Longest run of one host program: `mkfs` and `rm -rf` of a large tree.
 const PROGRAM_TIME_MAX: Duration = Duration::from_secs(60);
@@ -28,13 +32,14 @@ const PROGRAM_TIME_MAX: Duration = Duration::from_secs(60);
 pub struct LinuxHost {
     /// Everything that may be made or removed lies below one of these.
     roots: Vec<PathBuf>,
+    watches: watches::LastLook,
 }
 
 impl LinuxHost {
     /// A host whose own files lie below `roots`, absolute paths.
     #[must_use]
     pub fn new(roots: Vec<PathBuf>) -> Self {
-        Self { roots }
+        Self { roots, watches: watches::LastLook::default() }
     }
 
     /// Refuses a path outside the roots, or one that could leave them.
@@ -57,6 +62,16 @@ pub(super) async fn program(
     args: &[&str],
     input: Option<&str>,
 ) -> Result<String, String> {
+    program_within(PROGRAM_TIME_MAX, name, args, input).await
+}
+
+/// The same, for what may take longer.
+pub(super) async fn program_within(
+    time_max: Duration,
+    name: &str,
+    args: &[&str],
+    input: Option<&str>,
+) -> Result<String, String> {
     let mut command = tokio::process::Command::new(name);
     command
         .args(args)
@@ -71,9 +86,9 @@ pub(super) async fn program(
     if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
         stdin.write_all(input.as_bytes()).await.map_err(|e| format!("{name}: {e}"))?;
     }
-    let output = tokio::time::timeout(PROGRAM_TIME_MAX, child.wait_with_output())
+    let output = tokio::time::timeout(time_max, child.wait_with_output())
         .await
-        .map_err(|_| format!("{name}: no end within {PROGRAM_TIME_MAX:?}"))?
+        .map_err(|_| format!("{name}: no end within {time_max:?}"))?
         .map_err(|e| format!("{name}: {e}"))?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -217,6 +232,22 @@ impl Host for LinuxHost {
             self.remove_tree(&path).await?;
         }
         Ok(())
+    }
+
+    async fn copy_tree(&self, from: &Path, to: &Path) -> Result<(), Failure> {
+        self.own(from)?;
+        self.own(to)?;
+        modules::copy(from, to).await
+    }
+
+    async fn measure_modules(&self, path: &Path) -> ModulesSize {
+        let path = path.to_owned();
+        blocking(move || Ok(modules::measure(&path))).await.unwrap_or_default()
+    }
+
+    async fn watch_use(&self, uid: u32) -> WatchUse {
+        let last = self.watches.clone();
+        blocking(move || Ok(last.look(uid))).await.unwrap_or_default()
     }
 
     async fn swap_dir(&self, from: &Path, to: &Path) -> Result<(), Failure> {

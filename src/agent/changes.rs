@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::{Mutex, broadcast, watch};
 
 use super::Shared;
-use crate::service::watch::{Changes, Watch, WatchMode, WatchOptions, next_changes};
+use crate::service::watch::{COALESCE, Changes, Watch, WatchMode, WatchOptions, next_changes};
 
 /// What agents and dashboards do not want to hear about.
 const IGNORED: &[&str] = &[".git", "node_modules"];
@@ -29,6 +29,7 @@ impl ChangeFeed {
         let options = WatchOptions {
             root: shared.settings.workspace.clone(),
             ignored: IGNORED,
+            coalesce: COALESCE,
             force_polling: false,
         };
         let watch = Arc::new(Watch::start(&shared.scope, options).await);

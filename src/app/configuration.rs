@@ -203,6 +203,8 @@ impl Default for GitSection {
 pub struct CapacitySection {
     /// Teams.
     pub teams_max: u32,
+    /// Previews of one team, 16 at most.
+    pub previews_per_team: usize,
     /// Reserved memory may be this many times the host's.
     pub memory_overcommit: f64,
     /// Reserved CPUs may be this many times the host's.
@@ -220,6 +222,7 @@ impl Default for CapacitySection {
         let capacity = Settings::default().capacity;
         Self {
             teams_max: capacity.teams_max,
+            previews_per_team: capacity.previews_per_team,
             memory_overcommit: capacity.memory_overcommit,
             cpu_overcommit: capacity.cpu_overcommit,
             disk_used_max: capacity.disk_used_max,
@@ -370,6 +373,7 @@ fn check(file: File) -> anyhow::Result<Configuration> {
         },
         capacity: Capacity {
             teams_max: file.capacity.teams_max,
+            previews_per_team: file.capacity.previews_per_team,
             memory_overcommit: file.capacity.memory_overcommit,
             cpu_overcommit: file.capacity.cpu_overcommit,
             disk_used_max: file.capacity.disk_used_max,

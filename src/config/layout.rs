@@ -52,6 +52,12 @@ impl<'a> Layout<'a> {
         self.cache().join(format!("preview-{preview}"))
     }
 
+    /// Where a preview that runs on a copy of the workspace has it.
+    #[must_use]
+    pub fn mirror(&self, preview: &PartName) -> PathBuf {
+        self.preview(preview).join("mirror")
+    }
+
     /// The root-owned parent of an agent's writable places and files.
     #[must_use]
     pub fn agent(&self, agent: &PartName) -> PathBuf {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::layout::Layout;
-use super::project::ProjectFile;
+use super::project::{PreviewMode, ProjectFile};
 use crate::domain::findings::{Findings, Framework};
 use crate::domain::ids::{JobId, PartName, RunId, TeamId};
 use crate::domain::limits::{self};
@@ -40,6 +40,8 @@ pub struct PreviewInput {
     pub limits: crate::domain::spec::LimitsWish,
     /// What the project file wants to be writable, below the app.
     pub writable: Writable,
+    /// How its dev server sees the workspace.
+    pub mode: PreviewMode,
 }
 
 /// Places below an app that its dev server writes. They begin empty and are kept apart from the
@@ -54,16 +56,21 @@ pub struct Writable {
 
 impl PreviewInput {
     /// Every directory below the app that is mounted writable: the framework's and the project's.
+    /// A mirror is writable everywhere.
     pub fn writable_directories(&self) -> impl Iterator<Item = &str> {
         let own = self.writable.directories.iter().map(String::as_str);
         let frameworks = framework_writables(self.findings.framework).iter().copied();
         frameworks
             .chain(own.filter(|own| !framework_writables(self.findings.framework).contains(own)))
+            .filter(|_| self.mode == PreviewMode::Direct)
     }
 
     /// Every file below the app that is a link into the cache, and where it leads.
     #[must_use]
     pub fn writable_links(&self) -> Vec<(String, String)> {
+        if self.mode == PreviewMode::Mirror {
+            return Vec::new();
+        }
         let frameworks = framework_links(self.findings.framework).iter();
         let frameworks =
             frameworks.map(|(name, target)| ((*name).to_owned(), (*target).to_owned()));
@@ -125,6 +132,10 @@ pub struct PlanInput<'a> {
 
 const MIB: u64 = 1 << 20;
 
+/// Where a preview that runs on a copy of the workspace has it, with what
+/// belongs to the copying beside it.
+const MIRROR: &str = "/app/mirror";
+
 /// How long a container has to end by itself. Compose's own default.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
@@ -167,6 +178,14 @@ impl PlanInput<'_> {
             env.insert(name.to_owned(), "localhost,127.0.0.1,::1".to_owned());
         }
         env
+    }
+
+    /// The directory in which a preview's dev server finds the project.
+    fn running_root(preview: &PreviewInput) -> String {
+        match preview.mode {
+            PreviewMode::Direct => Self::preview_root(preview),
+            PreviewMode::Mirror => format!("{MIRROR}/tree"),
+        }
     }
 
     /// The workspace as the container of a preview sees it.

@@ -75,14 +75,6 @@ impl ProjectFile {
                 ));
             }
         }
-        let mirrored = self.previews.iter().filter(|preview| preview.mode == PreviewMode::Mirror);
-        found.extend(mirrored.map(|preview| {
-            let place = preview.places.get("mode").map_or(String::new(), |at| format!(":{at}"));
-            format!(
-                "{PROJECT_FILE}{place}: `mode: mirror` has no effect on this version; name what the \
-                 dev server writes in `writable`"
-            )
-        }));
         found
     }
 

@@ -133,6 +133,10 @@ pub struct SnapshotPart {
     pub state: String,
     /// The preview's link.
     pub url: Option<String>,
+    /// What the preview does, if it is one and was looked at.
+    pub preview: Option<PreviewFact>,
+    /// What is wrong with it, if it fails.
+    pub error: Option<String>,
 }
 
 /// All that a dashboard needs about a team at one moment.
@@ -264,6 +268,8 @@ pub enum EventKind {
         preview: PartName,
         /// Its link.
         url: Option<String>,
+        /// What is wrong, if it fails: the first line that says so.
+        error: Option<String>,
     },
     /// The workspace was brought in step with Git.
     SyncSynced {

@@ -118,6 +118,12 @@ codes! {
     ConfigInvalidHealthPath "config.invalid_health_path" Tenant "Use a health path such as `/` or `/healthz`.";
     BuildMissingLockfile "build.missing_lockfile" Tenant "Run the package manager once and commit its lockfile.";
     BuildInstallFailed "build.install_failed" Tenant "Read the last lines of the install; it must pass on a clean checkout.";
+    BuildLockfileOutdated "build.lockfile_outdated" Tenant "Run the package manager without its frozen option and commit the lockfile that it writes.";
+    BuildRuntimeVersion "build.runtime_version" Tenant "Name a version that all dependencies accept, in `preview.runtime` of .covibes.yml or where the project says it.";
+    BuildSystemLibrary "build.system_library" Tenant "A dependency is compiled and misses a library or compiler; use a release of it that comes built, or one without it.";
+    BuildRegistryCredentials "build.registry_credentials" Tenant "The package registry asks for credentials, and installs have none; use a registry that does not, or commit the package.";
+    BuildHostNotAllowed "build.host_not_allowed" Operator "The install asked for a host that is not on the egress allow-list; add it to `egress.allow` if it is meant to be reached.";
+    BuildDiskFull "build.disk_full" Operator "Free space on the host; a preview's download cache alone may hold 500 MB.";
     BuildOutOfMemory "build.out_of_memory" Tenant "The install needs more memory than a one-shot task has.";
     BuildTimeout "build.timeout" Tenant "The install made no progress, or took longer than 10 minutes.";
     BuildUnsupported "build.unsupported" Tenant "This host has no runtime for the language yet; name another in .covibes.yml.";
@@ -136,6 +142,8 @@ codes! {
     CapacityTeams "capacity.teams" Capacity "The host runs as many teams as it may; the job waits or goes elsewhere.";
     CapacityMemory "capacity.memory" Capacity "The host's memory is reserved; stop a team or add a host.";
     CapacityCpu "capacity.cpu" Capacity "The host's CPUs are reserved; stop a team or add a host.";
+    CapacityPreviews "capacity.previews" Tenant "Ask for fewer previews, or raise `capacity.previews_per_team` on the host.";
+    CapacityWatches "capacity.watches" Capacity "The host's inotify watches are used up; raise fs.inotify.max_user_watches and max_user_instances, or stop a team.";
     CapacitySubnets "capacity.subnets" Capacity "No free subnet is left for the team's networks.";
     CapacityQueueFull "capacity.queue_full" Capacity "Too many jobs wait; publish again later.";
     CapacityHostUnavailable "capacity.host_unavailable" Capacity "No host can take the team now; publish again later.";

@@ -6,7 +6,7 @@ use super::event::{EncodedEvent, TeamState};
 use super::failure::Code;
 use super::ids::{JobId, PartName, RunId, TeamId};
 use super::job::ActionKind;
-use super::spec::Spec;
+use super::spec::{PreviewSpec, Spec};
 use super::step::StepId;
 
 /// How many jobs of a team a record keeps (DESIGN 3.4).
@@ -140,6 +140,8 @@ pub struct TeamRecord {
     pub slot: Option<u16>,
     /// Preview name to host port, kept as a preference.
     pub ports: BTreeMap<PartName, u16>,
+    /// Since when each preview has been asked for, in unix milliseconds.
+    pub previews_since: BTreeMap<PartName, i64>,
     /// Directory of the workspace when it is not the default one (`covibes up PATH`).
     pub workspace_path: Option<String>,
     /// Mount points that were made in a workspace and are removed with the team, if empty.
@@ -167,6 +169,7 @@ impl TeamRecord {
             spec: None,
             slot: None,
             ports: BTreeMap::new(),
+            previews_since: BTreeMap::new(),
             workspace_path: None,
             mount_points: Vec::new(),
             adopted: false,
@@ -189,7 +192,31 @@ impl TeamRecord {
         self.spec = None;
         self.slot = None;
         self.ports.clear();
+        self.previews_since.clear();
         self.workspace_path = None;
+    }
+
+    /// Notes which previews are asked for from now on.
+    pub fn note_previews(&mut self, spec: &Spec, now_unix_ms: i64) {
+        self.previews_since.retain(|name, _| spec.previews.iter().any(|p| p.name == *name));
+        for preview in &spec.previews {
+            self.previews_since.entry(preview.name.clone()).or_insert(now_unix_ms);
+        }
+    }
+
+    /// Previews of the spec whose time is over.
+    #[must_use]
+    pub fn expired_previews(&self, now_unix_ms: i64) -> Vec<PartName> {
+        let is_over = |preview: &&PreviewSpec| {
+            let (Some(ttl), Some(since)) = (preview.ttl, self.previews_since.get(&preview.name))
+            else {
+                return false;
+            };
+            let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+            now_unix_ms.saturating_sub(*since) >= ttl
+        };
+        let previews = self.spec.iter().flat_map(|spec| &spec.previews);
+        previews.filter(is_over).map(|preview| preview.name.clone()).collect()
     }
 
     /// The later job that was applied, if an attempt after the first at `id`

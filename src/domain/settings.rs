@@ -45,6 +45,8 @@ pub struct GitPolicy {
 pub struct Capacity {
     /// Teams.
     pub teams_max: u32,
+    /// Previews of one team.
+    pub previews_per_team: usize,
     /// Reserved memory may be this many times the host's.
     pub memory_overcommit: f64,
     /// Reserved CPUs may be this many times the host's.
@@ -134,6 +136,7 @@ impl Default for Settings {
             },
             capacity: Capacity {
                 teams_max: 200,
+                previews_per_team: super::limits::PREVIEWS_MAX,
                 memory_overcommit: 1.0,
                 cpu_overcommit: 4.0,
                 disk_used_max: 0.8,

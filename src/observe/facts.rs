@@ -209,7 +209,7 @@ impl Metrics {
     }
 
     /// Sets what a listing showed: containers by role and state, teams by
-    /// state, ports, subnets and free disk.
+    /// state, ports, subnets, inotify and free disk.
     pub fn observed(&self, listing: &Listing) {
         self.containers.reset();
         for role in Role::ALL.map(Role::as_str) {
@@ -229,6 +229,12 @@ impl Metrics {
         self.preview_ports_in_use.set(listing.ports_in_use);
         self.preview_ports_limit.set(listing.ports_limit);
         self.subnets_in_use.set(listing.subnets_in_use);
+        for (kind, (used, limit)) in
+            [("watches", listing.watches), ("instances", listing.instances)]
+        {
+            self.inotify_in_use.with_label_values(&[kind]).set(used);
+            self.inotify_limit.with_label_values(&[kind]).set(limit);
+        }
         self.workspace_disk_available.set(listing.disk_available_bytes as f64);
         for (kind, share) in [("used", listing.disk_used), ("limit", listing.disk_used_max)] {
             self.workspace_disk_ratio.with_label_values(&[kind]).set(share);

@@ -219,6 +219,16 @@ impl Metrics {
             preview_ports_limit: make
                 .gauge("covibes_preview_ports_limit", "Preview ports that there are."),
             subnets_in_use: make.gauge("covibes_subnets_in_use", "Team subnets that exist."),
+            inotify_in_use: make.gauges(
+                "covibes_inotify_in_use",
+                "Inotify watches and instances of the containers' user.",
+                &["kind"],
+            ),
+            inotify_limit: make.gauges(
+                "covibes_inotify_limit",
+                "Inotify watches and instances that one user may have.",
+                &["kind"],
+            ),
             workspace_disk_available: make.register(
                 Gauge::new(
                     "covibes_workspace_disk_available_bytes",
@@ -320,6 +330,10 @@ impl Metrics {
         }
         for operation in ["clone", "worktree", "copy"] {
             self.git_operation_duration.with_label_values(&[operation]);
+        }
+        for kind in ["watches", "instances"] {
+            self.inotify_in_use.with_label_values(&[kind]);
+            self.inotify_limit.with_label_values(&[kind]);
         }
         for kind in ["used", "limit"] {
             self.workspace_disk_ratio.with_label_values(&[kind]);

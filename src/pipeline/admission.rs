@@ -14,7 +14,7 @@ use crate::domain::plan::{AGENT_NETWORKS, PREVIEW_NETWORKS, Plan, Role, SLOTS, s
 use crate::domain::settings::Settings;
 use crate::domain::spec::Spec;
 use crate::ports::engine::{Observed, label};
-use crate::ports::host::HostResources;
+use crate::ports::host::{HostResources, WatchUse};
 
 /// What a team sets aside on a host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -139,6 +139,47 @@ pub fn admit(
     let (first, last) = settings.preview_ports;
     if all.ports > (first..=last).filter(|port| settings.is_preview_port(*port)).count() {
         return Err(Failure::new(Code::PortExhausted, "every preview port is taken"));
+    }
+    Ok(())
+}
+
+/// Decides whether a spec asks for more previews than a team may have.
+///
+/// # Errors
+/// `capacity.previews`.
+pub fn admit_previews(settings: &Settings, spec: &Spec) -> Result<(), Failure> {
+    let (asked, max) = (spec.previews.len(), settings.capacity.previews_per_team);
+    if asked <= max {
+        return Ok(());
+    }
+    let message = format!("the team asks for {asked} previews, and may have {max} on this host");
+    Err(Failure::new(Code::CapacityPreviews, message))
+}
+
+/// Decides whether the kernel has watches left for the dev servers of a team
+/// that does not run yet. Without them they would poll, and cost the host more.
+///
+/// # Errors
+/// `capacity.watches`, naming what is short.
+pub fn admit_watches(found: WatchUse, spec: &Spec) -> Result<(), Failure> {
+    if spec.previews.is_empty() {
+        return Ok(());
+    }
+    // The rest is for those that run, whose projects grow.
+    let used_up = found.watches_max / 10 * 9;
+    if found.watches_max > 0 && found.watches > used_up {
+        return Err(Failure::new(
+            Code::CapacityWatches,
+            format!("{} of {} inotify watches are in use", found.watches, found.watches_max),
+        ));
+    }
+    // A dev server and its bundler have one each.
+    let wanted = 2 * spec.previews.len() as u64;
+    if found.instances_max > 0 && found.instances + wanted > found.instances_max {
+        return Err(Failure::new(
+            Code::CapacityWatches,
+            format!("{} of {} inotify instances are in use", found.instances, found.instances_max),
+        ));
     }
     Ok(())
 }

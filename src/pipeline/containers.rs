@@ -11,6 +11,7 @@ use super::run::Run;
 use crate::config::hash;
 use crate::config::layout::Layout;
 use crate::config::plan::{PlanInput, PreviewInput};
+use crate::config::project::PreviewMode;
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::TeamId;
 use crate::domain::limits;
@@ -67,6 +68,9 @@ pub async fn ensure_volumes(
         ports.engine.create_volume(volume).await?;
     }
     for preview in input.previews {
+        if preview.mode == PreviewMode::Mirror {
+            host.ensure_dir(&layout.mirror(&preview.spec.name), uid, gid).await?;
+        }
         for directory in preview.writable_directories() {
             let place = PreviewInput::place_of(directory);
             host.ensure_dir(&layout.preview(&preview.spec.name).join(place), uid, gid).await?;
@@ -75,8 +79,8 @@ pub async fn ensure_volumes(
     Ok(())
 }
 
-/// Makes the mount points of previews in the workspace, through no link, and
-/// remembers those it made.
+/// Makes the mount points of previews in the workspace or its copy, through no
+/// link, and remembers those it made in the workspace.
 ///
 /// # Errors
 /// `workspace.symlink_refused` if something is in the way.
@@ -86,7 +90,11 @@ pub async fn ensure_mount_points(run: &Run<'_>, input: &PlanInput<'_>) -> Result
     let layout = Layout::new(&run.ports.settings, run.team());
     let mut made = Vec::new();
     for preview in input.previews {
-        let root = if preview.worktree {
+        let mirror = layout.mirror(&preview.spec.name);
+        let is_copy = preview.mode == PreviewMode::Mirror;
+        let root = if is_copy {
+            mirror.join("tree")
+        } else if preview.worktree {
             layout.worktrees().join(preview.spec.name.as_str())
         } else {
             input.workspace.to_owned()
@@ -102,8 +110,15 @@ pub async fn ensure_mount_points(run: &Run<'_>, input: &PlanInput<'_>) -> Result
         {
             wanted.push(below(&findings.install_dir, "node_modules"));
         }
+        if is_copy {
+            // It is empty at first: the Engine would make what lies above a
+            // mount point as root's.
+            host.ensure_mount_point(&mirror, "tree", uid, gid).await?;
+            wanted = wanted.iter().flat_map(|path| with_parents(path)).collect();
+        }
         for relative in wanted {
-            if host.ensure_mount_point(&root, &relative, uid, gid).await? && !preview.worktree {
+            let is_made = host.ensure_mount_point(&root, &relative, uid, gid).await?;
+            if is_made && !preview.worktree && !is_copy {
                 made.push(relative);
             }
         }
@@ -124,6 +139,14 @@ pub async fn ensure_mount_points(run: &Run<'_>, input: &PlanInput<'_>) -> Result
         })
         .await;
     Ok(())
+}
+
+/// A relative path after everything above it, the topmost first.
+fn with_parents(path: &str) -> impl Iterator<Item = String> {
+    path.char_indices()
+        .filter(|(_, letter)| *letter == '/')
+        .map(|(at, _)| path[..at].to_owned())
+        .chain([path.to_owned()])
 }
 
 /// Writes tokens and secrets where containers read them: 0400, owned by the

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::interrupt::{Interrupt, Reason};
 use super::lease::TeamLease;
 use crate::domain::failure::{Code, Failure};
-use crate::domain::ids::TeamId;
+use crate::domain::ids::{JobId, TeamId};
 use crate::domain::job::{ActionKind, Job};
 use crate::ports::messages::{DeadLetter, SessionOver};
 
@@ -161,6 +161,19 @@ pub trait JobRunner: Send + Sync {
     async fn join(&self, job: &Job, _with: &Job) -> Result<Finished, SessionOver> {
         self.skip(job, &Reason::None).await
     }
+
+    /// Resolves with a job that the host wants done by itself. It has no message
+    /// behind it, and is taken only if nothing of its team waits or runs.
+    ///
+    /// # Cancellation
+    /// Safe.
+    async fn own_job(&self) -> Job {
+        std::future::pending().await
+    }
+
+    /// Notes that a job of the host's own was not taken; it will be asked for
+    /// again if it is still needed.
+    fn own_job_not_taken(&self, _job: JobId) {}
 
     /// Counts a job that was taken on.
     fn received(&self, _kind: ActionKind) {}

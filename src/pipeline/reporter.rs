@@ -3,16 +3,17 @@
 //! The next event waits for the confirm of the last, so order holds without
 //! numbers on the wire; the numbers are for those who missed something.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use uuid::Uuid;
 
 use super::Ports;
+use super::preview_board::PreviewLook;
 use crate::domain::event::{EncodedEvent, Event, EventKind, Subject};
 use crate::domain::failure::{Code, Failure};
-use crate::domain::ids::{JobId, TeamId};
+use crate::domain::ids::{JobId, PartName, TeamId};
 use crate::domain::record::TeamRecord;
 use crate::ports::messages::SessionOver;
 use crate::wire::event::encode_event;
@@ -40,6 +41,8 @@ struct Memory {
     /// below it. Held while the record is written, so that an older one never
     /// replaces a newer.
     reserved: Mutex<u64>,
+    /// What was last told of each preview.
+    previews: std::sync::Mutex<BTreeMap<PartName, PreviewLook>>,
 }
 
 /// A final event that stands in the record.
@@ -290,8 +293,26 @@ impl Reporter {
     pub async fn tell(&self, kind: EventKind) -> Result<(), SessionOver> {
         let mut kept = self.memory.telling.lock().await;
         self.tell_unconfirmed(&mut kept).await?;
+        let look = match &kind {
+            EventKind::Preview { fact, preview, error, .. } => {
+                Some((preview.clone(), PreviewLook { fact: *fact, error: error.clone() }))
+            }
+            _ => None,
+        };
         let event = self.encode(kind).await?;
-        self.publish(&event).await
+        self.publish(&event).await?;
+        self.previews_told().extend(look);
+        Ok(())
+    }
+
+    /// What was last told of each preview by this process.
+    #[must_use]
+    pub fn previews(&self) -> BTreeMap<PartName, PreviewLook> {
+        self.previews_told().clone()
+    }
+
+    fn previews_told(&self) -> std::sync::MutexGuard<'_, BTreeMap<PartName, PreviewLook>> {
+        self.memory.previews.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Publishes a final event that the record kept.

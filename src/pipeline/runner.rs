@@ -7,8 +7,11 @@
 
 mod actions;
 mod aftermath;
+mod ends;
 mod known;
 mod moving;
+mod own;
+mod previews;
 mod recovery;
 mod room;
 mod start;
@@ -22,7 +25,9 @@ use async_trait::async_trait;
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::Instant;
 
+use self::ends::{dead_letter, failed_end, outcome_text};
 use self::known::{abandoned, begun};
+use self::own::OwnJobs;
 use self::room::Shares;
 use super::Ports;
 use super::interrupt::{Interrupt, Reason};
@@ -34,12 +39,12 @@ use super::run::{Run, Stop};
 use crate::config::layout::Layout;
 use crate::domain::event::{EventKind, TeamState};
 use crate::domain::failure::Failure;
-use crate::domain::ids::{PartName, RunId, TeamId};
+use crate::domain::ids::{JobId, PartName, RunId, TeamId};
 use crate::domain::job::{Action, ActionKind, Job, Outcome};
-use crate::domain::record::{Before, FailedEnd, JobRecord, TeamRecord, Trial};
+use crate::domain::record::{Before, JobRecord, TeamRecord, Trial};
 use crate::policy::backoff::Backoff;
 use crate::ports::engine::Filter;
-use crate::ports::messages::{DeadLetter, SessionOver};
+use crate::ports::messages::SessionOver;
 
 /// How long platform faults are retried in the lane (DESIGN 3.5).
 const RETRY_BUDGET: Duration = Duration::from_secs(600);
@@ -59,6 +64,7 @@ pub struct Runner {
     choosing: tokio::sync::Mutex<()>,
     shares: Arc<Shares>,
     memories: Memories,
+    own_jobs: OwnJobs,
     /// What the process before this one left is taken note of once.
     recovery: OnceCell<()>,
 }
@@ -92,6 +98,7 @@ impl Runner {
             choosing: tokio::sync::Mutex::default(),
             shares: Arc::default(),
             memories: Memories::default(),
+            own_jobs: OwnJobs::default(),
             recovery: OnceCell::new(),
         }
     }
@@ -108,6 +115,7 @@ impl Runner {
 
     async fn work(&self, run: &Run<'_>) -> Result<Worked, Stop> {
         match &run.job.action {
+            Action::Start(_) if self.own_jobs.has(run.job.id) => self.do_own_job(run).await,
             Action::Start(spec) => self.start(run, spec).await,
             Action::Stop => self.stop(run).await,
             Action::Destroy => self.destroy(run).await,
@@ -198,38 +206,12 @@ impl Runner {
     }
 }
 
-fn failed_end(outcome: &Outcome) -> Option<FailedEnd> {
-    let Outcome::Failed(failure) = outcome else { return None };
-    Some(FailedEnd {
-        message: failure.message.clone(),
-        attempts: failure.attempt,
-        step: failure.step,
-    })
-}
-
 fn stop_failed(error: crate::ports::engine::EngineError) -> Stop {
     Stop::Failed(error.into())
 }
 
 fn team_event(state: TeamState, cause: &str, links: BTreeMap<PartName, String>) -> EventKind {
     EventKind::Team { state, cause: cause.to_owned(), links }
-}
-
-fn outcome_text(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Failed(failure) => format!("failed:{}", failure.code),
-        other => other.as_str().to_owned(),
-    }
-}
-
-/// A dead letter for a failed job.
-fn dead_letter(failure: &Failure) -> DeadLetter {
-    DeadLetter {
-        reason: failure.code.as_str().to_owned(),
-        message: failure.message.clone(),
-        attempts: failure.attempt,
-        step: failure.step.map(|s| s.as_str().to_owned()),
-    }
 }
 
 #[async_trait]
@@ -257,6 +239,14 @@ impl JobRunner for Runner {
         self.open(job).await?.tell(kind).await
     }
 
+    async fn own_job(&self) -> Job {
+        self.own_jobs.next().await
+    }
+
+    fn own_job_not_taken(&self, job: JobId) {
+        self.own_jobs.forget(job);
+    }
+
     fn received(&self, kind: ActionKind) {
         self.ports.metrics.job_received(kind);
     }
@@ -277,6 +267,7 @@ impl JobRunner for Runner {
         interrupt: Interrupt,
     ) -> Result<Finished, SessionOver> {
         let finished = self.execute(&lease, job, interrupt).await;
+        self.own_jobs.forget(job.id);
         drop(lease);
         // Whatever it was: a stop, or a start that was taken back.
         self.shares.note_change();
@@ -297,6 +288,7 @@ impl JobRunner for Runner {
     }
 
     async fn skip(&self, job: &Job, because: &Reason) -> Result<Finished, SessionOver> {
+        self.own_jobs.forget(job.id);
         self.end_without_run(job, because).await
     }
 

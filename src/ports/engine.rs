@@ -309,6 +309,15 @@ pub trait Engine: Send + Sync {
         lines: usize,
     ) -> Result<Vec<String>, EngineError>;
 
+    /// Gives the last lines of a container's output to `on_line`, and then what
+    /// comes, until it has ended. Not bounded in time: a person watches.
+    async fn follow_log(
+        &self,
+        name: &ContainerName,
+        lines: usize,
+        on_line: OnLine<'_>,
+    ) -> Result<(), EngineError>;
+
     /// Whether an image is there.
     async fn image_exists(&self, image: &ImageRef) -> Result<bool, EngineError>;
 

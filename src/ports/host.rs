@@ -31,6 +31,28 @@ pub struct HostResources {
     pub disk_available_bytes: u64,
 }
 
+/// How far an install is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ModulesSize {
+    /// Packages that are there, whole or in part.
+    pub packages: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// What one user takes of inotify, and how much there is for each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WatchUse {
+    /// Watched directories and files.
+    pub watches: u64,
+    /// `fs.inotify.max_user_watches`; 0 if it cannot be read.
+    pub watches_max: u64,
+    /// Instances, each with watches of its own.
+    pub instances: u64,
+    /// `fs.inotify.max_user_instances`; 0 if it cannot be read.
+    pub instances_max: u64,
+}
+
 /// The state of a workspace directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkspaceDir {
@@ -117,6 +139,17 @@ pub trait Host: Send + Sync {
     /// Removes what interrupted runs left in `parent`: entries named `prefix`
     /// followed by a run's eight hexadecimal digits.
     async fn remove_leftovers(&self, parent: &Path, prefix: &str) -> Result<(), Failure>;
+
+    /// Copies a tree of Covibes' own with owners, modes and links, sharing its
+    /// blocks where the file system can. `to` must not exist.
+    async fn copy_tree(&self, from: &Path, to: &Path) -> Result<(), Failure>;
+
+    /// Counts what an install has written so far; what cannot be read is not
+    /// counted.
+    async fn measure_modules(&self, path: &Path) -> ModulesSize;
+
+    /// What a user's processes take of inotify. May be some seconds old.
+    async fn watch_use(&self, uid: u32) -> WatchUse;
 
     /// Puts `from` in the place of `to`, both below Covibes' own roots.
     async fn swap_dir(&self, from: &Path, to: &Path) -> Result<(), Failure>;

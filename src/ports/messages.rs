@@ -49,6 +49,12 @@ impl Settle {
         Self(inner)
     }
 
+    /// For a job of the host's own, which no message asked for.
+    #[must_use]
+    pub fn of_nothing() -> Self {
+        Self(Box::new(Nothing))
+    }
+
     /// Ends the delivery as done.
     ///
     /// # Errors
@@ -63,6 +69,20 @@ impl Settle {
     /// The session ended first; the message comes again.
     pub async fn dead_letter(self, why: DeadLetter) -> Result<(), SessionOver> {
         self.0.dead_letter(why).await
+    }
+}
+
+/// No message: its end is told by events alone.
+struct Nothing;
+
+#[async_trait]
+impl Acknowledge for Nothing {
+    async fn ack(self: Box<Self>) -> Result<(), SessionOver> {
+        Ok(())
+    }
+
+    async fn dead_letter(self: Box<Self>, _: DeadLetter) -> Result<(), SessionOver> {
+        Ok(())
     }
 }
 

@@ -5,12 +5,18 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::sync::Notify;
 
+use super::errors::ErrorLine;
 use super::sockets::ListeningSocket;
 use super::system;
+use super::watching::{self, Watching};
+use crate::service::mirror::{MirrorFacts, MirrorState};
 use crate::service::system::now;
+use crate::service::watch::WatchMode;
 
 /// As many lines as an event carries, and a person reads.
 const LOG_LINES_MAX: usize = 100;
@@ -51,6 +57,13 @@ struct Facts {
     last_exit: Option<Exit>,
     starts: u64,
     log: VecDeque<String>,
+    /// Lines of output since the supervisor began.
+    lines: u64,
+    error: ErrorLine,
+    /// Whether only a changed file starts it again.
+    gave_up: bool,
+    watching: Watching,
+    mirror: Option<MirrorFacts>,
 }
 
 /// The supervisor writes here, the HTTP side reads.
@@ -58,26 +71,35 @@ struct Facts {
 pub(super) struct Board {
     port: u16,
     own_port: u16,
+    health: String,
     facts: Mutex<Facts>,
+    out_of_watches: Notify,
 }
 
 impl Board {
     /// Makes a board for a server that should listen on `port`.
-    pub(super) fn new(port: u16, own_port: u16) -> Self {
+    pub(super) fn new(port: u16, own_port: u16, health: String) -> Self {
         let facts = Facts {
             stage: Stage::Starting { pid: None },
             since: now(),
             last_exit: None,
             starts: 0,
             log: VecDeque::new(),
+            lines: 0,
+            error: ErrorLine::default(),
+            gave_up: false,
+            watching: Watching::Inotify,
+            mirror: None,
         };
-        Self { port, own_port, facts: Mutex::new(facts) }
+        Self { port, own_port, health, facts: Mutex::new(facts), out_of_watches: Notify::new() }
     }
 
     /// Notes that the server was started.
     pub(super) fn started(&self, pid: Option<u32>) {
         let mut facts = self.facts();
         facts.starts += 1;
+        facts.error = ErrorLine::default();
+        facts.gave_up = false;
         Self::enter(&mut facts, Stage::Starting { pid });
     }
 
@@ -88,9 +110,42 @@ impl Board {
         Self::enter(&mut facts, Stage::Failing);
     }
 
+    /// Notes that only a changed file will start the server again.
+    pub(super) fn gave_up(&self) {
+        self.facts().gave_up = true;
+    }
+
+    /// Notes how the server notices changes.
+    pub(super) fn watches_by(&self, watching: Watching) {
+        self.facts().watching = watching;
+    }
+
+    /// Resolves when the output says that the watches ran out.
+    ///
+    /// # Cancellation
+    /// Safe: it is not forgotten until somebody has seen it.
+    pub(super) async fn out_of_watches(&self) {
+        self.out_of_watches.notified().await;
+    }
+
+    /// Whether the output said so and nobody has seen it yet; asked once.
+    pub(super) fn ran_out_of_watches(&self) -> bool {
+        self.out_of_watches().now_or_never().is_some()
+    }
+
+    /// Notes how the copy of the workspace stands.
+    pub(super) fn mirrored(&self, mirror: MirrorFacts) {
+        self.facts().mirror = Some(mirror);
+    }
+
     /// Keeps a line of the server's output.
     pub(super) fn log(&self, line: String) {
+        if watching::is_limit(&line) {
+            self.out_of_watches.notify_one();
+        }
         let mut facts = self.facts();
+        facts.lines += 1;
+        facts.error.see(&line, now());
         if facts.log.len() == LOG_LINES_MAX {
             facts.log.pop_front();
         }
@@ -130,7 +185,15 @@ impl Board {
             exit_code,
             signal,
             error,
+            error_line: facts.error.get().map(str::to_owned),
+            gave_up: facts.gave_up,
+            lines: facts.lines,
             restarts: facts.starts.saturating_sub(1),
+            health: self.health.clone(),
+            polling: match &facts.watching {
+                Watching::Inotify => None,
+                Watching::Polling { reason } => Some(reason.clone()),
+            },
             since_unix_ms: facts.since.as_millisecond(),
             port: self.port,
             listening: listening
@@ -138,6 +201,7 @@ impl Board {
                 .filter(|socket| socket.port != self.own_port)
                 .map(|socket| SocketBody { address: socket.address.to_string(), port: socket.port })
                 .collect(),
+            mirror: facts.mirror.as_ref().map(MirrorBody::of),
             memory_bytes: system::memory_bytes(),
         }
     }
@@ -181,12 +245,55 @@ pub(super) struct StateBody {
     exit_code: Option<i32>,
     signal: Option<i32>,
     error: Option<String>,
+    /// The line of the output that says what is wrong.
+    error_line: Option<String>,
+    /// Only a changed file starts it again.
+    gave_up: bool,
+    /// Lines of output so far; a server that still says something is at work.
+    lines: u64,
     restarts: u64,
+    /// How the page is asked whether it is there.
+    health: String,
+    /// Why the server polls for changes, if it does.
+    polling: Option<String>,
     since_unix_ms: i64,
     port: u16,
     listening: Vec<SocketBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<MirrorBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     memory_bytes: Option<u64>,
+}
+
+/// How the copy of the workspace stands.
+#[derive(Debug, Serialize)]
+struct MirrorBody {
+    state: &'static str,
+    mode: &'static str,
+    entries: usize,
+    copied: u64,
+    deleted: u64,
+    warnings: usize,
+    /// Why the copy does not follow, or the first entry that it lacks.
+    reason: Option<String>,
+}
+
+impl MirrorBody {
+    fn of(facts: &MirrorFacts) -> Self {
+        let first =
+            facts.warnings.first().map(|(path, reason)| format!("{}: {reason}", path.display()));
+        let (state, reason) = match &facts.state {
+            MirrorState::Starting => ("starting", None),
+            MirrorState::InStep => ("in_step", first),
+            MirrorState::Failed(reason) => ("failed", Some(reason.clone())),
+        };
+        let mode = match facts.mode {
+            WatchMode::Inotify => "inotify",
+            WatchMode::Polling { .. } => "polling",
+        };
+        let MirrorFacts { entries, copied, deleted, warnings_total: warnings, .. } = *facts;
+        Self { state, mode, entries, copied, deleted, warnings, reason }
+    }
 }
 
 #[derive(Debug, Serialize)]

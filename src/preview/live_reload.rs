@@ -14,7 +14,7 @@ use futures::Stream;
 use tokio::sync::{OnceCell, watch};
 
 use crate::service::Scope;
-use crate::service::watch::{Watch, WatchOptions, next_changes};
+use crate::service::watch::{COALESCE, Watch, WatchOptions, next_changes};
 
 /// Where the pages listen; no file of a site has the name.
 pub(super) const PATH: &str = "/__covibes/changes";
@@ -40,6 +40,7 @@ impl Pages {
             let options = WatchOptions {
                 root: self.root.clone(),
                 ignored: &["node_modules", ".git"],
+                coalesce: COALESCE,
                 force_polling: false,
             };
             let tree = Watch::start(&self.scope, options).await;

@@ -49,6 +49,15 @@ pub struct RunArguments {
     /// The port on which the state is served.
     #[arg(long, env = "COVIBES_STATE_PORT", default_value_t = STATE_PORT)]
     pub state_port: u16,
+    /// How the page is asked whether it is there: a path, or `tcp`. Told to whoever asks.
+    #[arg(long, env = "COVIBES_HEALTH", default_value = "/")]
+    pub health: String,
+    /// Keep a writable copy of this directory below --mirror-place, and run in it.
+    #[arg(long, value_name = "DIR", requires = "mirror_place")]
+    pub mirror_source: Option<PathBuf>,
+    /// Where the copy is kept, as `tree`, with the mirror's own files beside it.
+    #[arg(long, value_name = "DIR", requires = "mirror_source")]
+    pub mirror_place: Option<PathBuf>,
     /// The command as one shell line, instead of arguments.
     #[arg(long = "shell", env = "COVIBES_COMMAND", value_name = "LINE")]
     pub shell: Option<String>,
@@ -71,13 +80,40 @@ pub struct StaticArguments {
     pub address: IpAddr,
 }
 
+/// A writable copy that is kept in step with the workspace.
+#[derive(Debug, Clone)]
+pub struct MirrorSettings {
+    /// What is copied.
+    pub source: PathBuf,
+    /// Where: the copy is its `tree`.
+    pub place: PathBuf,
+}
+
+impl MirrorSettings {
+    /// The copy.
+    #[must_use]
+    pub fn tree(&self) -> PathBuf {
+        self.place.join("tree")
+    }
+
+    /// The mirror's own files.
+    #[must_use]
+    pub fn own(&self) -> PathBuf {
+        self.place.join("own")
+    }
+}
+
 /// The supervisor's settings.
 #[derive(Debug, Clone)]
 pub struct RunSettings {
     /// The directory to run in and to watch after a failure.
     pub dir: PathBuf,
+    /// The copy to run in, unless the workspace itself is.
+    pub mirror: Option<MirrorSettings>,
     /// The port on which the server should listen.
     pub port: u16,
+    /// How the page is asked whether it is there: a path, or `tcp`.
+    pub health: String,
     /// Where the state is served.
     pub state_address: SocketAddr,
     /// The program; arguments follow.
@@ -108,9 +144,15 @@ impl TryFrom<RunArguments> for RunSettings {
             }
             (None, _) => return Err(NothingToRun),
         };
+        let mirror = given
+            .mirror_source
+            .zip(given.mirror_place)
+            .map(|(source, place)| MirrorSettings { source, place });
         Ok(Self {
             dir: given.dir,
+            mirror,
             port: given.port,
+            health: given.health,
             state_address: (Ipv4Addr::UNSPECIFIED, given.state_port).into(),
             program,
             arguments,

@@ -11,17 +11,30 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::board::{Board, Exit};
+use super::mirror;
 use super::settings::RunSettings;
+use super::system;
+use super::watching::{RAN_OUT, Watching};
 use crate::service::Scope;
 use crate::service::lines::{Cutter, Line};
+use crate::service::mirror::MirrorState;
 use crate::service::process::{self, Group, Ladder};
-use crate::service::watch::{Watch, WatchOptions, next_changes};
+use crate::service::watch::{COALESCE, Watch, WatchOptions, next_changes};
 
 /// A dev server that has not closed its files within this will not.
 const STOP: &Ladder = &[(Signal::TERM, Duration::from_secs(5))];
+
+/// After this many ends in a row nobody tries again until a file changes: the
+/// same files end the same way.
+const CRASHES_MAX: u32 = 5;
+
+/// A server that lived this long does not crash in a loop.
+const LASTING: Duration = Duration::from_secs(60);
 
 /// While starting, soon enough not to add to the time until a page is served.
 const LOOK_STARTING: Duration = Duration::from_millis(100);
@@ -55,21 +68,75 @@ const IGNORED: &[&str] = &[
 
 /// Keeps the server running until the scope stops.
 pub(super) async fn supervise(scope: Scope, settings: RunSettings, board: Arc<Board>) {
-    while let Some(exit) = run_once(&scope, &settings, &board).await {
-        tracing::warn!(exit = ?exit, "the dev server ended; a changed file starts it again");
-        board.failed(exit);
-        let why = tokio::select! {
-            () = scope.stopping() => return,
-            () = changed(&scope, &settings) => "a file changed",
-            () = tokio::time::sleep(settings.retry_pause) => "it rested",
+    if let Some(copy) = settings.mirror.clone() {
+        let (state, mut told) = watch::channel(MirrorState::Starting);
+        let following = mirror::follow(scope.clone(), settings.clone(), copy, board.clone(), state);
+        scope.spawn(following);
+        if mirror::first_copy(&scope, &board, &mut told).await.is_none() {
+            return;
+        }
+    }
+    let mut watching = {
+        let (dir, force) = (settings.dir.clone(), settings.force_polling);
+        let looked = scope.block(move || Watching::of(&dir, force)).await;
+        looked.unwrap_or(Watching::Inotify)
+    };
+    let mut crashes = 0;
+    loop {
+        board.watches_by(watching.clone());
+        let began = Instant::now();
+        let exit = match run_once(&scope, &settings, &board, &watching).await {
+            Ended::OnPurpose => return,
+            Ended::OutOfWatches => {
+                tracing::warn!("{RAN_OUT}; the dev server is started again and polls");
+                watching = Watching::Polling { reason: RAN_OUT.to_owned() };
+                continue;
+            }
+            Ended::By(exit) => exit,
         };
-        tracing::info!(why, "starting the dev server again");
+        tracing::warn!(exit = ?exit, "the dev server ended; a changed file starts it again");
+        crashes = if began.elapsed() >= LASTING { 1 } else { crashes + 1 };
+        board.failed(exit);
+        let rest = async {
+            if crashes >= CRASHES_MAX {
+                tracing::warn!(crashes, "only a changed file starts the dev server again");
+                board.gave_up();
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(settings.retry_pause).await;
+        };
+        tokio::select! {
+            () = scope.stopping() => return,
+            () = changed(&scope, &settings) => {
+                tracing::info!("a file changed: starting the dev server again");
+                crashes = 0;
+            }
+            () = rest => tracing::info!("it rested: starting the dev server again"),
+        }
     }
 }
 
-/// Runs the server once; returns nothing when it was ended on purpose.
-async fn run_once(scope: &Scope, settings: &RunSettings, board: &Arc<Board>) -> Option<Exit> {
+/// How a run of the server ended.
+enum Ended {
+    /// The supervisor is to end.
+    OnPurpose,
+    /// It said that it has no watches left, and was ended for it.
+    OutOfWatches,
+    /// By itself.
+    By(Exit),
+}
+
+/// Runs the server once.
+async fn run_once(
+    scope: &Scope,
+    settings: &RunSettings,
+    board: &Arc<Board>,
+    watching: &Watching,
+) -> Ended {
     let mut command = Command::new(&settings.program);
+    // What the project says for itself counts more.
+    let switches = watching.variables().iter().filter(|(name, _)| !system::has_variable(name));
+    command.envs(switches.copied());
     command
         .args(&settings.arguments)
         .current_dir(&settings.dir)
@@ -80,7 +147,7 @@ async fn run_once(scope: &Scope, settings: &RunSettings, board: &Arc<Board>) -> 
         Ok(group) => group,
         Err(error) => {
             board.started(None);
-            return Some(Exit::NotStarted(format!("cannot start it: {error}")));
+            return Ended::By(Exit::NotStarted(format!("cannot start it: {error}")));
         }
     };
     board.started(group.id());
@@ -89,17 +156,36 @@ async fn run_once(scope: &Scope, settings: &RunSettings, board: &Arc<Board>) -> 
         group.stdout().map(|out| scope.spawn(pass_on(out, tokio::io::stdout(), board.clone()))),
         group.stderr().map(|err| scope.spawn(pass_on(err, tokio::io::stderr(), board.clone()))),
     ];
-    let (ended, on_purpose) = tokio::select! {
-        ended = group.wait() => (ended, false),
-        () = scope.stopping() => (group.end(STOP).await, true),
+    // Asked once: a server that polls and still says so would never come up.
+    let out_of_watches = async {
+        board.out_of_watches().await;
+        if watching.is_polling() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = group.wait() => {
+            Ended::By(ended.map_or_else(|error| Exit::NotStarted(error.to_string()), Exit::from))
+        }
+        () = scope.stopping() => {
+            let _ = group.end(STOP).await;
+            Ended::OnPurpose
+        }
+        () = out_of_watches => {
+            let _ = group.end(STOP).await;
+            Ended::OutOfWatches
+        }
         () = look(board) => unreachable!("looking has no end"),
     };
     scope.block(move || process::sweep(&mark)).await;
     for output in outputs.into_iter().flatten() {
         finish(output).await;
     }
-    let exit = ended.map_or_else(|error| Exit::NotStarted(error.to_string()), Exit::from);
-    (!on_purpose).then_some(exit)
+    match ended {
+        // It ended by itself before its last words were read.
+        Ended::By(_) if !watching.is_polling() && board.ran_out_of_watches() => Ended::OutOfWatches,
+        ended => ended,
+    }
 }
 
 /// Keeps the board's state fresh while a server lives.
@@ -148,6 +234,7 @@ async fn changed(scope: &Scope, settings: &RunSettings) {
     let options = WatchOptions {
         root: settings.dir.clone(),
         ignored: IGNORED,
+        coalesce: COALESCE,
         force_polling: settings.force_polling,
     };
     let watch = Watch::start(scope, options).await;

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+mod crashes;
+mod mirror;
+
 use super::*;
 use crate::service::testing::{Client, eventually, is_gone};
 
@@ -21,17 +24,28 @@ struct World {
 
 impl World {
     async fn new(script: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::with(tempfile::tempdir().unwrap(), script, |_| {}).await
+    }
+
+    /// A supervisor with other settings, in a directory that may hold something.
+    async fn with(
+        dir: tempfile::TempDir,
+        script: &str,
+        change: impl FnOnce(&mut RunSettings),
+    ) -> Self {
         let port = free_port();
-        let settings = RunSettings {
+        let mut settings = RunSettings {
             dir: dir.path().to_owned(),
+            mirror: None,
             port,
+            health: "/".to_owned(),
             state_address: (Ipv4Addr::LOCALHOST, 0).into(),
             program: "sh".into(),
             arguments: vec!["-c".into(), script.into()],
             retry_pause: Duration::from_secs(3600),
             force_polling: false,
         };
+        change(&mut settings);
         let preview = Preview::bind(settings).await.unwrap();
         let client = Client { address: preview.address().unwrap(), token: None };
         let stop = CancellationToken::new();
@@ -47,9 +61,10 @@ impl World {
         .await
     }
 
-    async fn end(self) {
+    async fn end(self) -> tempfile::TempDir {
         self.stop.cancel();
         self.served.await.unwrap().unwrap();
+        self.dir
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -95,7 +110,9 @@ async fn a_program_that_does_not_exist_is_failing_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let settings = RunSettings {
         dir: dir.path().join("missing"),
+        mirror: None,
         port: 1,
+        health: "/".to_owned(),
         state_address: (Ipv4Addr::LOCALHOST, 0).into(),
         program: "covibes-no-such-program".into(),
         arguments: Vec::new(),
@@ -137,7 +154,9 @@ async fn a_failed_server_is_tried_again_after_a_rest() {
     let dir = tempfile::tempdir().unwrap();
     let settings = RunSettings {
         dir: dir.path().to_owned(),
+        mirror: None,
         port: 1,
+        health: "/".to_owned(),
         state_address: (Ipv4Addr::LOCALHOST, 0).into(),
         program: "false".into(),
         arguments: Vec::new(),

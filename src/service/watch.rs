@@ -7,7 +7,10 @@
 //! once. A batch may ask for a rescan: then the reader must look for itself.
 
 mod inotify;
+mod kernel;
 mod polling;
+
+pub use kernel::kernel_cannot;
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -28,6 +31,14 @@ const PATHS_MAX: usize = 4096;
 /// A slow reader misses batches beyond these, and is told to rescan.
 const BATCHES_MAX: usize = 64;
 
+/// Said when the kernel gives no more watches.
+const WATCHES_USED_UP: &str =
+    "the host's inotify watches are used up (fs.inotify.max_user_watches)";
+
+/// Said when the kernel gives no more instances.
+const INSTANCES_USED_UP: &str =
+    "the host's inotify instances are used up (fs.inotify.max_user_instances)";
+
 /// What to watch.
 #[derive(Debug, Clone)]
 pub struct WatchOptions {
@@ -35,6 +46,8 @@ pub struct WatchOptions {
     pub root: PathBuf,
     /// Names that are ignored with everything below them.
     pub ignored: &'static [&'static str],
+    /// Changes within this time are one batch.
+    pub coalesce: Duration,
     /// Polls even where inotify would do.
     pub force_polling: bool,
 }
@@ -109,8 +122,11 @@ impl Watch {
         if let Ok(real) = tokio::fs::canonicalize(&options.root).await {
             options.root = real;
         }
+        let root = options.root.clone();
         let begun = if options.force_polling {
             Err("polling was asked for".to_owned())
+        } else if let Some(reason) = scope.block(move || kernel_cannot(&root)).await.flatten() {
+            Err(reason)
         } else {
             inotify::Tree::plant(scope, options.clone()).await
         };
@@ -185,7 +201,7 @@ impl Work {
         if let Some(mut tree) = tree {
             let reason = loop {
                 tree.changed().await;
-                tokio::time::sleep(COALESCE).await;
+                tokio::time::sleep(self.options.coalesce).await;
                 match tree.collect(&self.scope).await {
                     Ok((next, changes)) => {
                         tree = next;
@@ -247,8 +263,12 @@ mod tests {
         std::fs::create_dir_all(path.join("node_modules/a")).unwrap();
         std::fs::create_dir_all(path.join("src/deep")).unwrap();
         std::fs::write(path.join("gone"), "1").unwrap();
-        let options =
-            WatchOptions { root: path.to_owned(), ignored: &["node_modules"], force_polling };
+        let options = WatchOptions {
+            root: path.to_owned(),
+            ignored: &["node_modules"],
+            coalesce: COALESCE,
+            force_polling,
+        };
         let watch = Watch::start(&scope, options).await;
         assert_eq!(*watch.mode().borrow() == WatchMode::Inotify, !force_polling);
         let mut batches = watch.subscribe();

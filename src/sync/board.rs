@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::mirror::MirrorFacts;
 use super::repository::{Checkout, Distance};
+use crate::service::mirror::MirrorFacts;
 
 /// How a cycle ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

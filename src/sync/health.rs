@@ -1,9 +1,9 @@
 //! The sync service's health: its tree, Git's view of it, and the last cycle.
 
 use super::board::{Cycle, Outcome};
-use super::mirror::{MirrorFacts, MirrorState};
 use super::{Shared, system};
 use crate::service::health::{Check, Health, Status};
+use crate::service::mirror::{MirrorFacts, MirrorState};
 
 /// A cycle that is this many intervals old has got stuck; fetches may be slow.
 const INTERVALS_MAX: u32 = 3;

@@ -3,6 +3,7 @@
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::board::Cycle;
+use crate::service::mirror::MirrorFacts;
 
 /// A cycle takes milliseconds when nothing is new, and minutes at worst.
 const CYCLE_BUCKETS: &[f64] =
@@ -12,10 +13,10 @@ const CYCLE_BUCKETS: &[f64] =
 #[derive(Debug)]
 pub(super) struct SyncMetrics {
     pub(super) registry: Registry,
-    pub(super) copied: IntCounter,
-    pub(super) deleted: IntCounter,
-    pub(super) entries: IntGauge,
-    pub(super) warnings: IntGauge,
+    copied: IntCounter,
+    deleted: IntCounter,
+    entries: IntGauge,
+    warnings: IntGauge,
     cycles: IntCounterVec,
     duration: Histogram,
     changed: IntGauge,
@@ -67,6 +68,14 @@ impl SyncMetrics {
             metrics.registry.register(collector).expect(fine);
         }
         metrics
+    }
+
+    /// Takes over what the mirror says of itself.
+    pub(super) fn mirrored(&self, facts: &MirrorFacts) {
+        self.copied.inc_by(facts.copied.saturating_sub(self.copied.get()));
+        self.deleted.inc_by(facts.deleted.saturating_sub(self.deleted.get()));
+        self.entries.set(facts.entries as i64);
+        self.warnings.set(facts.warnings_total as i64);
     }
 
     /// Counts a cycle.

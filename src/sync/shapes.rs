@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::board::{Board, Conflict, Cycle, Outcome};
-use super::mirror::{MirrorFacts, MirrorState};
 use super::settings::{Source, SyncSettings};
+use crate::service::mirror::{MirrorFacts, MirrorState};
 use crate::service::watch::WatchMode;
 
 /// The body of `GET /status`, and of the answer to `POST /sync`.

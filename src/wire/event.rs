@@ -162,6 +162,8 @@ impl Scrubber<'_> {
                     part: part.part.as_ref().map(PartName::to_string),
                     state: self.text(&part.state),
                     url: self.option(part.url.as_ref()),
+                    preview: part.preview.map(|fact| fact.as_str().to_owned()),
+                    error: self.option(part.error.as_ref()),
                 })
                 .collect(),
         }
@@ -232,11 +234,14 @@ impl Scrubber<'_> {
                     exit_code: *exit_code,
                 })
             }
-            EventKind::Preview { fact, preview, url } => Body::PreviewChanged(PreviewChanged {
-                fact: fact.as_str().to_owned(),
-                preview: preview.to_string(),
-                url: self.option(url.as_ref()),
-            }),
+            EventKind::Preview { fact, preview, url, error } => {
+                Body::PreviewChanged(PreviewChanged {
+                    fact: fact.as_str().to_owned(),
+                    preview: preview.to_string(),
+                    url: self.option(url.as_ref()),
+                    error: self.option(error.as_ref()),
+                })
+            }
             EventKind::SyncSynced { head } => {
                 Body::SyncSynced(SyncSynced { head: self.option(head.as_ref()) })
             }

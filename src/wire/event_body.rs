@@ -361,6 +361,13 @@ pub struct SnapshotPartBody {
     /// The preview's link.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// What the preview does, if it was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = names(&PREVIEW_FACTS, |fact| fact.as_str())))]
+    pub preview: Option<String>,
+    /// What is wrong with it, if it fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Something happened to a container.
@@ -395,6 +402,9 @@ pub struct PreviewChanged {
     /// Its link.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// What is wrong, if it fails: the first line that says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// The workspace was brought in step with Git.

@@ -115,7 +115,23 @@ impl Lanes {
         if job.action.kind() == ActionKind::Status {
             self.0.take_status(job, settle);
         } else {
-            self.0.take_on(job, settle);
+            self.0.take_on(job, settle, false);
+        }
+    }
+
+    /// Takes on jobs of the host's own, as they are asked for. Never ends by
+    /// itself.
+    ///
+    /// # Cancellation
+    /// Safe: what is not taken is asked for again.
+    pub async fn take_own(&self) -> ! {
+        loop {
+            let job = self.0.runner.own_job().await;
+            let id = job.id;
+            let takes = !self.0.stopping.is_cancelled();
+            if !takes || !self.0.take_on(job, Settle::of_nothing(), true) {
+                self.0.runner.own_job_not_taken(id);
+            }
         }
     }
 
@@ -218,11 +234,15 @@ impl Shared {
         });
     }
 
-    fn take_on(self: &Arc<Self>, job: Job, settle: Settle) {
+    /// Takes a job on, or only if its team's lane is idle; tells whether it did.
+    fn take_on(self: &Arc<Self>, job: Job, settle: Settle, only_if_idle: bool) -> bool {
         let team = job.team.clone();
         let mut table = self.table();
         let waiting_on_host: usize = table.values().map(|lane| lane.waiting.len()).sum();
         let is_new = !table.contains_key(&team);
+        if only_if_idle && !is_new {
+            return false;
+        }
         let lane = table.entry(team.clone()).or_default();
         match lane.admit(&job, settle, waiting_on_host, &self.config) {
             Verdict::Duplicate => {}
@@ -267,6 +287,7 @@ impl Shared {
                 self.note_load(&table);
             }
         }
+        true
     }
 
     /// Runs a team's jobs until none is left.

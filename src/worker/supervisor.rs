@@ -166,6 +166,7 @@ impl Supervisor {
                 reason = self.watch(link.as_mut()) => Some(reason),
                 reason = lanes.failed() => Some(reason),
                 reason = &mut speaking => Some(reason),
+                never = lanes.take_own() => never,
                 reason = self.take_in(mailbox, &lanes, orders.as_ref(), ctl_sink.as_ref()) => Some(reason),
                 end = &mut dispatching => Some(match end {
                     Ok(()) => "the dispatcher stopped by itself".to_owned(),

@@ -96,7 +96,8 @@ fn a_crash_between_any_two_of_record_event_dead_letter_and_ack_gives_one_end() {
         let Some(Settled::Dead(letter)) = broker.settled(index) else { panic!("{moment}") };
         assert_eq!(letter.reason, "preview.exited", "{moment}");
         assert_eq!(letter.step.as_deref(), Some("health"), "{moment}");
-        assert_eq!(letter.message, "the dev server ended with exit code 3", "{moment}");
+        let said = "the dev server ended with exit code 3: Error: the last one";
+        assert_eq!(letter.message, said, "{moment}");
         // Each copy says the same.
         assert!(broker.dead_letters().iter().all(|(_, copy)| *copy == letter), "{moment}");
         let ends = final_events(&world, &job);

@@ -15,6 +15,8 @@ mod manners;
 mod moving;
 mod ops;
 mod pipeline;
+mod ports;
+mod previews;
 mod process;
 mod source;
 mod tending;

@@ -266,6 +266,8 @@ async fn a_failed_change_keeps_what_ran() {
     run(&runner, &start(&["main"])).await.unwrap();
     let before = running(&world);
     world.exit_code("install", 1);
+    // Of another lockfile, or its modules would be copied from the first.
+    let runner = world.runner_that_opens(crate::previews::open_second).await;
     let finished = run(&runner, &start(&["main", "staging"])).await.unwrap();
     assert!(matches!(finished, Finished::Dead(_)));
     assert_eq!(running(&world), before);

@@ -69,6 +69,8 @@ struct Inner {
     /// What the host has, in gibibytes.
     memory_gib: u64,
     disk_used: f64,
+    watch_use: covibes::ports::host::WatchUse,
+    foreign_ports: BTreeSet<u16>,
     /// A one-shot task of this name takes nine minutes.
     slow_task: Option<String>,
     /// Calls whose name holds this never answer.
@@ -242,6 +244,15 @@ impl World {
 
     pub(crate) fn has_memory(&self, gib: u64) {
         self.lock().memory_gib = gib;
+    }
+
+    pub(crate) fn has_watches(&self, watch_use: covibes::ports::host::WatchUse) {
+        self.lock().watch_use = watch_use;
+    }
+
+    /// Somebody else listens on this port.
+    pub(crate) fn listens(&self, port: u16) {
+        self.lock().foreign_ports.insert(port);
     }
 
     pub(crate) fn has_disk_used(&self, share: f64) {

@@ -31,6 +31,7 @@ mod isolation;
 mod net;
 mod place;
 mod policy;
+mod preview_life;
 mod previews;
 mod projects;
 mod relay;

@@ -81,8 +81,17 @@ fn kinds(text: &str) -> Vec<EventKind> {
                     part: Some(part("main")),
                     state: text(),
                     url: Some(format!("http://127.0.0.1:5000/{}", text())),
+                    preview: Some(PreviewFact::Failing),
+                    error: Some(text()),
                 },
-                SnapshotPart { role: Role::Sync, part: None, state: "running".into(), url: None },
+                SnapshotPart {
+                    role: Role::Sync,
+                    part: None,
+                    state: "running".into(),
+                    url: None,
+                    preview: None,
+                    error: None,
+                },
             ],
         }),
         EventKind::SyncSynced { head: Some(text()) },
@@ -119,7 +128,8 @@ fn kinds(text: &str) -> Vec<EventKind> {
         PreviewFact::Ready,
         PreviewFact::Failing,
     ] {
-        kinds.push(EventKind::Preview { fact, preview: part("main"), url: Some(text()) });
+        let error = (fact == PreviewFact::Failing).then(text);
+        kinds.push(EventKind::Preview { fact, preview: part("main"), url: Some(text()), error });
     }
     kinds
 }

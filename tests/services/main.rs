@@ -199,6 +199,43 @@ fn a_shell_line_runs_when_no_arguments_are_given() {
     assert_eq!(code, Some(0));
 }
 
+#[test]
+fn a_preview_may_run_on_a_copy_that_follows_the_workspace() {
+    let dir = workspace();
+    let place = tempfile::tempdir().unwrap();
+    let tree = place.path().join("tree");
+    let (port, state_port) = (free_port(), free_port());
+    let mut run = Command::new(PREVIEW);
+    run.args(["run", "--port", &port.to_string(), "--state-port", &state_port.to_string()])
+        .arg("--mirror-source")
+        .arg(dir.path())
+        .arg("--mirror-place")
+        .arg(place.path())
+        .arg("--dir")
+        .arg(&tree)
+        .args(["--", PREVIEW, "static", "--dir", ".", "--port", &port.to_string()]);
+    let service = Service::start(&mut run);
+    becomes_healthy(|| {
+        let mut command = Command::new(PREVIEW);
+        command.args(["--healthcheck", "--state-port", &state_port.to_string()]);
+        command
+    });
+    assert!(get(port, "/").contains("<h1>hello</h1>"));
+    std::fs::write(dir.path().join("index.html"), "<h1>edited</h1>").unwrap();
+    let began = Instant::now();
+    // Each look asks the server, which paces the loop.
+    while !get(port, "/").ends_with("<h1>edited</h1>") {
+        assert!(began.elapsed() < PATIENCE, "the edit never came");
+    }
+    assert!(get(state_port, "/state").contains(r#""state":"in_step""#));
+    let (_, code) = service.terminate(Duration::from_secs(2));
+    assert_eq!(code, Some(0));
+    // Where the copy has no place, the program does not guess one.
+    let mut alone = Command::new(PREVIEW);
+    alone.args(["run", "--port", "1", "--mirror-source", "/", "--", "true"]);
+    assert_eq!(alone.output().unwrap().status.code(), Some(2));
+}
+
 fn get(port: u16, path: &str) -> String {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

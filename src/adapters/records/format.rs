@@ -59,6 +59,11 @@ pub(super) fn write(record: &TeamRecord) -> Result<String, Failure> {
         spec,
         slot: record.slot,
         ports: record.ports.iter().map(|(part, port)| (part.to_string(), *port)).collect(),
+        previews_since: record
+            .previews_since
+            .iter()
+            .map(|(part, since)| (part.to_string(), *since))
+            .collect(),
         workspace_path: record.workspace_path.clone(),
         mount_points: record.mount_points.clone(),
         adopted: record.adopted,
@@ -100,6 +105,12 @@ pub(super) fn read(bytes: &[u8], team: &TeamId) -> Result<TeamRecord, Untrusted>
             .map(|(part, port)| Ok((PartName::parse(&part)?, port)))
             .collect::<Result<_, crate::domain::ids::IdError>>()
             .map_err(|_| Untrusted::Field("ports"))?,
+        previews_since: file
+            .previews_since
+            .into_iter()
+            .map(|(part, since)| Ok((PartName::parse(&part)?, since)))
+            .collect::<Result<_, crate::domain::ids::IdError>>()
+            .map_err(|_| Untrusted::Field("previews_since"))?,
         workspace_path: file.workspace_path,
         mount_points: file.mount_points,
         adopted: file.adopted,
@@ -125,6 +136,8 @@ struct RecordFile {
     spec: Option<Value>,
     slot: Option<u16>,
     ports: BTreeMap<String, u16>,
+    #[serde(default)]
+    previews_since: BTreeMap<String, i64>,
     workspace_path: Option<String>,
     mount_points: Vec<String>,
     #[serde(default)]
@@ -316,10 +329,15 @@ pub(super) mod arbitrary {
             option::of(any::<u16>()),
             btree_map(arbitrary::part(), any::<u16>(), 0..4),
             (option::of(any::<String>()), vec(any::<String>(), 0..3)),
-            (any::<(bool, bool)>(), option::of(any::<i64>()), vec(job(), 0..4)),
+            (
+                any::<(bool, bool)>(),
+                option::of(any::<i64>()),
+                vec(job(), 0..4),
+                btree_map(arbitrary::part(), any::<i64>(), 0..4),
+            ),
         )
             .prop_map(|(head, spec, slot, ports, (workspace_path, mount_points), rest)| {
-                let ((adopted, given_away), destroyed_unix_ms, jobs) = rest;
+                let ((adopted, given_away), destroyed_unix_ms, jobs, previews_since) = rest;
                 let (team, generation, sequence, state) = head;
                 TeamRecord {
                     team,
@@ -329,6 +347,7 @@ pub(super) mod arbitrary {
                     spec,
                     slot,
                     ports,
+                    previews_since,
                     workspace_path,
                     mount_points,
                     adopted,
@@ -356,7 +375,8 @@ pub(super) mod arbitrary {
                 idle_stop: None,
             }),
             slot: Some(7),
-            ports: [(part, 5_000)].into(),
+            ports: [(part.clone(), 5_000)].into(),
+            previews_since: [(part, 1_795_435_100_000)].into(),
             workspace_path: Some("/srv/shop".to_owned()),
             mount_points: vec!["node_modules".to_owned()],
             adopted: true,

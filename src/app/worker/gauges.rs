@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::limits::CONTAINER_UID;
 use crate::domain::plan::Role;
 use crate::observe::{Amounts, Listing};
 use crate::pipeline::{Ports, estate};
@@ -41,6 +42,10 @@ async fn look(ports: &Ports) -> Option<Listing> {
     listing.ports_limit = limit as i64;
     listing.subnets_in_use = observed.networks.len() as i64;
     listing.teams = ports.records.states().await.ok()?;
+    let watches = ports.host.watch_use(CONTAINER_UID).await;
+    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    listing.watches = (number(watches.watches), number(watches.watches_max));
+    listing.instances = (number(watches.instances), number(watches.instances_max));
     let (resources, capacity) = (ports.host.resources().await.ok()?, &ports.settings.capacity);
     listing.disk_available_bytes = resources.disk_available_bytes;
     (listing.disk_used, listing.disk_used_max) = (resources.disk_used, capacity.disk_used_max);

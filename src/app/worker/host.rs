@@ -14,9 +14,14 @@ use crate::app::exit;
 use crate::app::stdout::outln;
 use crate::app::wiring::wire;
 use crate::domain::ids::{HostId, InstanceName, TeamId};
+use crate::domain::limits::{CONTAINER_UID, PREVIEW_CACHE_BYTES};
 use crate::pipeline::image_catalog::{ImageCatalog, ImageKind};
 use crate::pipeline::runtimes;
 use crate::ports::engine::Engine;
+use crate::ports::host::Host as _;
+
+/// A dev server takes one or two, and kernels give 128 to a user by default.
+const INSTANCES_WANTED: u64 = 512;
 
 /// Looks after the host.
 #[derive(Debug, clap::Subcommand)]
@@ -143,6 +148,7 @@ pub async fn doctor(configuration: Configuration, as_json: bool) -> anyhow::Resu
         let hint = if found { "is there" } else { "is missing: its limits are not enforced" };
         checks.push((program, found, hint.to_owned()));
     }
+    checks.extend(limits(&configuration).await);
     let ok = checks.iter().all(|(_, ok, _)| *ok);
     if as_json {
         let list: Vec<_> = checks
@@ -156,6 +162,47 @@ pub async fn doctor(configuration: Configuration, as_json: bool) -> anyhow::Resu
         }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+/// What this host holds previews to: file watches, and the size of a cache.
+async fn limits(configuration: &Configuration) -> Vec<(&'static str, bool, String)> {
+    let settings = &configuration.settings;
+    let host = LinuxHost::new(vec![settings.data_dir.clone()]);
+    let watches = host.watch_use(CONTAINER_UID).await;
+    let detail = format!(
+        "{} of {} watches and {} of {} instances in use{}",
+        watches.watches,
+        watches.watches_max,
+        watches.instances,
+        watches.instances_max,
+        if watches.instances_max < INSTANCES_WANTED {
+            "; raise fs.inotify.max_user_instances before many teams run here"
+        } else {
+            ""
+        }
+    );
+    let is_used_up = watches.watches > watches.watches_max / 10 * 9
+        || watches.instances + 2 > watches.instances_max;
+    let megabytes = PREVIEW_CACHE_BYTES >> 20;
+    let watched = format!("its downloads are removed as it comes to {megabytes} MB");
+    let cache = if settings.cache_sized {
+        // Tried, because too much can stand in the way of a loop mount.
+        let path = settings.data_dir.join(format!(".doctor-{}", std::process::id()));
+        let tried = host.ensure_sized_dir(&path, 16 << 20, CONTAINER_UID, CONTAINER_UID).await;
+        let removed = host.remove_tree(&path).await;
+        match (tried, removed) {
+            (Ok(None), Ok(())) => {
+                (true, format!("{megabytes} MB each, a file system of its own in a loop mount"))
+            }
+            (Ok(Some(finding)), _) => (false, format!("{}; {watched}", finding.message)),
+            (Err(failure), _) | (_, Err(failure)) => {
+                (false, format!("{}; {watched}", failure.message))
+            }
+        }
+    } else {
+        (true, format!("not enforced (`preview.cache_sized` is off); {watched}"))
+    };
+    vec![("inotify", !is_used_up, detail), ("preview caches", cache.0, cache.1)]
 }
 
 /// Whether installs can run where the teams' files lie.

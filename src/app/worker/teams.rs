@@ -1,20 +1,28 @@
 //! `covibes teams`: what runs on this host, asked of Docker itself, so that it
 //! also answers when no worker runs.
 
+mod logs;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use futures::future::join_all;
 use serde_json::json;
 
 use crate::adapters::docker::DockerEngine;
+use crate::adapters::probe::HttpProbe;
 use crate::app::configuration::Configuration;
 use crate::app::local::LOCAL_INSTANCE;
 use crate::app::stdout::outln;
+use crate::domain::event::PreviewFact;
 use crate::domain::ids::{InstanceName, PartName, TeamId};
+use crate::domain::plan::Role;
 use crate::observe::Metrics;
 use crate::pipeline::converge::is_side_name;
+use crate::pipeline::preview_board::{self, PreviewLook};
 use crate::ports::engine::{Engine, Filter, ObservedContainer, label};
 
 /// Looks at teams.
@@ -34,17 +42,12 @@ pub enum Teams {
         #[arg(long)]
         json: bool,
     },
-    /// Print the last lines of a part: `sync`, or an agent's or preview's name.
-    Logs {
-        /// The team.
-        team: String,
-        /// The part.
-        part: String,
-        /// How many lines.
-        #[arg(long, default_value_t = 100)]
-        lines: usize,
-    },
+    /// Print the last lines of a team's parts, and of the installs of its previews.
+    Logs(logs::Request),
 }
+
+/// A page that takes longer is being compiled.
+const PAGE_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// An engine for looking only.
 #[must_use]
@@ -83,6 +86,23 @@ fn link(configuration: &Configuration, container: &ObservedContainer) -> Option<
     Some(configuration.settings.preview_link(&preview, &team, *port))
 }
 
+/// What a preview does now: its install says so by being there, and it itself
+/// to whoever asks.
+async fn look(container: &ObservedContainer) -> Option<PreviewLook> {
+    let role = container.labels.get(label::ROLE).and_then(|role| Role::parse(role))?;
+    match role {
+        _ if container.state != "running" => None,
+        Role::Oneshot if container.labels.contains_key(label::NAME) => {
+            Some(PreviewLook { fact: PreviewFact::Installing, error: None })
+        }
+        Role::Preview => {
+            let address = container.addresses.first()?;
+            preview_board::look(&HttpProbe, *address, PAGE_TIME_MAX).await
+        }
+        Role::Agent | Role::Sync | Role::Oneshot | Role::Egress => None,
+    }
+}
+
 /// Runs a command.
 ///
 /// # Errors
@@ -111,16 +131,25 @@ pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result
             let mut found = false;
             for ((_, instance), list) in teams.iter().filter(|((t, _), _)| *t == team) {
                 found = true;
-                for container in list {
+                let looks = join_all(list.iter().map(look)).await;
+                for (container, look) in list.iter().zip(looks) {
                     let role = container.labels.get(label::ROLE).cloned().unwrap_or_default();
                     let link = link(&configuration, container);
                     if json {
                         let line = json!({"container": container.name.as_str(), "role": role,
-                            "instance": instance, "state": container.state, "link": link});
+                            "instance": instance, "state": container.state, "link": link,
+                            "preview": look.as_ref().map(|look| look.fact.as_str()),
+                            "error": look.as_ref().and_then(|look| look.error.as_deref())});
                         outln!("{line}");
                     } else {
-                        let (name, state) = (container.name.as_str(), &container.state);
+                        let name = container.name.as_str();
+                        let state = look
+                            .as_ref()
+                            .map_or(container.state.as_str(), |look| look.fact.as_str());
                         outln!("{role:<8} {state:<10} {name}  {}", link.unwrap_or_default());
+                        if let Some(error) = look.and_then(|look| look.error) {
+                            outln!("{:<19} {}", "", logs::shown(&error, false));
+                        }
                     }
                 }
             }
@@ -128,20 +157,7 @@ pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result
                 bail!("no team {team} runs here; `covibes teams ls` lists those that do");
             }
         }
-        Teams::Logs { team, part, lines } => {
-            let container = teams
-                .iter()
-                .filter(|((t, _), _)| *t == team)
-                .flat_map(|(_, list)| list)
-                .find(|c| {
-                    let is = |key| c.labels.get(key).map(String::as_str) == Some(part.as_str());
-                    is(label::NAME) || is(label::ROLE)
-                })
-                .with_context(|| format!("team {team} has no part {part} that runs here"))?;
-            for line in engine(&configuration).log_tail(&container.name, lines).await? {
-                outln!("{line}");
-            }
-        }
+        Teams::Logs(request) => logs::run(&configuration, teams, request).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

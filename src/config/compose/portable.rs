@@ -269,6 +269,11 @@ impl File<'_> {
             if volume != "workspace" {
                 let _ = writeln!(script, "chown {uid}:{gid} {target}");
             }
+            for path in self.below_mirror(volume) {
+                let path = format!("'{target}/{}'", path.replace('\'', r"'\''"));
+                let _ = writeln!(script, "mkdir -p {path}");
+                let _ = writeln!(script, "chown -R {uid}:{gid} {target}/tree");
+            }
             places.push(Place { source: Some(volume.clone()), target, read_only: false });
         }
         if self.is_copied() {
@@ -326,6 +331,16 @@ impl File<'_> {
         ];
         lines.extend(self.mounted(&places));
         lines
+    }
+
+    /// What is mounted below a preview's copy of the workspace, if `volume` is one.
+    fn below_mirror(&self, volume: &str) -> Vec<&str> {
+        let previews = self.input.plan.containers.iter().filter(|part| {
+            part.owner.role == Role::Preview
+                && volume == format!("{}_app_mirror", service_name(part))
+        });
+        let mounts = previews.flat_map(|preview| &preview.mounts);
+        mounts.filter_map(|mount| mount.target.strip_prefix("/app/mirror/")).collect()
     }
 
     /// Networks, volumes and secrets.

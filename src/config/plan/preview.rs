@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{PlanInput, PreviewInput, STOP_GRACE, below, bind, tmpfs, tools, volume};
+use super::{MIRROR, PlanInput, PreviewInput, STOP_GRACE, below, bind, tmpfs, tools, volume};
+use crate::config::project::PreviewMode;
 use crate::domain::findings::{Framework, Health, Language, PROJECT_FILE};
 use crate::domain::ids::PartName;
 use crate::domain::limits;
@@ -67,7 +68,7 @@ pub(super) fn container(
     let names = input.names();
     let name = &preview.spec.name;
     let findings = &preview.findings;
-    let root = PlanInput::preview_root(preview);
+    let root = PlanInput::running_root(preview);
     let app = below(&root, &findings.app_dir);
     let port = findings.port.unwrap_or(PREVIEW_PORT_DEFAULT);
     let hosts = Hosts::of(input, name);
@@ -82,6 +83,13 @@ pub(super) fn container(
         ("COVIBES_PREVIEW".to_owned(), name.to_string()),
         ("COVIBES_COMMAND".to_owned(), command(preview, &app, port)),
         ("COVIBES_STATE_PORT".to_owned(), limits::PREVIEW_STATE_PORT.to_string()),
+        (
+            "COVIBES_HEALTH".to_owned(),
+            match &findings.health {
+                Health::Http { path } => path.clone(),
+                Health::Tcp => "tcp".to_owned(),
+            },
+        ),
         // Hosts under which the page is asked for, for frameworks that check.
         ("COVIBES_ALLOWED_HOSTS".to_owned(), hosts.all()),
         ("__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS".to_owned(), hosts.unusual()),
@@ -103,6 +111,13 @@ pub(super) fn container(
         volume(&names.preview_cache_volume(name), "/app/.cache", false),
         volume(&modules, "/app/node_modules", false),
     ];
+    let mut command_line = vec!["/usr/local/bin/covibes-preview".to_owned(), "run".to_owned()];
+    if preview.mode == PreviewMode::Mirror {
+        mounts.push(bind(input.layout().mirror(name), MIRROR, false));
+        let source = PlanInput::preview_root(preview);
+        let flags = ["--mirror-source", &source, "--mirror-place", MIRROR];
+        command_line.extend(flags.map(str::to_owned));
+    }
     if install.is_some() || findings.language == Language::Python {
         mounts.push(volume(&modules, modules_target(preview, &install_dir), false));
     }
@@ -111,24 +126,15 @@ pub(super) fn container(
         mounts.push(bind(place, format!("{app}/{directory}"), false));
     }
 
-    let state_port = limits::PREVIEW_STATE_PORT.to_string();
+    let (listens, state_port) = (port.to_string(), limits::PREVIEW_STATE_PORT.to_string());
+    let rest = ["--dir", &app, "--port", &listens, "--state-port", &state_port];
+    command_line.extend(rest.map(str::to_owned));
     ContainerPlan {
         name: names.container(Role::Preview, Some(name)),
         owner: input.owner(Role::Preview, Some(name)),
         image: preview.image.clone(),
         user: input.owner,
-        command: [
-            "/usr/local/bin/covibes-preview",
-            "run",
-            "--dir",
-            &app,
-            "--port",
-            &port.to_string(),
-            "--state-port",
-            &state_port,
-        ]
-        .map(str::to_owned)
-        .to_vec(),
+        command: command_line,
         env,
         // The supervisor changes into the app itself: a missing directory is
         // its error to tell, not the Engine's.

@@ -16,6 +16,7 @@ use crate::domain::plan::Role;
 use crate::domain::record::TeamRecord;
 use crate::pipeline::Ports;
 use crate::pipeline::converge::is_side_name;
+use crate::pipeline::preview_board::PreviewLook;
 use crate::pipeline::reporter::Reporter;
 use crate::pipeline::run::{Run, Stop};
 use crate::ports::engine::{EngineError, Observed, ObservedContainer, label};
@@ -30,6 +31,8 @@ const SYNC_TIME_MAX: Duration = Duration::from_secs(60);
 impl Runner {
     pub(super) async fn stop(&self, run: &Run<'_>) -> Result<Worked, Stop> {
         let removed = self.take_down(run).await?;
+        // A preview's time begins anew with the next start.
+        run.reporter.update(|record| record.previews_since.clear()).await;
         let message = if removed { "stopped" } else { "it was not running" };
         Ok(Worked {
             changed: removed,
@@ -186,7 +189,8 @@ impl Runner {
     pub(super) async fn look(&self, reporter: &Reporter) -> Result<Snapshot, Failure> {
         let record = reporter.record().await;
         let observed = self.ports.engine.list(&self.filter(&record.team)).await?;
-        Ok(snapshot_of(&self.ports, &record.team, Some(&record), &observed))
+        let looks = reporter.previews();
+        Ok(snapshot_of(&self.ports, &record.team, Some(&record), &observed, &looks))
     }
 }
 
@@ -197,6 +201,7 @@ pub(super) fn snapshot_of(
     team: &TeamId,
     record: Option<&TeamRecord>,
     observed: &Observed,
+    looks: &BTreeMap<PartName, PreviewLook>,
 ) -> Snapshot {
     let parts = observed
         .containers
@@ -212,7 +217,16 @@ pub(super) fn snapshot_of(
                 }
                 _ => None,
             };
-            Some(SnapshotPart { role, part, state: container.state.clone(), url })
+            let look = part.as_ref().filter(|_| role == Role::Preview).and_then(|p| looks.get(p));
+            let look = look.filter(|_| container.state == "running");
+            Some(SnapshotPart {
+                role,
+                url,
+                state: container.state.clone(),
+                preview: look.map(|look| look.fact),
+                error: look.and_then(|look| look.error.clone()),
+                part,
+            })
         })
         .collect();
     Snapshot {

@@ -15,6 +15,7 @@ use crate::domain::event::TeamState;
 use crate::domain::failure::{Code, Failure, Fault};
 use crate::domain::ids::TeamId;
 use crate::domain::job::{Action, Job};
+use crate::domain::limits::CONTAINER_UID;
 use crate::domain::plan::{AGENT_NETWORKS, Plan, slot_subnet};
 use crate::domain::spec::Spec;
 use crate::pipeline::admission::{self, Share};
@@ -167,13 +168,22 @@ impl Runner {
         previous: Option<u16>,
     ) -> Result<u16, Failure> {
         let settings = &self.ports.settings;
+        admission::admit_previews(settings, spec)?;
         let filter = Filter { instance: settings.instance.clone(), team: None };
-        let (observed, all, resources) = tokio::join!(
+        let (observed, all, resources, watches) = tokio::join!(
             self.ports.engine.list(&filter),
             self.ports.engine.all_networks(),
             self.ports.host.resources(),
+            self.ports.host.watch_use(CONTAINER_UID),
         );
         let (observed, all, resources) = (observed?, all?, resources?);
+        let runs = observed
+            .containers
+            .iter()
+            .any(|c| c.labels.get(label::TEAM).map(String::as_str) == Some(team.as_str()));
+        if !runs {
+            admission::admit_watches(watches, spec)?;
+        }
         let others = admission::claims_of_others(&observed, &self.shares.all(), team);
         admission::admit(settings, &resources, &others, admission::share_of_spec(spec))?;
         let is_own = |labels: &BTreeMap<String, String>| {

@@ -198,7 +198,8 @@ impl Runner {
                     (container.owner.role, container.owner.part.clone())
             {
                 let fact = PreviewFact::Starting;
-                run.reporter.tell(EventKind::Preview { fact, preview, url: None }).await?;
+                let kind = EventKind::Preview { fact, preview, url: None, error: None };
+                run.reporter.tell(kind).await?;
             }
         }
         run.step(StepId::Health, steps::health::wait(run, plan)).await?;
@@ -222,6 +223,7 @@ impl Runner {
         };
         self.shares.note_slot(run.team(), Some(slot));
         let fresh = run.reporter.read(|record| spec_changed(record, spec)).await;
+        let now = self.ports.clock.unix_millis();
         let kept = !fresh && previous == Some(slot) && run.attempt == 1 && run.before.containers;
         run.reporter
             .update(|record| {
@@ -230,6 +232,7 @@ impl Runner {
                     record.generation += 1;
                 }
                 record.spec = Some(spec.clone());
+                record.note_previews(spec, now);
                 record.state = TeamState::Starting;
                 record.adopted = false;
                 record.destroyed_unix_ms = None;

@@ -1,5 +1,5 @@
-//! What is done for teams without a job: snapshots every minute, records of
-//! lost teams made anew, and old tombstones removed.
+//! What is done for teams without a job: looks at running previews, snapshots
+//! every minute, records of lost teams made anew, and old tombstones removed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +26,10 @@ const TOMBSTONES_EVERY: u32 = 60;
 impl Runner {
     /// Tends teams until `end`.
     pub async fn tend(self: Arc<Self>, end: CancellationToken) {
+        tokio::join!(self.tend_records(&end), self.look_after_previews(&end));
+    }
+
+    async fn tend_records(&self, end: &CancellationToken) {
         for turn in 0_u32.. {
             let tend = async {
                 self.adopt_lost_teams().await;
@@ -65,8 +69,9 @@ impl Runner {
             let Ok(reporter) = self.open_team(&team, None, 1).await else { continue };
             let nothing = Observed::default();
             let of_team = observed.get(&team).unwrap_or(&nothing);
-            let snapshot =
-                reporter.read(|record| snapshot_of(&self.ports, &team, Some(record), of_team));
+            let looks = reporter.previews();
+            let snapshot = reporter
+                .read(|record| snapshot_of(&self.ports, &team, Some(record), of_team, &looks));
             reporter.tell(EventKind::TeamSnapshot(snapshot.await)).await?;
         }
         Ok(())
@@ -114,7 +119,7 @@ impl Runner {
     }
 
     /// What there is in Docker, by team.
-    async fn observed_by_team(
+    pub(super) async fn observed_by_team(
         &self,
         team: Option<&TeamId>,
     ) -> Result<BTreeMap<TeamId, Observed>, Failure> {

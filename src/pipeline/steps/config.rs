@@ -45,6 +45,7 @@ pub fn input(found: &Found, image: ImageRef) -> PreviewInput {
         inputs_digest: found.inputs_digest.clone(),
         limits: found.limits,
         writable: found.writable.clone(),
+        mode: found.mode,
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::config::hash;
 use crate::config::layout::Layout;
 use crate::config::plan::Writable;
-use crate::config::project::{self, ProjectFile, ProjectPreview};
+use crate::config::project::{self, PreviewMode, ProjectFile, ProjectPreview};
 use crate::detect::tree::{Kind, Tree, join};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::findings::Findings;
@@ -32,6 +32,8 @@ pub struct Found {
     pub limits: LimitsWish,
     /// What the project file wants to be writable.
     pub writable: Writable,
+    /// How the dev server sees the workspace.
+    pub mode: PreviewMode,
 }
 
 /// What was found out about a workspace.
@@ -149,7 +151,8 @@ pub fn look(
     findings.warnings.extend(runtime);
     let limits = file.as_ref().map(|file| file.limits.preview.wish()).unwrap_or_default();
     let inputs_digest = inputs_digest(tree, &findings)?;
-    Ok(Found { spec, findings, worktree, inputs_digest, limits, writable })
+    let mode = project.map(|said| said.mode).unwrap_or_default();
+    Ok(Found { spec, findings, worktree, inputs_digest, limits, writable, mode })
 }
 
 /// Tells directories from files among the places that the project file wants to be writable.

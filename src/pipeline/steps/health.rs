@@ -8,14 +8,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::domain::event::{ContainerFact, EventKind, PreviewFact};
 use crate::domain::failure::{Code, Failure};
-use crate::domain::limits::PREVIEW_STATE_PORT;
 use crate::domain::names::{ContainerName, host_label};
 use crate::domain::plan::{ContainerPlan, Plan, ProbeKind, Role};
+use crate::pipeline::preview_board::{Board, is_alive};
 use crate::pipeline::run::Run;
 use crate::ports::engine::ContainerState;
 use crate::ports::probe::ProbeAnswer;
@@ -26,10 +25,11 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait between two probes.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// One probe: a dev server that compiles its first page takes this long.
-const PROBE_TIME_MAX: Duration = Duration::from_secs(20);
+/// One probe: a dev server that compiles its first page takes this long, and one
+/// that is asked anew may begin anew.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// How long a preview may answer nothing, or only server errors.
+/// How long a preview may answer nothing, or only server errors, and say nothing.
 const PREVIEW_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// How long an agent or sync service may take.
@@ -50,9 +50,10 @@ pub async fn wait(run: &Run<'_>, plan: &Plan) -> Result<((), String), Failure> {
 async fn wait_one(run: &Run<'_>, plan: &Plan, container: &ContainerPlan) -> Result<(), Failure> {
     let budget =
         if container.owner.role == Role::Preview { PREVIEW_TIME_MAX } else { SERVICE_TIME_MAX };
-    let end = Instant::now() + budget;
+    let mut end = Instant::now() + budget;
     let mut pause = FIRST_WAIT;
     let mut seen_listening = false;
+    let mut lines = 0;
     let mut last = ProbeAnswer::Refused;
     loop {
         let state = run.ports.engine.inspect_container(&container.name).await?;
@@ -63,39 +64,38 @@ async fn wait_one(run: &Run<'_>, plan: &Plan, container: &ContainerPlan) -> Resu
             ));
         };
         if let Some(failure) = ended(run, container, &state).await {
-            return Err(failure);
+            return Err(failing(run, container, failure, None).await);
         }
         if let Some(address) = state.address {
             last = probe(run, container, address).await;
             if is_alive(&last) {
-                return through_published_port(run, plan, container).await;
+                return through_published_port(run, plan, container, address).await;
             }
-            if container.owner.role == Role::Preview {
-                let board = supervisor(run, address).await;
-                if let Some(failure) = diagnose(run, container, board.as_ref(), pause).await {
-                    return Err(failure);
+            if container.owner.role == Role::Preview
+                && let Some(board) = Board::ask(&*run.ports.probe, address).await
+            {
+                if let Some(failure) = diagnose(run, container, &board, pause).await {
+                    return Err(failing(run, container, failure, Some(&board)).await);
                 }
-                let listening = board.as_ref().is_some_and(|b| listens(b, container));
-                if listening && !seen_listening {
+                if board.listens(probe_port(container)) && !seen_listening {
                     seen_listening = true;
-                    tell(run, container, PreviewFact::Compiling, None).await;
+                    tell(run, container, PreviewFact::Compiling, None, None).await;
+                }
+                if board.lines != lines {
+                    // Whoever still says something is at work; the step's own
+                    // bound ends one that never comes to a page.
+                    lines = board.lines;
+                    end = Instant::now() + budget;
                 }
             }
         }
         if Instant::now() >= end {
-            return Err(give_up(run, container, &last).await);
+            let (failure, board) = give_up(run, container, &last).await;
+            return Err(failing(run, container, failure, board.as_ref()).await);
         }
         run.say(format!("waiting for {}", container.name));
         run.ports.clock.sleep(pause).await;
         pause = (pause * 2).min(LONGEST_WAIT);
-    }
-}
-
-fn is_alive(answer: &ProbeAnswer) -> bool {
-    match answer {
-        ProbeAnswer::Http { status, .. } => *status < 500,
-        ProbeAnswer::Connected => true,
-        ProbeAnswer::Refused | ProbeAnswer::TimedOut | ProbeAnswer::Broken(_) => false,
     }
 }
 
@@ -111,16 +111,6 @@ async fn probe(run: &Run<'_>, container: &ContainerPlan, address: Ipv4Addr) -> P
     }
 }
 
-/// What the preview's supervisor says about its child.
-async fn supervisor(run: &Run<'_>, address: Ipv4Addr) -> Option<Value> {
-    let socket = SocketAddr::new(IpAddr::V4(address), PREVIEW_STATE_PORT);
-    let answer = run.ports.probe.http(socket, "localhost", "/state", Duration::from_secs(2)).await;
-    match answer {
-        ProbeAnswer::Http { body, .. } => serde_json::from_slice(&body).ok(),
-        _ => None,
-    }
-}
-
 fn probe_port(container: &ContainerPlan) -> u16 {
     match container.probe {
         ProbeKind::Http { port, .. } | ProbeKind::Tcp { port } => port,
@@ -128,72 +118,54 @@ fn probe_port(container: &ContainerPlan) -> u16 {
     }
 }
 
-/// The supervisor's list of listening sockets, as address and port.
-fn sockets(board: &Value) -> Vec<(String, u16)> {
-    let list = board.get("listening").and_then(Value::as_array).cloned().unwrap_or_default();
-    list.iter()
-        .filter_map(|socket| {
-            let address = socket.get("address")?.as_str()?.to_owned();
-            let port = u16::try_from(socket.get("port")?.as_u64()?).ok()?;
-            Some((address, port))
-        })
-        .collect()
-}
-
-fn is_loopback(address: &str) -> bool {
-    address.parse::<IpAddr>().is_ok_and(|ip| match ip {
-        IpAddr::V4(ip) => ip.is_loopback(),
-        IpAddr::V6(ip) => {
-            ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback())
-        }
-    })
-}
-
-fn listens(board: &Value, container: &ContainerPlan) -> bool {
-    let port = probe_port(container);
-    sockets(board).iter().any(|(address, p)| *p == port && !is_loopback(address))
-}
-
 /// A failure that needs no more waiting: the dev server ended, or listens
 /// where nobody can reach it.
 async fn diagnose(
     run: &Run<'_>,
     container: &ContainerPlan,
-    board: Option<&Value>,
+    board: &Board,
     pause: Duration,
 ) -> Option<Failure> {
-    let board = board?;
-    if board.get("state").and_then(Value::as_str) == Some("failing") {
+    if board.failing {
         let log = tail(run, &container.name).await;
         let all = log.join("\n");
-        let exit = board.get("exit_code").and_then(Value::as_i64);
         let (code, message) = if all.contains("ENOSPC") && all.contains("watch") {
             (Code::PreviewWatchLimit, "the dev server ran out of file watches".to_owned())
-        } else if exit == Some(137) || all.contains("JavaScript heap out of memory") {
+        } else if board.exit_code == Some(137) || all.contains("JavaScript heap out of memory") {
             (Code::PreviewOutOfMemory, "the dev server ran out of memory".to_owned())
         } else {
-            let exit = exit.map_or("a signal".to_owned(), |c| format!("exit code {c}"));
-            (Code::PreviewExited, format!("the dev server ended with {exit}"))
+            (Code::PreviewExited, board.end())
         };
         return Some(Failure::new(code, message).with_log(log));
     }
     // A server may open a socket on localhost before its real one: only what
     // still stands after the waits have grown is taken as its last word.
-    if pause < LONGEST_WAIT {
-        return None;
-    }
     let port = probe_port(container);
-    let sockets = sockets(board);
-    let reachable = |p: u16| sockets.iter().any(|(a, q)| *q == p && !is_loopback(a));
-    if reachable(port) {
+    if pause < LONGEST_WAIT || !board.listens_to_itself(port) {
         return None;
     }
-    if sockets.iter().any(|(_, p)| *p == port) {
-        let log = tail(run, &container.name).await;
-        let message = format!("the dev server listens on localhost:{port} only");
-        return Some(Failure::new(Code::PreviewLocalhostBind, message).with_log(log));
+    let log = tail(run, &container.name).await;
+    let message = format!("the dev server listens on localhost:{port} only");
+    Some(Failure::new(Code::PreviewLocalhostBind, message).with_log(log))
+}
+
+/// Tells that a preview fails, and adds the line that says why to the failure.
+async fn failing(
+    run: &Run<'_>,
+    container: &ContainerPlan,
+    mut failure: Failure,
+    board: Option<&Board>,
+) -> Failure {
+    if container.owner.role != Role::Preview {
+        return failure;
     }
-    None
+    let line = board.and_then(|board| board.error_line.clone());
+    let error = line.clone().unwrap_or_else(|| failure.message.clone());
+    tell(run, container, PreviewFact::Failing, None, Some(error)).await;
+    if let Some(line) = line {
+        failure.message = format!("{}: {line}", failure.message);
+    }
+    failure
 }
 
 /// A container that no longer runs.
@@ -232,30 +204,33 @@ async fn ended(
     Some(Failure::new(code, message).with_log(log))
 }
 
-async fn give_up(run: &Run<'_>, container: &ContainerPlan, last: &ProbeAnswer) -> Failure {
+async fn give_up(
+    run: &Run<'_>,
+    container: &ContainerPlan,
+    last: &ProbeAnswer,
+) -> (Failure, Option<Board>) {
     let log = tail(run, &container.name).await;
     if container.owner.role != Role::Preview {
         let message = format!("{} did not become healthy", container.name);
-        return Failure::new(Code::ServiceUnhealthy, message).with_log(log);
+        return (Failure::new(Code::ServiceUnhealthy, message).with_log(log), None);
     }
     let port = probe_port(container);
     let state = run.ports.engine.inspect_container(&container.name).await.ok().flatten();
     let board = match state.and_then(|s| s.address) {
-        Some(address) => supervisor(run, address).await,
+        Some(address) => Board::ask(&*run.ports.probe, address).await,
         None => None,
     };
-    let elsewhere = board.as_ref().map(sockets).unwrap_or_default();
-    let elsewhere = elsewhere.iter().find(|(a, p)| *p != port && !is_loopback(a));
+    let elsewhere = board.as_ref().and_then(|board| board.listens_elsewhere(port));
     let (code, message) = match (last, elsewhere) {
         (ProbeAnswer::Http { status, .. }, _) => {
             (Code::PreviewFailing, format!("the page answers with status {status}"))
         }
-        (_, Some((_, other))) => {
+        (_, Some(other)) => {
             (Code::PreviewWrongPort, format!("it listens on port {other} instead of {port}"))
         }
         _ => (Code::PreviewTimeout, format!("nothing answered on port {port} in two minutes")),
     };
-    Failure::new(code, message).with_log(log)
+    (Failure::new(code, message).with_log(log), board)
 }
 
 /// One request the way a browser comes, and the tellings that follow.
@@ -263,6 +238,7 @@ async fn through_published_port(
     run: &Run<'_>,
     plan: &Plan,
     container: &ContainerPlan,
+    inside: Ipv4Addr,
 ) -> Result<(), Failure> {
     let role = container.owner.role;
     if let (Some(publish), Some(preview)) = (&container.publish, &container.owner.part) {
@@ -287,7 +263,9 @@ async fn through_published_port(
             let message = "the page answers inside and not through its published port";
             return Err(Failure::new(Code::PreviewTimeout, message).with_log(log));
         }
-        tell(run, container, PreviewFact::Ready, plan.links.get(preview).cloned()).await;
+        let link = plan.links.get(preview).cloned();
+        let polls = Board::ask(&*run.ports.probe, inside).await.and_then(|board| board.polls());
+        tell(run, container, PreviewFact::Ready, link, polls).await;
     }
     let event = EventKind::Container {
         fact: ContainerFact::Healthy,
@@ -301,9 +279,15 @@ async fn through_published_port(
     Ok(())
 }
 
-async fn tell(run: &Run<'_>, container: &ContainerPlan, fact: PreviewFact, url: Option<String>) {
+async fn tell(
+    run: &Run<'_>,
+    container: &ContainerPlan,
+    fact: PreviewFact,
+    url: Option<String>,
+    error: Option<String>,
+) {
     if let Some(preview) = container.owner.part.clone() {
-        let _ = run.reporter.tell(EventKind::Preview { fact, preview, url }).await;
+        let _ = run.reporter.tell(EventKind::Preview { fact, preview, url, error }).await;
     }
 }
 

@@ -185,13 +185,11 @@ fn is_gone(error: &notify::Error) -> bool {
 
 fn reason(error: notify::Error) -> String {
     match error.kind {
-        ErrorKind::MaxFilesWatch => {
-            "the host's inotify watches are used up (fs.inotify.max_user_watches)".to_owned()
-        }
+        ErrorKind::MaxFilesWatch => super::WATCHES_USED_UP.to_owned(),
         ErrorKind::Io(error)
             if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) =>
         {
-            "the host's inotify instances are used up (fs.inotify.max_user_instances)".to_owned()
+            super::INSTANCES_USED_UP.to_owned()
         }
         ErrorKind::Io(error) => format!("inotify failed: {}", error.kind()),
         ErrorKind::Generic(_)

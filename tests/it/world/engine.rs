@@ -266,6 +266,16 @@ impl Engine for World {
         Ok(vec!["last words".to_owned()])
     }
 
+    async fn follow_log(
+        &self,
+        _: &ContainerName,
+        _: usize,
+        on_line: OnLine<'_>,
+    ) -> Result<(), EngineError> {
+        on_line("last words");
+        Ok(())
+    }
+
     async fn image_exists(&self, image: &ImageRef) -> Result<bool, EngineError> {
         self.hang("image_exists").await;
         Ok(self.lock().images.contains(image.as_str()))

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use covibes::domain::failure::Failure;
-use covibes::ports::host::{Finding, Host, HostResources, HostRules, WorkspaceDir};
+use covibes::ports::host::{
+    Finding, Host, HostResources, HostRules, ModulesSize, WatchUse, WorkspaceDir,
+};
 
 use super::World;
 
@@ -86,6 +88,22 @@ impl Host for World {
         Ok(())
     }
 
+    async fn copy_tree(&self, from: &Path, to: &Path) -> Result<(), Failure> {
+        self.moment(&format!("copy_tree {}", from.display())).await;
+        let mut inner = self.lock();
+        inner.calls.push(format!("copy_tree {} {}", from.display(), to.display()));
+        inner.paths.insert(to.to_owned());
+        Ok(())
+    }
+
+    async fn measure_modules(&self, _: &Path) -> ModulesSize {
+        ModulesSize::default()
+    }
+
+    async fn watch_use(&self, _: u32) -> WatchUse {
+        self.lock().watch_use
+    }
+
     async fn swap_dir(&self, from: &Path, to: &Path) -> Result<(), Failure> {
         let mut inner = self.lock();
         inner.paths.remove(from);
@@ -136,8 +154,8 @@ impl Host for World {
         BTreeSet::new()
     }
 
-    async fn port_is_free(&self, _: IpAddr, _: u16) -> bool {
+    async fn port_is_free(&self, _: IpAddr, port: u16) -> bool {
         self.hang("port_is_free").await;
-        true
+        !self.lock().foreign_ports.contains(&port)
     }
 }

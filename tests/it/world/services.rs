@@ -22,7 +22,10 @@ impl Probe for World {
         self.hang("probe").await;
         let state = self.lock().preview_state.clone();
         if address.port() == 9300 {
-            let body = format!(r#"{{"state":"{state}","exit_code":3,"listening":[]}}"#);
+            let body = format!(
+                r#"{{"state":"{state}","exit_code":3,"port":5173,"listening":[],
+                    "error_line":"Error: the last one"}}"#
+            );
             let status = if state == "running" || path == "/state" { 200 } else { 503 };
             return ProbeAnswer::Http { status, body: body.into_bytes() };
         }

@@ -1,14 +1,17 @@
 //! Opens places in two trees without following a link.
 //!
-//! Agents may swap any directory of the workspace for a link at any moment, so
+//! Agents and dev servers may swap any directory for a link at any moment, so
 //! every step goes from an open directory to a name in it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, mkdirat, openat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, mkdirat, openat, statat, unlinkat,
+};
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -62,6 +65,18 @@ pub(super) fn stat_at(parent: impl AsFd, name: &OsStr) -> io::Result<Option<Stat
 /// Returns what kind of thing has a name.
 pub(super) fn kind_at(parent: impl AsFd, name: &OsStr) -> io::Result<Option<FileType>> {
     Ok(stat_at(parent, name)?.map(|stat| FileType::from_raw_mode(stat.st_mode)))
+}
+
+/// Lists the names in a directory.
+pub(super) fn list(dir: &OwnedFd) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
+    }
+    Ok(names)
 }
 
 /// Opens the directory of a path, step by step; nothing if a step is no directory.

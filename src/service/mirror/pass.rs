@@ -7,18 +7,20 @@ use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Dir, FileType};
+use rustix::fs::{FileType, Stat};
 
-use super::SKIPPED;
 use super::entries::{
-    CopyError, OWN_DIRECTORY, copy_file, copy_link, leads_out, open_own, read_link,
-    remove_directory, remove_file, stamp, write_file,
+    CopyError, OWN_DIRECTORY, SMALL_BYTES, Writing, copy_file, copy_link, delete_if_ours, is_full,
+    leads_out, open_own, read_link, remove_directory, remove_tree, stamp, write_file,
 };
 use super::manifest::{Entry, Manifest};
-use super::places::{make_directory, open_directory, open_file, open_parent, open_root, stat_at};
+use super::places::{
+    list, make_directory, open_directory, open_file, open_parent, open_root, stat_at,
+};
+use super::{ChangedCopies, MirrorOptions};
 use crate::service::Scope;
 
 /// Where the manifest is kept.
@@ -42,9 +44,9 @@ pub(super) enum PassError {
     /// The source is empty although things were copied from it.
     #[error("the source is empty, as if it were not mounted; nothing was deleted")]
     Empty,
-    /// The workspace cannot be written.
-    #[error("cannot write the workspace")]
-    Workspace(#[source] io::Error),
+    /// The copy cannot be written.
+    #[error("cannot write the copy")]
+    Target(#[source] io::Error),
     /// The service is ending.
     #[error("the service is stopping")]
     Stopping,
@@ -61,15 +63,16 @@ pub(super) struct PassReport {
 /// The two trees and what was copied between them.
 #[derive(Debug)]
 pub(super) struct Pass {
-    source: PathBuf,
-    workspace: PathBuf,
+    options: MirrorOptions,
     scope: Scope,
     manifest: Option<Manifest>,
+    /// Whether a whole pass has ended.
+    is_begun: bool,
 }
 
 impl Pass {
-    pub(super) fn new(source: PathBuf, workspace: PathBuf, scope: Scope) -> Self {
-        Self { source, workspace, scope, manifest: None }
+    pub(super) fn new(options: MirrorOptions, scope: Scope) -> Self {
+        Self { options, scope, manifest: None, is_begun: false }
     }
 
     /// Returns how many entries are kept in step.
@@ -92,7 +95,9 @@ impl Pass {
         let (from, to) = work.roots()?;
         work.directory(Path::new(""), &from, &to, names)?;
         work.delete_unseen()?;
-        Ok(work.report)
+        let report = work.report;
+        self.is_begun = true;
+        Ok(report)
     }
 
     /// Brings some paths in step.
@@ -111,25 +116,28 @@ impl Pass {
         let Some(manifest) = self.manifest.as_mut().filter(|manifest| manifest.is_unsaved()) else {
             return Ok(());
         };
-        let saved = open_root(&self.workspace)
-            .and_then(|root| open_own(&root))
+        let saved = open_root(&self.options.target)
+            .and_then(|root| open_own(&root, self.options.own.as_deref()))
             .and_then(|own| write_file(&own, MANIFEST, &manifest.encode()));
         saved.map_err(|error| {
             manifest.not_saved();
-            PassError::Workspace(error)
+            PassError::Target(error)
         })
     }
 
     fn begin(&mut self) -> Result<Work<'_>, PassError> {
-        let source_root = open_root(&self.source).map_err(PassError::Source)?;
-        let target_root = open_root(&self.workspace).map_err(PassError::Workspace)?;
-        let own = open_own(&target_root).map_err(PassError::Workspace)?;
+        let source_root = open_root(&self.options.source).map_err(PassError::Source)?;
+        let target_root = open_root(&self.options.target).map_err(PassError::Target)?;
+        let own = open_own(&target_root, self.options.own.as_deref()).map_err(PassError::Target)?;
         let manifest = self.manifest.get_or_insert_with(|| load(&own));
         Ok(Work {
             source_root,
             target_root,
             own,
             manifest,
+            options: &self.options,
+            quiet: self.options.quiet_start && !self.is_begun,
+            buffer: vec![0; SMALL_BYTES],
             scope: &self.scope,
             seen: HashSet::new(),
             unknown: HashSet::new(),
@@ -161,24 +169,17 @@ fn rank(path: &Path) -> u8 {
     }
 }
 
-fn list(dir: &OwnedFd) -> io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name));
-        }
-    }
-    Ok(names)
-}
-
 /// Tells whether a path is none of the mirror's business.
-fn is_skipped(path: &Path) -> bool {
+fn is_skipped(path: &Path, options: &MirrorOptions) -> bool {
     let lock = path.extension().is_some_and(|extension| extension == "lock");
     let mut parts = path.components().map(Component::as_os_str);
     path.starts_with(OWN_DIRECTORY)
         || (lock && parts.clone().any(|part| part == ".git"))
-        || parts.any(|part| SKIPPED.iter().any(|skipped| part == *skipped))
+        || parts.any(|part| is_skipped_name(part, options))
+}
+
+fn is_skipped_name(name: &OsStr, options: &MirrorOptions) -> bool {
+    options.skipped.iter().any(|skipped| name == *skipped)
 }
 
 /// A pass at work.
@@ -187,6 +188,10 @@ struct Work<'a> {
     target_root: OwnedFd,
     own: OwnedFd,
     manifest: &'a mut Manifest,
+    options: &'a MirrorOptions,
+    /// Whether nobody reads the copy yet.
+    quiet: bool,
+    buffer: Vec<u8>,
     scope: &'a Scope,
     seen: HashSet<PathBuf>,
     unknown: HashSet<PathBuf>,
@@ -196,7 +201,7 @@ struct Work<'a> {
 impl Work<'_> {
     fn roots(&self) -> Result<(OwnedFd, OwnedFd), PassError> {
         let from = self.source_root.try_clone().map_err(PassError::Source)?;
-        let to = self.target_root.try_clone().map_err(PassError::Workspace)?;
+        let to = self.target_root.try_clone().map_err(PassError::Target)?;
         Ok((from, to))
     }
 
@@ -212,7 +217,7 @@ impl Work<'_> {
 
     /// Brings one path in step, with all below it.
     fn path(&mut self, path: &Path) -> Result<(), PassError> {
-        if is_skipped(path) {
+        if is_skipped(path, self.options) {
             return Ok(());
         }
         let (mut from, mut to) = self.roots()?;
@@ -244,7 +249,7 @@ impl Work<'_> {
     ) -> Result<(), PassError> {
         let mut paths: Vec<PathBuf> = names.iter().map(|name| path.join(name)).collect();
         paths.sort_by_key(|path| rank(path));
-        for path in paths.iter().filter(|path| !is_skipped(path)) {
+        for path in paths.iter().filter(|path| !is_skipped(path, self.options)) {
             self.entry(path, from, to)?;
         }
         Ok(())
@@ -315,7 +320,7 @@ impl Work<'_> {
         &mut self,
         path: &Path,
         name: &OsStr,
-        stat: &rustix::fs::Stat,
+        stat: &Stat,
         from: &OwnedFd,
         to: &OwnedFd,
     ) -> Result<(), PassError> {
@@ -332,11 +337,20 @@ impl Work<'_> {
             self.manifest.insert(path, wanted.clone());
             return Ok(());
         }
-        if known.is_some() && there.is_some() && there != known {
-            self.warn(path, "it was changed in the workspace, and again in the source");
+        let is_kept = self.options.changed_copies == ChangedCopies::Kept;
+        if is_kept && known.is_some() && there.is_some() && there != known {
+            self.warn(path, "the copy was changed, and its source after it");
         }
-        self.clear_directory(path, name, to)?;
-        match copy_file(from, to, name, &self.own, self.scope) {
+        self.clear_directory(path, name, to, present.as_ref())?;
+        let mut writing = Writing {
+            own: &self.own,
+            quiet: self.quiet,
+            buffer: std::mem::take(&mut self.buffer),
+            scope: self.scope,
+        };
+        let copied = copy_file(from, to, name, &mut writing);
+        self.buffer = writing.buffer;
+        match copied {
             Ok(stamp) => {
                 self.manifest.insert(path, Entry::File(stamp));
                 self.report.copied += 1;
@@ -349,7 +363,7 @@ impl Work<'_> {
                 self.leave(path, format!("cannot be read: {}", error.kind()));
             }
             Err(CopyError::Target(error)) if is_full(&error) => {
-                return Err(PassError::Workspace(error));
+                return Err(PassError::Target(error));
             }
             Err(CopyError::Target(error)) => {
                 self.leave(path, format!("cannot be copied: {}", error.kind()));
@@ -384,7 +398,8 @@ impl Work<'_> {
             self.manifest.insert(path, wanted);
             return Ok(());
         }
-        self.clear_directory(path, name, to)?;
+        let present = stat_at(to, name).ok().flatten();
+        self.clear_directory(path, name, to, present.as_ref())?;
         match copy_link(&target, to, name, &self.own) {
             Ok(()) => {
                 self.manifest.insert(path, wanted);
@@ -401,14 +416,20 @@ impl Work<'_> {
         path: &Path,
         name: &OsStr,
         to: &OwnedFd,
+        present: Option<&Stat>,
     ) -> Result<(), PassError> {
-        let stat = stat_at(to, name).ok().flatten();
-        let directory =
-            stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
-        if directory {
-            self.delete(path)?;
-            // An empty directory that somebody else made is in the way as well.
-            remove_directory(to, name).map_err(PassError::Workspace)?;
+        if present.is_none_or(|stat| !FileType::from_raw_mode(stat.st_mode).is_dir()) {
+            return Ok(());
+        }
+        self.delete(path)?;
+        // An empty directory that somebody else made is in the way as well.
+        let is_gone = remove_directory(to, name).map_err(PassError::Target)?;
+        if !is_gone && self.options.changed_copies == ChangedCopies::Replaced {
+            let options = self.options;
+            let removed = remove_tree(to, name, &|name| is_skipped_name(name, options), DEPTH_MAX);
+            if let Err(error) = removed {
+                self.warn(path, format!("what is in its place cannot go: {}", error.kind()));
+            }
         }
         Ok(())
     }
@@ -445,7 +466,7 @@ impl Work<'_> {
         };
         self.manifest.remove(path);
         let deleted = match open_parent(&self.target_root, path) {
-            Ok(Some(parent)) => delete_if_ours(&parent, name, &entry),
+            Ok(Some(parent)) => delete_if_ours(&parent, name, &entry, self.options.changed_copies),
             Ok(None) => Ok(true),
             Err(error) => Err(error),
         };
@@ -457,24 +478,4 @@ impl Work<'_> {
         }
         Ok(())
     }
-}
-
-/// Deletes an entry that is still as it was copied; tells whether it is gone.
-fn delete_if_ours(parent: &OwnedFd, name: &OsStr, entry: &Entry) -> io::Result<bool> {
-    let Some(stat) = stat_at(parent, name)? else { return Ok(true) };
-    match entry {
-        Entry::Directory => remove_directory(parent, name),
-        Entry::File(copied) if stamp(&stat).as_ref() == Some(copied) => {
-            remove_file(parent, name).map(|()| true)
-        }
-        Entry::Link(target) if read_link(parent, name).is_ok_and(|there| there == *target) => {
-            remove_file(parent, name).map(|()| true)
-        }
-        Entry::File(_) | Entry::Link(_) => Ok(false),
-    }
-}
-
-/// No other file will fit either.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

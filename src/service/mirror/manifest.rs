@@ -1,8 +1,8 @@
 //! What the mirror has copied, so that it deletes nothing else.
 //!
-//! Kept in the workspace's own `.covibes-mirror`, which outlives the container.
-//! An agent may write there; a forged manifest can only make the mirror delete
-//! files of the same workspace.
+//! Kept in the mirror's own directory, which outlives the container. An agent or
+//! a dev server may write there; a forged manifest can only make the mirror
+//! delete files of the same copy.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

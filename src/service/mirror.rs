@@ -1,8 +1,9 @@
-//! Keeps the workspace in step with a read-only directory, one way.
+//! Keeps a directory in step with another, one way: the workspace with root's
+//! project (sync), or a preview's writable copy with the workspace.
 //!
-//! The source is never written. In the workspace the mirror deletes only what it
-//! copied itself and what nobody has changed since; everything else that exists
-//! there (mount points of previews, build output, an agent's files) stays.
+//! The source is never written. In the copy the mirror deletes only what it
+//! copied itself; everything else that exists there (mount points of previews,
+//! build output, an agent's files) stays.
 
 mod entries;
 mod manifest;
@@ -14,16 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::{Done, Shared};
-use crate::service::logs::Chain;
-use crate::service::system::now;
-use crate::service::watch::{Changes, Watch, WatchMode, WatchOptions, next_changes};
+use super::Scope;
+use super::logs::Chain;
+use super::system::now;
+use super::watch::{Changes, Watch, WatchMode, WatchOptions, next_changes};
 use pass::{Pass, PassError, PassReport};
-
-/// Dependencies are installed for the container, not copied from the host.
-pub(super) const SKIPPED: &[&str] = &["node_modules"];
 
 /// A whole look corrects whatever watching missed.
 const LOOK_PAUSE: Duration = Duration::from_secs(300);
@@ -34,26 +32,71 @@ const RETRY_PAUSE: Duration = Duration::from_secs(10);
 /// What is lost by a crash within this time is copied again, or stays as foreign.
 const SAVE_PAUSE: Duration = Duration::from_secs(10);
 
-/// `/status` names the first warnings, and counts the rest.
+/// Whoever asks is told the first warnings, and how many more there are.
 const WARNINGS_SHOWN_MAX: usize = 100;
+
+/// Answered when a whole look that began after the order is done.
+pub type Done = oneshot::Sender<()>;
+
+/// What is kept in step with what.
+#[derive(Debug, Clone)]
+pub struct MirrorOptions {
+    /// Read only.
+    pub source: PathBuf,
+    /// The copy.
+    pub target: PathBuf,
+    /// Where the mirror keeps its own files, on the file system of the copy;
+    /// none for a directory at the top of the copy, hidden from Git.
+    pub own: Option<PathBuf>,
+    /// Names that are not copied, with everything below them.
+    pub skipped: &'static [&'static str],
+    /// What becomes of a copy that somebody changed.
+    pub changed_copies: ChangedCopies,
+    /// Whether nobody reads the copy before the first whole pass has ended.
+    pub quiet_start: bool,
+    /// Changes within this time are one batch.
+    pub coalesce: Duration,
+    /// Polls for changes even where inotify would do.
+    pub force_polling: bool,
+}
+
+/// What becomes of an entry of the copy that somebody else wrote, when the
+/// source has another one in its place, or none any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangedCopies {
+    /// It may be the only place of somebody's work: a directory is never
+    /// emptied for it, and a changed file outlives its source.
+    Kept,
+    /// The source decides over every path that it has or had.
+    Replaced,
+}
 
 /// How the mirror stands.
 #[derive(Debug, Clone)]
-pub(super) struct MirrorFacts {
-    pub(super) source: PathBuf,
-    pub(super) state: MirrorState,
-    pub(super) mode: WatchMode,
-    pub(super) entries: usize,
-    pub(super) copied: u64,
-    pub(super) deleted: u64,
-    pub(super) last_pass_at: Option<Timestamp>,
-    pub(super) warnings_total: usize,
-    pub(super) warnings: Vec<(PathBuf, String)>,
+pub struct MirrorFacts {
+    /// What is copied.
+    pub source: PathBuf,
+    /// Whether the copy follows it.
+    pub state: MirrorState,
+    /// How changes are noticed.
+    pub mode: WatchMode,
+    /// How many entries are kept in step.
+    pub entries: usize,
+    /// Entries copied since the start.
+    pub copied: u64,
+    /// Entries deleted since the start.
+    pub deleted: u64,
+    /// When the last pass ended.
+    pub last_pass_at: Option<Timestamp>,
+    /// Entries that could not be kept so.
+    pub warnings_total: usize,
+    /// The first of them, with the reason.
+    pub warnings: Vec<(PathBuf, String)>,
 }
 
-/// Whether the workspace follows its source.
+/// Whether the copy follows its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum MirrorState {
+pub enum MirrorState {
     /// The first copy goes on.
     Starting,
     /// All that could be copied is.
@@ -70,14 +113,16 @@ enum Next {
     Stop,
 }
 
-/// Follows the source until the service stops.
-pub(super) async fn keep_in_step(
-    shared: Arc<Shared>,
-    source: PathBuf,
+/// Follows the source until the service stops, and tells how it stands after
+/// each pass.
+pub async fn keep_in_step(
+    scope: Scope,
+    options: MirrorOptions,
     mut orders: mpsc::Receiver<Done>,
+    tell: impl Fn(&MirrorFacts) + Send + Sync,
 ) {
     let facts = MirrorFacts {
-        source: source.clone(),
+        source: options.source.clone(),
         state: MirrorState::Starting,
         mode: WatchMode::Inotify,
         entries: 0,
@@ -87,13 +132,18 @@ pub(super) async fn keep_in_step(
         warnings_total: 0,
         warnings: Vec::new(),
     };
-    shared.board.mirrored(facts.clone());
+    tell(&facts);
     // Watching begins before the first look, so that nothing slips between.
-    let options = WatchOptions { root: source.clone(), ignored: SKIPPED, force_polling: false };
-    let watch = Watch::start(&shared.scope, options).await;
+    let watched = WatchOptions {
+        root: options.source.clone(),
+        ignored: options.skipped,
+        coalesce: options.coalesce,
+        force_polling: options.force_polling,
+    };
+    let watch = Watch::start(&scope, watched).await;
     let mut batches = watch.subscribe();
-    let pass = Pass::new(source, shared.settings.workspace.clone(), shared.scope.clone());
-    let mut mirror = Mirror { shared, watch, facts, pass: Some(pass) };
+    let pass = Pass::new(options, scope.clone());
+    let mut mirror = Mirror { scope, watch, facts, pass: Some(pass), tell };
     let mut waiting: Vec<Done> = Vec::new();
     let mut next = Next::Everything;
     loop {
@@ -114,14 +164,15 @@ pub(super) async fn keep_in_step(
     mirror.save().await;
 }
 
-struct Mirror {
-    shared: Arc<Shared>,
+struct Mirror<T> {
+    scope: Scope,
     watch: Watch,
     facts: MirrorFacts,
     pass: Option<Pass>,
+    tell: T,
 }
 
-impl Mirror {
+impl<T: Fn(&MirrorFacts) + Send + Sync> Mirror<T> {
     async fn wait(
         &self,
         batches: &mut broadcast::Receiver<Arc<Changes>>,
@@ -137,9 +188,9 @@ impl Mirror {
         };
         tokio::select! {
             biased;
-            () = self.shared.scope.stopping() => Next::Stop,
-            done = orders.recv() => {
-                waiting.extend(done);
+            () = self.scope.stopping() => Next::Stop,
+            Some(done) = orders.recv() => {
+                waiting.push(done);
                 Next::Everything
             }
             changes = next_changes(batches) => match changes {
@@ -162,9 +213,9 @@ impl Mirror {
             };
             (pass, ran)
         };
-        let Some((pass, ran)) = self.shared.scope.block(ran).await else {
+        let Some((pass, ran)) = self.scope.block(ran).await else {
             self.facts.state = MirrorState::Failed("the mirror has a bug; see its log".to_owned());
-            self.shared.board.mirrored(self.facts.clone());
+            (self.tell)(&self.facts);
             return;
         };
         self.facts.mode = self.watch.mode().borrow().clone();
@@ -178,15 +229,11 @@ impl Mirror {
                 self.facts.state = MirrorState::Failed(Chain(&error).to_string());
             }
         }
-        self.shared.metrics.entries.set(self.facts.entries as i64);
-        self.shared.metrics.warnings.set(self.facts.warnings_total as i64);
-        self.shared.board.mirrored(self.facts.clone());
+        (self.tell)(&self.facts);
     }
 
     fn note(&mut self, report: PassReport, whole: bool) {
         let PassReport { copied, deleted, warnings } = report;
-        self.shared.metrics.copied.inc_by(copied);
-        self.shared.metrics.deleted.inc_by(deleted);
         self.facts.copied += copied;
         self.facts.deleted += deleted;
         self.facts.last_pass_at = Some(now());
@@ -207,7 +254,7 @@ impl Mirror {
             }
         }
         if copied + deleted > 0 {
-            tracing::info!(copied, deleted, whole, "the workspace follows its source");
+            tracing::info!(copied, deleted, whole, "the copy follows its source");
         }
     }
 
@@ -217,7 +264,7 @@ impl Mirror {
             let saved = pass.save();
             (pass, saved)
         };
-        let Some((pass, saved)) = self.shared.scope.block(saved).await else { return };
+        let Some((pass, saved)) = self.scope.block(saved).await else { return };
         self.pass = Some(pass);
         if let Err(error) = saved {
             tracing::warn!(error = %Chain(&error), "the mirror's manifest could not be saved");
