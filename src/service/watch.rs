@@ -15,12 +15,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Scope;
 
 /// Long enough for one save of an editor or one checkout to be one batch.
 pub const COALESCE: Duration = Duration::from_millis(200);
+
+/// A prompt watch tells the first change after a quiet while this soon: a save is
+/// a handful of events within a millisecond.
+const PROMPT: Duration = Duration::from_millis(3);
 
 /// More changes than this are told as a rescan.
 const PATHS_MAX: usize = 4096;
@@ -103,7 +108,17 @@ pub struct Watch {
 
 impl Watch {
     /// Begins to watch; when it returns, every later change is noticed.
-    pub async fn start(scope: &Scope, mut options: WatchOptions) -> Self {
+    pub async fn start(scope: &Scope, options: WatchOptions) -> Self {
+        Self::begin(scope, options, COALESCE).await
+    }
+
+    /// Like [`Watch::start`], but the first change after a quiet while is told at
+    /// once, and what follows it is collected.
+    pub async fn start_prompt(scope: &Scope, options: WatchOptions) -> Self {
+        Self::begin(scope, options, PROMPT).await
+    }
+
+    async fn begin(scope: &Scope, mut options: WatchOptions, first: Duration) -> Self {
         let (batches, _) = broadcast::channel(BATCHES_MAX);
         // Names in events begin with the path that was watched.
         if let Ok(real) = tokio::fs::canonicalize(&options.root).await {
@@ -124,6 +139,7 @@ impl Watch {
             scope: scope.clone(),
             stop: stop.clone(),
             options,
+            first,
             batches: batches.clone(),
             mode: mode_sender,
         };
@@ -168,6 +184,8 @@ struct Work {
     scope: Scope,
     stop: CancellationToken,
     options: WatchOptions,
+    /// How long the first change after a quiet while is held.
+    first: Duration,
     batches: broadcast::Sender<Arc<Changes>>,
     mode: watch::Sender<WatchMode>,
 }
@@ -183,9 +201,12 @@ impl Work {
 
     async fn watch(self, tree: Option<inotify::Tree>, baseline: Option<polling::Snapshot>) {
         if let Some(mut tree) = tree {
+            let mut told = None;
             let reason = loop {
                 tree.changed().await;
-                tokio::time::sleep(COALESCE).await;
+                let quiet = told.is_none_or(|told: Instant| told.elapsed() >= COALESCE);
+                tokio::time::sleep(if quiet { self.first } else { COALESCE }).await;
+                told = Some(Instant::now());
                 match tree.collect(&self.scope).await {
                     Ok((next, changes)) => {
                         tree = next;
