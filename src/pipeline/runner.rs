@@ -7,6 +7,7 @@
 
 mod actions;
 mod aftermath;
+mod following;
 mod known;
 mod moving;
 mod recovery;

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use crate::adapters::docker::DockerEngine;
+use crate::app::agent;
 use crate::app::configuration::Configuration;
 use crate::app::local::LOCAL_INSTANCE;
 use crate::app::stdout::outln;
@@ -16,6 +17,7 @@ use crate::domain::ids::{InstanceName, PartName, TeamId};
 use crate::domain::names::host_label;
 use crate::observe::Metrics;
 use crate::pipeline::converge::is_side_name;
+use crate::ports::agents::SeenTask;
 use crate::ports::engine::{Engine, Filter, ObservedContainer, label};
 
 /// Looks at teams.
@@ -27,7 +29,7 @@ pub enum Teams {
         #[arg(long)]
         json: bool,
     },
-    /// Show one team's containers and links.
+    /// Show one team's containers, links and agents' tasks.
     Show {
         /// The team.
         team: String,
@@ -54,7 +56,10 @@ pub fn engine(configuration: &Configuration) -> DockerEngine {
 }
 
 /// Containers of the worker's instance and of `up`, by instance and team.
-async fn containers(
+///
+/// # Errors
+/// Docker does not answer.
+pub async fn containers(
     configuration: &Configuration,
 ) -> anyhow::Result<BTreeMap<(String, String), Vec<ObservedContainer>>> {
     let engine = engine(configuration);
@@ -83,6 +88,19 @@ fn link(configuration: &Configuration, container: &ObservedContainer) -> Option<
     let port = container.host_ports.first()?;
     let domain = &configuration.settings.preview_domain;
     Some(format!("http://{}.{domain}:{port}", host_label(&preview, &team)))
+}
+
+/// The tasks of a container that is an agent's. One that does not answer is no
+/// reason not to show the rest.
+async fn tasks(
+    configuration: &Configuration,
+    container: &ObservedContainer,
+) -> Option<Vec<(SeenTask, serde_json::Value)>> {
+    if !agent::is_running_agent(container) {
+        return None;
+    }
+    let asked = async { agent::tasks_of(&agent::door_of(configuration, container)?).await };
+    asked.await.map_err(|error| eprintln!("{}: {error:#}", container.name)).ok()
 }
 
 /// Runs a command.
@@ -117,12 +135,19 @@ pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result
                     let role = container.labels.get(label::ROLE).cloned().unwrap_or_default();
                     let link = link(&configuration, container);
                     if json {
-                        let line = json!({"container": container.name.as_str(), "role": role,
+                        let mut line = json!({"container": container.name.as_str(), "role": role,
                             "instance": instance, "state": container.state, "link": link});
+                        if let Some(tasks) = tasks(&configuration, container).await {
+                            line["tasks"] = tasks.into_iter().map(|(_, body)| body).collect();
+                        }
                         outln!("{line}");
                     } else {
                         let (name, state) = (container.name.as_str(), &container.state);
                         outln!("{role:<8} {state:<10} {name}  {}", link.unwrap_or_default());
+                        for (seen, _) in tasks(&configuration, container).await.unwrap_or_default()
+                        {
+                            agent::print_task(&seen);
+                        }
                     }
                 }
             }
