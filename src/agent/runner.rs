@@ -83,6 +83,8 @@ enum Ended {
 pub(super) async fn run_tasks(shared: Arc<Shared>) {
     loop {
         let turn = tokio::select! {
+            // Looked at first: what waits when the service ends must not begin.
+            biased;
             () = shared.scope.stopping() => return,
             turn = shared.tasks.next(now) => turn,
         };

@@ -22,7 +22,7 @@ COVIBES_LISTEN=127.0.0.1:$PORT COVIBES_TOKEN_FILE=$directory/token COVIBES_CLAUD
   COVIBES_SECRETS_DIR=$directory/secrets ANTHROPIC_BASE_URL=http://127.0.0.1:9 \
   target/debug/covibes-agent >"$directory/log" &
 service=$!
-trap 'kill "$service" 2>/dev/null || true; rm -rf "$directory"' EXIT
+trap 'kill "$service" 2>/dev/null || true; rm -rf "$directory" .schemathesis' EXIT
 until curl --silent --output /dev/null "http://127.0.0.1:$PORT/health"; do
   kill -0 "$service" || { cat "$directory/log" >&2; exit 1; }
 done
