@@ -18,7 +18,9 @@ mod explicit;
 mod frameworks;
 mod json5;
 mod languages;
+pub mod lines;
 mod look;
+mod loopback;
 mod manifest;
 mod node;
 mod nx;
@@ -106,6 +108,7 @@ pub fn detect(tree: &dyn Tree, app_dir: Option<&str>) -> Result<Findings, Detect
         findings.apps.push(app(&findings));
     }
     explicit::apply(&look, &mut findings);
+    loopback::warn(&look, &mut findings);
     findings.warnings.extend(look.warnings());
     explain_health(&mut findings);
     let rank = |field: &str| FIELDS.iter().position(|known| *known == field);
@@ -145,14 +148,18 @@ fn named(look: &Look<'_>, dir: &str) -> Result<Findings, DetectError> {
 fn chosen(look: &Look<'_>) -> Result<Findings, DetectError> {
     let root = best(look, ".")?;
     let workspace = workspace(look);
-    let mut candidates = match &workspace {
+    let (mut candidates, beside) = match &workspace {
         Some(workspace) => packages(look, workspace)?,
-        None => parts(look, root.as_ref())?,
+        None => (parts(look, root.as_ref())?, false),
     };
     let sure = root.as_ref().is_some_and(|root| root.score >= SURE);
     let monorepo = match &workspace {
-        Some(workspace) => workspace.several,
-        None => candidates.len() > 1,
+        Some(workspace) => workspace.several || beside,
+        None => {
+            // Folders of pages are one site more often than several.
+            let page = |(_, found): &&Worth| found.findings.language == Language::Static;
+            candidates.len() - candidates.iter().filter(page).count() > 1
+        }
     };
     // A root that only starts its parts is no app beside them; one with a framework is the app.
     let starts_them = candidates
@@ -218,8 +225,14 @@ fn clashes(look: &Look<'_>, findings: &Findings) {
 
 type Worth = (u32, Candidate);
 
-/// Returns the packages of a workspace that serve something, with what they are worth.
-fn packages(look: &Look<'_>, workspace: &workspaces::Workspace) -> Result<Vec<Worth>, TreeError> {
+/// Returns the packages of a workspace that serve something, with what they are worth, and whether
+/// there are apps beside them.
+fn packages(
+    look: &Look<'_>,
+    workspace: &workspaces::Workspace,
+) -> Result<(Vec<Worth>, bool), TreeError> {
+    // The pages of a service in another language lie beside its workspace.
+    let javascript = workspaces::members(look, ".").is_some();
     let mut candidates = Vec::new();
     for dir in workspace.members.iter().take(APPS_MAX) {
         if let Some(candidate) = best(look, dir)?.filter(|candidate| serves(&candidate.findings)) {
@@ -228,11 +241,16 @@ fn packages(look: &Look<'_>, workspace: &workspaces::Workspace) -> Result<Vec<Wo
         }
     }
     // A server of another language is no package of a JavaScript workspace, and yet an app of it.
-    let beside = workspaces::nested(look).into_iter().take(APPS_MAX);
-    for dir in beside.filter(|dir| !workspace.members.contains(dir)) {
+    let nested = workspaces::nested(look).into_iter().take(APPS_MAX);
+    let mut beside = false;
+    for dir in nested.filter(|dir| !workspace.members.contains(dir)) {
         let other = |found: &Candidate| {
             let language = found.findings.language;
-            let foreign = ![Language::Node, Language::Static].contains(&language);
+            let foreign = match language {
+                Language::Static => false,
+                Language::Node => !javascript,
+                _ => true,
+            };
             foreign && found.score >= SURE && serves(&found.findings)
         };
         let preference = workspaces::preference(look, &dir);
@@ -240,10 +258,11 @@ fn packages(look: &Look<'_>, workspace: &workspaces::Workspace) -> Result<Vec<Wo
             continue;
         }
         if let Some(candidate) = best(look, &dir)?.filter(other) {
+            beside |= !workspace.members.contains(&candidate.findings.app_dir);
             candidates.push((worth(&candidate).saturating_add_signed(preference), candidate));
         }
     }
-    Ok(candidates)
+    Ok((candidates, beside))
 }
 
 /// Returns what can be run in the directories of a root that declares no workspace and is no sure
@@ -265,9 +284,12 @@ fn parts(look: &Look<'_>, root: Option<&Candidate>) -> Result<Vec<Worth>, TreeEr
             let Some(candidate) = best(look, &dir)?.filter(|found| runs(&found.findings)) else {
                 continue;
             };
-            // Pages without a project around them belong to whatever lies above.
+            // Pages and code without a project around them belong to whatever lies above.
             let page = candidate.findings.language == Language::Static;
-            if !(page && root.is_some()) {
+            let code = candidate.findings.language == Language::Node
+                && look.first(".", &manifest::NAMES).is_some()
+                && look.first(&candidate.findings.app_dir, &manifest::NAMES).is_none();
+            if !((page || code) && root.is_some()) {
                 candidates.push((worth(&candidate).saturating_add_signed(preference), candidate));
             }
         }

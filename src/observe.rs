@@ -6,11 +6,15 @@
 mod facts;
 mod table;
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Registry,
 };
 
+pub use self::facts::RunningJob;
 use crate::domain::event::TeamState;
 use crate::domain::plan::Role;
 
@@ -25,6 +29,8 @@ pub struct Metrics {
     jobs: IntCounterVec,
     job_failures: IntCounterVec,
     jobs_in_progress: IntGaugeVec,
+    running: Arc<RunningJobs>,
+    oldest_job_start: Gauge,
     lane_waiting_jobs: IntGauge,
     job_duration: HistogramVec,
     job_queue_wait: HistogramVec,
@@ -60,6 +66,10 @@ pub struct Metrics {
     preview_ports_limit: IntGauge,
     subnets_in_use: IntGauge,
     workspace_disk_available: Gauge,
+    workspace_disk_ratio: GaugeVec,
+    capacity_teams: IntGaugeVec,
+    capacity_memory: IntGaugeVec,
+    capacity_cpus: GaugeVec,
     orphans_removed: IntCounterVec,
     policy_denials: IntCounterVec,
 }
@@ -79,6 +89,31 @@ pub struct Listing {
     pub subnets_in_use: i64,
     /// Bytes free below the workspaces.
     pub disk_available_bytes: u64,
+    /// Share of that disk that is used, 0 to 1.
+    pub disk_used: f64,
+    /// The share from which on no team is started.
+    pub disk_used_max: f64,
+    /// What teams have set aside.
+    pub reserved: Amounts,
+    /// What may be set aside, overcommitment included.
+    pub capacity: Amounts,
+}
+
+/// What teams need of a host.
+#[derive(Debug, Clone, Default)]
+pub struct Amounts {
+    /// Running teams.
+    pub teams: i64,
+    /// Bytes of memory.
+    pub memory_bytes: i64,
+    /// CPUs.
+    pub cpus: f64,
+}
+
+/// When the jobs that run began, in unix milliseconds, and how many of them then.
+#[derive(Debug, Default)]
+struct RunningJobs {
+    began: Mutex<BTreeMap<i64, usize>>,
 }
 
 /// An error with all its causes, for the one place that logs it.

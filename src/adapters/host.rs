@@ -181,6 +181,11 @@ impl Host for LinuxHost {
         tokio::fs::symlink_metadata(path).await.is_ok()
     }
 
+    async fn overlay_finding(&self, path: &Path) -> Option<Finding> {
+        let path = path.to_owned();
+        blocking(move || Ok(files::overlay_finding(&path))).await.ok().flatten()
+    }
+
     async fn owner(&self, path: &Path) -> Result<(u32, u32), Failure> {
         use std::os::unix::fs::MetadataExt;
         let meta =
@@ -294,5 +299,34 @@ impl Host for LinuxHost {
 
     async fn port_is_free(&self, ip: IpAddr, port: u16) -> bool {
         tokio::net::TcpListener::bind((ip, port)).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+
+    use super::*;
+
+    /// As deep as an agent can make one, by names that are each below the last.
+    fn deep(root: &Path, depth: usize) {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let mut here = openat(CWD, root, flags, Mode::empty()).unwrap();
+        for _ in 0..depth {
+            mkdirat(&here, "d", Mode::from(0o755)).unwrap();
+            here = openat(&here, "d", flags, Mode::empty()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tree_twenty_thousand_deep_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let host = LinuxHost::new(vec![root.path().to_owned()]);
+        let tree = root.path().join("workspace");
+        std::fs::create_dir(&tree).unwrap();
+        deep(&tree, 20_000);
+        host.remove_tree(&tree).await.unwrap();
+        assert!(!tree.exists());
+        host.remove_tree(&tree).await.unwrap();
     }
 }

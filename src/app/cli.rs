@@ -255,6 +255,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 directory: &planned.directory,
                 owner: planned.directory_owner,
                 secret_dir: &secrets,
+                links: &planned.links,
             });
             stdout::write(format_args!("{portable}"));
             Ok(ExitCode::SUCCESS)

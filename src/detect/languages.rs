@@ -331,6 +331,22 @@ fn port(project: &Project<'_, '_>, entry: &Entry) -> Option<(u16, String, String
     if let Some((port, file)) = listeners::port(&project.code, project.shapes) {
         return Some((port, file, "its code".into()));
     }
+    // Code that asks the environment and has no default is told by its own file of variables.
+    let asks = project
+        .code
+        .iter()
+        .any(|(_, text)| ["\"PORT\"", "'PORT'"].iter().any(|variable| text.contains(variable)));
+    if asks && let Some((port, file)) = hints::environment(project.look, &project.dir) {
+        return Some((port, file, "its environment file".into()));
+    }
+    // Code that reads a file of settings has its port there.
+    let reads = project.code.iter().any(|(_, text)| {
+        let lower = text.to_ascii_lowercase();
+        lower.contains("config") || lower.contains("setting")
+    });
+    if reads && let Some((port, file)) = hints::settings(project.look, &project.dir) {
+        return Some((port, file, "its settings".into()));
+    }
     if let Some(port) = entry.port {
         let why = match entry.id {
             Framework::None => format!("usual for {}", project.language),

@@ -166,6 +166,17 @@ fn traced(look: &Look<'_>, dir: &str, manifest: &Manifest) -> Option<Said> {
     if let Some(file) = file(".yarnrc.yml") {
         return Some((YarnBerry, file, "its configuration".into()));
     }
+    let settings = [
+        (".pnp.cjs", YarnBerry),
+        ("bunfig.toml", Bun),
+        (".pnpmfile.cjs", Pnpm),
+        (".yarnrc", Yarn1),
+    ];
+    if let Some((file, manager)) =
+        settings.into_iter().find_map(|(name, manager)| Some((file(name)?, manager)))
+    {
+        return Some((manager, file, "its configuration".into()));
+    }
     if let (Some(file), false) = (file("deno.lock"), manifest.dependencies.is_empty()) {
         return Some((Deno, file, "its lockfile".into()));
     }
@@ -179,6 +190,14 @@ fn traced(look: &Look<'_>, dir: &str, manifest: &Manifest) -> Option<Said> {
         });
     if let Some((name, Some(manager))) = engine {
         return Some((manager, manifest.file.clone(), format!("engines.{name}")));
+    }
+    // `npx only-allow pnpm` refuses every other one.
+    let only = manifest.scripts.values().find_map(|script| {
+        let (_, rest) = script.split_once("only-allow ")?;
+        named(rest.split_whitespace().next()?, None)
+    });
+    if let Some(manager) = only {
+        return Some((manager, manifest.file.clone(), "only-allow in a script".into()));
     }
     if let Some(found) = by_tool(look, dir) {
         return Some(found);

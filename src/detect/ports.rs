@@ -12,7 +12,21 @@ const OF_OTHERS: [u16; 18] = [
 /// Returns the port that JavaScript server code listens on.
 pub(crate) fn in_javascript(text: &str) -> Option<u16> {
     let text = without_comments(text, "//");
-    env_default(&text).or_else(|| listened(&text)).or_else(|| served(&text))
+    env_default(&text)
+        .or_else(|| listened(&text))
+        .or_else(|| served(&text))
+        .or_else(|| constructed(&text))
+}
+
+/// `new App(5000)`, `startServer(5000)`: the server is a class or a function of another file.
+fn constructed(text: &str) -> Option<u16> {
+    let calls =
+        ["new App(", "new Server(", "new HttpServer(", "new ExpressServer(", "startServer("];
+    calls.iter().find_map(|call| {
+        text.match_indices(call)
+            .find_map(|(at, call)| leading_number(&text[at + call.len()..]))
+            .filter(|port| *port >= 80)
+    })
 }
 
 /// Returns what a file of settings calls `port`, where no code says it.
@@ -37,13 +51,18 @@ pub(crate) fn listens(text: &str) -> bool {
 
 /// Returns the `PORT` of an environment file.
 pub(crate) fn in_dotenv(text: &str) -> Option<u16> {
+    dotenv(text, "PORT")
+}
+
+/// Returns the port that an environment file gives to this variable.
+pub(crate) fn dotenv(text: &str, variable: &str) -> Option<u16> {
     text.lines().find_map(|line| {
         let line = line.trim();
         let line = line.strip_prefix("export ").unwrap_or(line);
         let (name, value) = line.split_once('=')?;
         let value = value.split('#').next().unwrap_or_default().trim();
         let value = value.trim_matches(['"', '\'']);
-        (name.trim() == "PORT").then(|| value.parse().ok().filter(|port| *port != 0))?
+        (name.trim() == variable).then(|| value.parse().ok().filter(|port| *port != 0))?
     })
 }
 
@@ -89,6 +108,25 @@ pub(crate) fn in_config(text: &str, blocks: &[&str]) -> Option<u16> {
             settings(&text, &outermost(inside)).or_else(deeper)
         })
     })
+}
+
+/// Returns the variable that one of these blocks takes its port from: `server: { port: VITE_PORT }`.
+pub(crate) fn variable_in_config(text: &str, blocks: &[&str]) -> Option<String> {
+    let text = without_comments(text, "//");
+    let value = blocks.iter().find_map(|block| {
+        text.match_indices(block).find_map(|(at, name)| {
+            let rest = text[at + name.len()..].trim_start_matches(['"', '\'']).trim_start();
+            let inside = rest.strip_prefix([':', '('])?.trim_start().strip_prefix('{')?;
+            let inside = outermost(braced(inside));
+            after_key(&inside, "port", ':').map(str::to_owned)
+        })
+    })?;
+    let line = value.lines().next().unwrap_or_default();
+    let mut words = line.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    let upper = |word: &&str| {
+        word.contains("PORT") && !word.contains(|letter: char| letter.is_ascii_lowercase())
+    };
+    words.find(upper).map(str::to_owned)
 }
 
 /// `process.env.PORT || 3000`, `env.PORT ?? "3000"`, `{ PORT = 3000 }`, `get("PORT", 3000)`,
@@ -318,6 +356,7 @@ mod tests {
         assert_eq!(check("app.set('port', 4700)"), Some(4700));
         assert_eq!(check("process.env.DB_PORT || 5432"), None);
         assert_eq!(check("app.listen(process.env.PORT)"), None);
+        assert_eq!(check("const app = new App(4900);\napp.start();"), Some(4900));
         assert_eq!(in_settings("module.exports = { port: 4800 }"), Some(4800));
         assert_eq!(in_settings("{ redis: { port: 6379 } }"), None);
         assert!(asks_environment("listen(process.env.PORT)") && !asks_environment("PORT = 1"));
@@ -352,6 +391,17 @@ mod tests {
         assert_eq!(check("const SMTP_PORT = 25; const transport = 7; db.port === 5432"), None);
         assert_eq!(check("app.listen(99999)"), None);
         assert_eq!(check("setTimeout(run, 3000)"), None);
+    }
+
+    #[test]
+    fn configuration_may_name_a_variable() {
+        let check = |text: &str| variable_in_config(text, &["server"]);
+        let vite =
+            "const { VITE_PORT } = loadEnv();\nreturn { server: { host: true, port: VITE_PORT } }";
+        assert_eq!(check(vite).as_deref(), Some("VITE_PORT"));
+        assert_eq!(check("server: { port: Number(env.APP_PORT) }").as_deref(), Some("APP_PORT"));
+        assert_eq!(check("server: { hmr: { port: HMR_PORT } }"), None);
+        assert_eq!(dotenv("VITE_PORT = 8848 # here\n", "VITE_PORT"), Some(8848));
     }
 
     #[test]

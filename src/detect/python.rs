@@ -13,11 +13,12 @@ use super::tree::{TreeError, join};
 
 use dependencies::Dependencies;
 use entries::{Python, entries};
-use frameworks::{ASGI, Entry, FILE, FLASK, TABLE, factory_in, imports};
+use frameworks::{ASGI, Entry, FILE, FLASK, FUNCTION, TABLE, WSGI, factory_in, imports};
 
 mod dependencies;
 mod entries;
 mod frameworks;
+mod port;
 mod tools;
 
 /// How strongly files speak for Python; `node` has the other half of the scale. A server that is
@@ -204,7 +205,7 @@ fn server(
         .map(|(name, value)| ((*name).to_owned(), Template::Slots((*value).to_owned())))
         .collect();
     let dir = findings.app_dir.clone();
-    let (named, file) = named_port(look, &dir, framework, entry, made, entries);
+    let (named, file) = port::named(look, &dir, framework, entry, made, entries);
     match named {
         Some(named) => port(findings, named, &file, "its code or configuration"),
         None => port(findings, framework.port, &file, "default of the framework"),
@@ -269,6 +270,17 @@ fn command(
     entry: &Python,
 ) -> Option<String> {
     let path = entry.path();
+    if framework.command == FUNCTION {
+        // The function is the one behind the decorator.
+        let (_, rest) = entry.text.split_once("@functions_framework.")?;
+        let name = rest.split_once("def ")?.1.split('(').next()?.trim();
+        return super::look::is_plain_word(name)
+            .then(|| FUNCTION.replace("{app}", name).replace("{file}", &path));
+    }
+    // A server of its own in the same file needs no other.
+    if framework.command == WSGI && entry.text.contains("__main__") {
+        return Some(FILE.replace("{file}", &path));
+    }
     // `serve()` of FastHTML starts its own server, and reloads.
     if framework.id == Framework::Fasthtml && entry.text.contains("serve(") {
         return Some(FILE.replace("{file}", &path));
@@ -300,51 +312,6 @@ fn command(
     super::look::is_plain_word(&path.replace(' ', "-")).then_some(command)
 }
 
-/// The port that code or configuration names, and the file that decides.
-fn named_port(
-    look: &Look<'_>,
-    dir: &str,
-    framework: &Entry,
-    entry: &Python,
-    made: &Python,
-    entries: &[Python],
-) -> (Option<u16>, String) {
-    if framework.id == Framework::Streamlit {
-        let configured = hints::table_port(look, dir, ".streamlit/config.toml", "server");
-        return match configured {
-            Some((port, file)) => (Some(port), file),
-            None => (None, entry.file.clone()),
-        };
-    }
-    let text = |python: &Python| {
-        (python.file.clone(), listeners::without_comments(&python.text, SHAPES.comments))
-    };
-    // A script at the top that starts the same app names its port, too.
-    let starters = entries.iter().filter(|python| {
-        ["main", "run", "app", "server", "start", "__main__", "manage", "wsgi"]
-            .contains(&python.stem.as_str())
-            && (python.text.contains(".run(") || python.text.contains("serve("))
-    });
-    let files: Vec<_> = [entry, made].into_iter().chain(starters).map(text).collect();
-    if let Some((port, file)) = listeners::port(&files, &SHAPES) {
-        return (Some(port), file);
-    }
-    if framework.id == Framework::Fasthtml && entry.text.contains("serve(") {
-        return (Some(5001), entry.file.clone());
-    }
-    let told = match framework.id {
-        Framework::Flask => [".flaskenv", ".env"]
-            .iter()
-            .find_map(|file| hints::variable(look, dir, file, &["FLASK_RUN_PORT"]))
-            .or_else(|| hints::command(look, dir, &["flask", "run"])),
-        Framework::Fastapi | Framework::Starlette => {
-            hints::command(look, dir, &["uvicorn", "--reload"])
-        }
-        _ => None,
-    };
-    told.map_or((None, entry.file.clone()), |(port, file)| (Some(port), file))
-}
-
 /// Tools that serve what Python documents or describes, by their own file.
 fn tool(findings: &mut Findings, look: &Look<'_>, dependencies: &Dependencies) -> Option<u32> {
     const TOOLS: [(&str, &str, &str, u16); 5] = [
@@ -359,12 +326,13 @@ fn tool(findings: &mut Findings, look: &Look<'_>, dependencies: &Dependencies) -
     let file = join(&dir, name);
     let listed = dependencies.has(package);
     // A library keeps its documentation beside itself.
-    if !listed && dependencies.declared() && *package == "mkdocs" {
+    let own = dependencies.starts_with(package);
+    if !listed && !own && dependencies.declared() && *package == "mkdocs" {
         return None;
     }
     serve(findings, Framework::None, (*command).to_owned(), &file, "its file");
     port(findings, *usual, &file, "usual for it");
-    Some(if listed { TOOL } else { RUNNABLE })
+    Some(if listed || own { TOOL } else { RUNNABLE })
 }
 
 /// A script that is simply run.

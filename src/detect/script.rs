@@ -126,8 +126,16 @@ const SPREADERS: [&str; 8] =
 /// Scripts that run scripts that run scripts: nobody goes deeper.
 const EXPANSIONS_MAX: usize = 4;
 
+/// As much of a script as is read. Those that people write have a few hundred bytes, and some
+/// questions ask of each word what stands before it.
+const SCRIPT_BYTES_MAX: usize = 4 * 1024;
+
 /// The commands of a script, each as its words.
 pub(crate) fn commands(script: &str) -> Vec<Vec<String>> {
+    let script = match script.char_indices().find(|(at, _)| *at >= SCRIPT_BYTES_MAX) {
+        Some((end, _)) => &script[..end],
+        None => script,
+    };
     let mut commands = vec![Vec::new()];
     let mut word = String::new();
     let mut quote = None;
@@ -230,12 +238,14 @@ fn called_scripts(script: &str) -> Vec<String> {
     for command in every_command(script) {
         let spread = command.iter().any(|word| SPREADERS.contains(&program(word)));
         for (at, word) in command.iter().enumerate() {
-            let before: Vec<_> = command[..at].iter().map(|word| program(word)).collect();
-            let managed = match before.as_slice() {
-                [.., manager, "run" | "--run" | "run-script"] => MANAGERS.contains(manager),
+            let before = |back: usize| at.checked_sub(back).map(|at| program(&command[at]));
+            let managed = match (before(2), before(1)) {
+                (Some(manager), Some("run" | "--run" | "run-script")) => {
+                    MANAGERS.contains(&manager)
+                }
                 // `yarn dev` and `npm start` need no `run`.
-                [.., "npm"] => word == "start" || word == "test",
-                [.., "yarn" | "pnpm" | "bun"] => true,
+                (_, Some("npm")) => word == "start" || word == "test",
+                (_, Some("yarn" | "pnpm" | "bun")) => true,
                 _ => false,
             };
             if managed || spread {
@@ -384,6 +394,14 @@ mod tests {
         for script in ["vite & tsc -w", "run-p dev:*", "concurrently \"vite\"", "vite build", ""] {
             assert!(!takes_flags(script, VITE), "{script}");
         }
+    }
+
+    #[test]
+    fn a_script_without_end_is_read_to_a_bound() {
+        let endless = format!("vite {} --port 4000", "é ".repeat(1_000_000));
+        assert!(commands(&endless).concat().len() < SCRIPT_BYTES_MAX);
+        assert!(mentions(&endless, VITE));
+        assert_eq!(port(&endless, VITE), None);
     }
 
     #[test]

@@ -84,9 +84,8 @@ pub(crate) fn members(look: &Look<'_>, dir: &str) -> Option<Workspace> {
     let excluded: Vec<&str> =
         excluded.iter().map(|glob| glob[1..].trim_start_matches("./")).collect();
     let mut members = Vec::new();
-    for glob in included.iter().flat_map(|glob| globs::unbraced(glob)) {
-        let parts: Vec<&str> = glob.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-        globs::expand(look, dir, &parts, declared.manifests, &mut members);
+    for glob in included.iter().flat_map(|glob| globs::unbraced(glob)).take(MEMBERS_MAX) {
+        globs::expand(look, dir, &glob, declared.manifests, &mut members);
     }
     if included.iter().all(|glob| glob.split('/').all(|part| matches!(part, "" | "."))) {
         return None;

@@ -1,9 +1,13 @@
 //! What happens, and which metrics it moves: a method per fact, so that no
 //! caller knows a name or a label.
 
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::{Listing, Metrics};
+use prometheus::{Gauge, IntGauge};
+
+use super::{Listing, Metrics, RunningJobs};
 use crate::domain::event::TeamState;
 use crate::domain::failure::{Code, Failure};
 use crate::domain::job::{ActionKind, Outcome};
@@ -21,15 +25,15 @@ impl Metrics {
         self.messages_redelivered.inc();
     }
 
-    /// A job began, after waiting.
-    pub fn job_began(&self, action: ActionKind, waited: Duration) {
-        self.jobs_in_progress.with_label_values(&[action.as_str()]).inc();
+    /// A job began, after waiting. It runs until what this gives is dropped, however
+    /// that comes.
+    #[must_use]
+    pub fn job_began(&self, action: ActionKind, waited: Duration, unix_millis: i64) -> RunningJob {
         self.job_queue_wait.with_label_values(&[action.as_str()]).observe(waited.as_secs_f64());
-    }
-
-    /// A job that began is over for this process, whatever its end.
-    pub fn job_left(&self, action: ActionKind) {
-        self.jobs_in_progress.with_label_values(&[action.as_str()]).dec();
+        self.running.begin(unix_millis, &self.oldest_job_start);
+        let in_progress = self.jobs_in_progress.with_label_values(&[action.as_str()]);
+        in_progress.inc();
+        RunningJob { metrics: self.clone(), in_progress, began: unix_millis }
     }
 
     /// A job ended.
@@ -226,5 +230,78 @@ impl Metrics {
         self.preview_ports_limit.set(listing.ports_limit);
         self.subnets_in_use.set(listing.subnets_in_use);
         self.workspace_disk_available.set(listing.disk_available_bytes as f64);
+        for (kind, share) in [("used", listing.disk_used), ("limit", listing.disk_used_max)] {
+            self.workspace_disk_ratio.with_label_values(&[kind]).set(share);
+        }
+        for (kind, of) in [("used", &listing.reserved), ("limit", &listing.capacity)] {
+            self.capacity_teams.with_label_values(&[kind]).set(of.teams);
+            self.capacity_memory.with_label_values(&[kind]).set(of.memory_bytes);
+            self.capacity_cpus.with_label_values(&[kind]).set(of.cpus);
+        }
+    }
+}
+
+/// A job that runs, for as long as this lives.
+#[derive(Debug)]
+pub struct RunningJob {
+    metrics: Metrics,
+    in_progress: IntGauge,
+    began: i64,
+}
+
+impl Drop for RunningJob {
+    fn drop(&mut self) {
+        self.in_progress.dec();
+        self.metrics.running.end(self.began, &self.metrics.oldest_job_start);
+    }
+}
+
+impl RunningJobs {
+    fn begin(&self, unix_millis: i64, oldest: &Gauge) {
+        let mut began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
+        *began.entry(unix_millis).or_default() += 1;
+        Self::tell(&began, oldest);
+    }
+
+    fn end(&self, unix_millis: i64, oldest: &Gauge) {
+        let mut began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = began.get_mut(&unix_millis) {
+            *count -= 1;
+            if *count == 0 {
+                began.remove(&unix_millis);
+            }
+        }
+        Self::tell(&began, oldest);
+    }
+
+    fn tell(began: &BTreeMap<i64, usize>, oldest: &Gauge) {
+        oldest.set(began.first_key_value().map_or(0.0, |(millis, _)| *millis as f64 / 1000.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_job_that_runs_is_told() {
+        let metrics = Metrics::new();
+        let oldest = || {
+            let page = metrics.render();
+            let line = page.lines().find(|l| l.starts_with("covibes_oldest_job_start")).unwrap();
+            line.rsplit(' ').next().unwrap().to_owned()
+        };
+        let began = |millis| metrics.job_began(ActionKind::Start, Duration::ZERO, millis);
+        assert_eq!(oldest(), "0");
+        let (second, first, twin) = (began(7_000), began(5_000), began(5_000));
+        assert_eq!(oldest(), "5");
+        drop(first);
+        assert_eq!(oldest(), "5");
+        drop(twin);
+        assert_eq!(oldest(), "7");
+        drop(second);
+        assert_eq!(oldest(), "0");
+        let in_progress = "covibes_jobs_in_progress{action=\"start\"} 0";
+        assert!(metrics.render().contains(in_progress));
     }
 }

@@ -61,6 +61,14 @@ impl Metrics {
                 "Jobs that run now.",
                 &["action"],
             ),
+            running: std::sync::Arc::default(),
+            oldest_job_start: make.register(
+                Gauge::new(
+                    "covibes_oldest_job_start_timestamp_seconds",
+                    "When the oldest job that runs began, in unix seconds; 0 if none runs.",
+                )
+                .expect("a literal name"),
+            ),
             lane_waiting_jobs: make
                 .gauge("covibes_lane_waiting_jobs", "Jobs that wait behind others of their team."),
             job_duration: make.histograms(
@@ -86,15 +94,10 @@ impl Metrics {
                 "Runs repeated because of a platform fault in a step.",
                 &["step", "reason"],
             ),
-            last_job_success: make.register(
-                GaugeVec::new(
-                    Opts::new(
-                        "covibes_last_job_success_timestamp_seconds",
-                        "When a job last succeeded, in unix seconds.",
-                    ),
-                    &["action"],
-                )
-                .expect("a literal name"),
+            last_job_success: make.floats(
+                "covibes_last_job_success_timestamp_seconds",
+                "When a job last succeeded, in unix seconds.",
+                &["action"],
             ),
             messages_rejected: make.counters(
                 "covibes_messages_rejected_total",
@@ -223,6 +226,26 @@ impl Metrics {
                 )
                 .expect("a literal name"),
             ),
+            workspace_disk_ratio: make.floats(
+                "covibes_workspace_disk_used_ratio",
+                "Share of the disk below the workspaces: used, and from which on none is started.",
+                &["kind"],
+            ),
+            capacity_teams: make.gauges(
+                "covibes_capacity_teams",
+                "Teams: running, and at most.",
+                &["kind"],
+            ),
+            capacity_memory: make.gauges(
+                "covibes_capacity_memory_bytes",
+                "Memory for teams: set aside, and at most.",
+                &["kind"],
+            ),
+            capacity_cpus: make.floats(
+                "covibes_capacity_cpus",
+                "CPUs for teams: set aside, and at most.",
+                &["kind"],
+            ),
             orphans_removed: make.counters(
                 "covibes_orphans_removed_total",
                 "Things that nobody owned, removed.",
@@ -298,6 +321,12 @@ impl Metrics {
         for operation in ["clone", "worktree", "copy"] {
             self.git_operation_duration.with_label_values(&[operation]);
         }
+        for kind in ["used", "limit"] {
+            self.workspace_disk_ratio.with_label_values(&[kind]);
+            self.capacity_teams.with_label_values(&[kind]);
+            self.capacity_memory.with_label_values(&[kind]);
+            self.capacity_cpus.with_label_values(&[kind]);
+        }
         for kind in ["container", "network", "volume"] {
             self.orphans_removed.with_label_values(&[kind]);
         }
@@ -346,6 +375,11 @@ impl Maker {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         self.register(IntGaugeVec::new(Opts::new(name, help), labels).expect("a literal name"))
+    }
+
+    /// Gauges that are not whole.
+    fn floats(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.register(GaugeVec::new(Opts::new(name, help), labels).expect("a literal name"))
     }
 
     fn histograms(&self, name: &str, help: &str, labels: &[&str], b: &[f64]) -> HistogramVec {

@@ -132,7 +132,8 @@ impl Estate for HostEstate {
 }
 
 /// The teams of which something is there, and whether that is a container.
-fn teams_of(observed: &Observed) -> BTreeMap<TeamId, bool> {
+#[must_use]
+pub fn teams_of(observed: &Observed) -> BTreeMap<TeamId, bool> {
     let mut teams = BTreeMap::new();
     let team = |labels: &BTreeMap<String, String>| {
         labels.get(label::TEAM).and_then(|raw| TeamId::parse(raw).ok())
@@ -150,7 +151,8 @@ fn teams_of(observed: &Observed) -> BTreeMap<TeamId, bool> {
 }
 
 /// What containers have set aside: bytes and thousandths of a CPU.
-fn reserved(observed: &Observed) -> (i64, i64) {
+#[must_use]
+pub fn reserved(observed: &Observed) -> (i64, i64) {
     let of = |limits: Limits| {
         let memory = i64::try_from(limits.memory_reserved_bytes).unwrap_or(i64::MAX);
         (memory, i64::from(limits.cpu_reserved_millis))

@@ -1,5 +1,7 @@
 //! What a lane tells a run: when it may speak, and that something overtook it.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -35,6 +37,8 @@ pub struct Interrupter(watch::Sender<Reason>);
 pub struct Interrupt {
     reason: watch::Receiver<Reason>,
     deadline: Option<Instant>,
+    /// When the job was delivered.
+    delivered: Option<Instant>,
     /// Becomes true when the job's first event is told; `None` if nobody tells one.
     accepted: Option<watch::Receiver<bool>>,
 }
@@ -43,7 +47,10 @@ pub struct Interrupt {
 #[must_use]
 pub fn pair() -> (Interrupter, Interrupt) {
     let (sender, receiver) = watch::channel(Reason::None);
-    (Interrupter(sender), Interrupt { reason: receiver, deadline: None, accepted: None })
+    (
+        Interrupter(sender),
+        Interrupt { reason: receiver, deadline: None, delivered: None, accepted: None },
+    )
 }
 
 impl Interrupter {
@@ -76,6 +83,19 @@ impl Interrupt {
     #[must_use]
     pub fn with_deadline(self, deadline: Instant) -> Self {
         Self { deadline: Some(deadline), ..self }
+    }
+
+    /// The same, for a job that was delivered then and has waited since.
+    #[must_use]
+    pub fn with_delivery(self, delivered: Instant) -> Self {
+        Self { delivered: Some(delivered), ..self }
+    }
+
+    /// How long the job has waited since its delivery; nothing, if nobody said when
+    /// that was.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.delivered.map_or(Duration::ZERO, |at| at.elapsed())
     }
 
     /// The same, for a job whose first event is told when `accepted` becomes true:

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Ports;
 use crate::domain::agent_task::AgentTaskFact;
 use crate::domain::event::{EncodedEvent, Event, EventKind, Subject};
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{JobId, TeamId};
 use crate::domain::record::TeamRecord;
 use crate::ports::messages::SessionOver;
@@ -34,42 +34,52 @@ struct Memory {
     /// Read when it is first needed; other teams do not wait meanwhile.
     record: OnceCell<Mutex<TeamRecord>>,
     /// Held from numbering to confirm, so that events leave in their order. Holds
-    /// the final event that is kept and may not be confirmed: it goes before any
-    /// other, or a dashboard would take it for an old one.
-    telling: Mutex<Option<EncodedEvent>>,
+    /// the final event that may not be confirmed: it goes before any other, or a
+    /// dashboard would take it for an old one.
+    telling: Mutex<Option<Kept>>,
     /// The sequence that the record has on disk: no process after this one goes
     /// below it. Held while the record is written, so that an older one never
     /// replaces a newer.
     reserved: Mutex<u64>,
 }
 
+/// A final event that stands in the record.
+struct Kept {
+    event: EncodedEvent,
+    /// What to write before it may be told; nothing, if it is on disk.
+    unsaved: Option<Save>,
+}
+
+/// How a record is written.
+#[derive(Clone, Copy)]
+enum Save {
+    /// With numbers set aside for the events to come.
+    WithReserve,
+    /// With none: the job that ends was the last for now.
+    Final,
+}
+
 impl Memory {
     /// Goes on above the numbers that another host gave to the team's events,
-    /// if one may have had the team. What the log cannot say is asked again.
-    async fn catch_up(&self, ports: &Ports, team: &TeamId) {
-        let Some(record) = self.record.get() else { return };
-        if record.lock().await.given_away
-            && let Some(last) = last_in_log(ports, team).await
-        {
+    /// if one may have had the team.
+    async fn catch_up(&self, ports: &Ports, team: &TeamId) -> Result<(), Failure> {
+        let Some(record) = self.record.get() else { return Ok(()) };
+        if record.lock().await.given_away {
+            let last = last_in_log(ports, team).await?;
             let mut record = record.lock().await;
             record.sequence = record.sequence.max(last);
             record.given_away = false;
         }
+        Ok(())
     }
 }
 
-/// The number of the team's last event in the log, 0 if there is none.
-async fn last_in_log(ports: &Ports, team: &TeamId) -> Option<u64> {
-    match ports.events.last_sequence(team).await {
-        Ok(last) => Some(last.unwrap_or(0)),
-        Err(over) => {
-            tracing::warn!(
-                team.id = %team, reason = over.reason,
-                "the log could not be asked for the team's last event; its numbers follow the clock"
-            );
-            None
-        }
-    }
+/// The number of the team's last event in the log, 0 if there is none. Without an
+/// answer nothing may be told: it could get a lower number.
+async fn last_in_log(ports: &Ports, team: &TeamId) -> Result<u64, Failure> {
+    let last = ports.events.last_sequence(team).await;
+    let last = last.map_err(|over| Failure::new(Code::BrokerUnreachable, over.reason))?;
+    Ok(last.unwrap_or(0))
 }
 
 /// The memories of all teams.
@@ -93,14 +103,14 @@ impl Memories {
         };
         let read = async || {
             let (record, on_disk) = load(ports, team).await?;
-            // A team is given away only after its last end was confirmed.
-            let is_here = !record.given_away;
-            *memory.telling.lock().await = last_final_event(&record).filter(|_| is_here);
+            // Told twice, it is the same event.
+            let kept = last_final_event(&record).map(|event| Kept { event, unsaved: None });
+            *memory.telling.lock().await = kept;
             *memory.reserved.lock().await = on_disk;
             Ok::<_, Failure>(Mutex::new(record))
         };
         memory.record.get_or_try_init(read).await?;
-        memory.catch_up(ports, team).await;
+        memory.catch_up(ports, team).await?;
         Ok(memory)
     }
 
@@ -125,12 +135,8 @@ async fn load(ports: &Ports, team: &TeamId) -> Result<(TeamRecord, u64), Failure
         let on_disk = record.sequence;
         return Ok((record, on_disk));
     }
-    let mut record = TeamRecord::new(team.clone());
-    match last_in_log(ports, team).await {
-        Some(last) => record.sequence = last,
-        // It is asked again before anything else is told.
-        None => record.given_away = true,
-    }
+    let sequence = last_in_log(ports, team).await?;
+    let record = TeamRecord { sequence, ..TeamRecord::new(team.clone()) };
     Ok((record, 0))
 }
 
@@ -149,7 +155,8 @@ impl Reporter {
     /// Takes up a team's record.
     ///
     /// # Errors
-    /// The record cannot be read.
+    /// The record cannot be read, or there is none and the log of events, which
+    /// knows the team's last number, does not answer.
     pub async fn open(
         ports: &Ports,
         memories: &Memories,
@@ -293,22 +300,27 @@ impl Reporter {
     /// Publishes a final event that the record kept.
     ///
     /// # Errors
-    /// The broker's session is over.
+    /// It cannot be stored, or the broker's session is over.
     pub async fn tell_again(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
         let mut kept = self.memory.telling.lock().await;
-        if kept.as_ref().is_some_and(|kept| kept.id != event.id) {
-            self.tell_unconfirmed(&mut kept).await?;
-        }
-        self.publish(event).await?;
-        *kept = None;
-        Ok(())
+        let is_kept = kept.as_ref().is_some_and(|kept| kept.event.id == event.id);
+        self.tell_unconfirmed(&mut kept).await?;
+        if is_kept { Ok(()) } else { self.publish(event).await }
     }
 
-    async fn tell_unconfirmed(&self, kept: &mut Option<EncodedEvent>) -> Result<(), SessionOver> {
-        if let Some(event) = kept.as_ref() {
-            self.publish(event).await?;
-            *kept = None;
-        }
+    async fn tell_unconfirmed(&self, kept: &mut Option<Kept>) -> Result<(), SessionOver> {
+        let Some(Kept { event, unsaved }) = kept.as_mut() else { return Ok(()) };
+        let saved = match *unsaved {
+            None => Ok(()),
+            Some(Save::WithReserve) => self.save().await,
+            Some(Save::Final) => self.save_final().await,
+        };
+        // Without the record a repeat would do the work again, which is safe;
+        // telling a final event and forgetting it would not be.
+        saved.map_err(|error| self.not_written(&error))?;
+        *unsaved = None;
+        self.publish(event).await?;
+        *kept = None;
         Ok(())
     }
 
@@ -317,6 +329,10 @@ impl Reporter {
     ///
     /// # Errors
     /// It cannot be stored, or the broker's session is over.
+    ///
+    /// # Cancellation
+    /// Once the record holds the event, whoever tells something of the team next
+    /// stores and publishes it first.
     pub async fn tell_kept(
         &self,
         kind: EventKind,
@@ -327,16 +343,9 @@ impl Reporter {
         self.tell_unconfirmed(&mut kept).await?;
         let event = self.encode(kind).await?;
         change(&mut *self.lock().await, event.clone());
-        let saved = if is_end_of_run { self.save_final().await } else { self.save().await };
-        if let Err(error) = saved {
-            // Without the record a repeat would do the work again, which is
-            // safe; telling a final event and forgetting it would not be.
-            return Err(self.not_written(&error));
-        }
-        let event = kept.insert(event);
-        self.publish(event).await?;
-        *kept = None;
-        Ok(())
+        let save = if is_end_of_run { Save::Final } else { Save::WithReserve };
+        *kept = Some(Kept { event, unsaved: Some(save) });
+        self.tell_unconfirmed(&mut kept).await
     }
 
     async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver> {

@@ -357,8 +357,9 @@ impl Runner {
         if let Some(finished) = self.decided(lease, job, &reporter).await? {
             return Ok(finished);
         }
-        self.ports.metrics.job_began(action, Duration::ZERO);
         let id = RunId(self.ports.clock.new_id());
+        let (waited, now) = (interrupt.waited(), self.ports.clock.unix_millis());
+        let running = self.ports.metrics.job_began(action, waited, now);
         let is_first_run = reporter
             .update(|record| {
                 let is_first_run = record.job(job.id).is_none_or(|k| k.attempt != job.attempt);
@@ -409,7 +410,7 @@ impl Runner {
             true => self.with_retries(&mut run).await,
             false => Err(Stop::Interrupted(Reason::Abandon)),
         };
-        self.ports.metrics.job_left(action);
+        drop(running);
         let finished = self.end(&run, started, result).await;
         if finished.is_err() {
             self.leave_open_to_others(&run).await;

@@ -103,6 +103,10 @@ pub trait Host: Send + Sync {
     /// Whether a path exists, following no link.
     async fn exists(&self, path: &Path) -> bool;
 
+    /// What keeps an overlay's upper directory from lying at `path`, or where `path` will be:
+    /// some file systems cannot hold one, and installs run on overlays.
+    async fn overlay_finding(&self, path: &Path) -> Option<Finding>;
+
     /// The owner of a directory.
     async fn owner(&self, path: &Path) -> Result<(u32, u32), Failure>;
 

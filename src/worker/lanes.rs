@@ -256,9 +256,10 @@ impl Shared {
                 self.runner.received(job.action.kind());
                 let accepted = self.tell_accepted(job.clone(), position, lane.beside.clone());
                 let time_left = self.runner.time_left(&job).unwrap_or(Duration::MAX);
-                let deadline = Instant::now() + self.config.job_time_max.min(time_left);
+                let delivered = Instant::now();
+                let time = (delivered, delivered + self.config.job_time_max.min(time_left));
                 let after = lane.skipped.clone();
-                lane.waiting.push_back(Entry::new(job, settle, accepted, after, deadline, joins));
+                lane.waiting.push_back(Entry::new(job, settle, accepted, after, time, joins));
                 lane.changed.notify_one();
                 if is_new {
                     self.spawn(Self::lane(Arc::clone(self), team));

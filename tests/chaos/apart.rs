@@ -44,10 +44,12 @@ pub(crate) fn run(test: &str, inside: impl AsyncFnOnce(&Path)) {
         return;
     }
     // Two at once would share a directory and fight for two cores.
-    static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    static BEFORE: Mutex<u32> = Mutex::new(0);
+    let mut before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
     sweep();
-    let dir = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
+    let name = format!("{PREFIX}{}.{before}", std::process::id());
+    *before += 1;
+    let dir = std::env::temp_dir().join(name);
     std::fs::create_dir(&dir).unwrap();
     let scratch = Scratch(dir);
     let mut command = Command::new("setpriv");
@@ -66,7 +68,9 @@ fn sweep() {
     let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
     for entry in entries {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
+        let owner = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX)?.split('.').next()?.parse::<u32>().ok());
         if let Some(owner) = owner
             && !Path::new("/proc").join(owner.to_string()).exists()
         {

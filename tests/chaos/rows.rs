@@ -151,8 +151,8 @@ pub(crate) async fn judge(fault: &str, lab: &Lab, teams: &[String], moments: &[T
     .await;
     if let Some(dir) = std::env::var_os("COVIBES_CHAOS_DUMP") {
         let name = fault.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
-        let path = std::path::Path::new(&dir).join(name);
-        std::fs::write(path, format!("{history:#?}")).unwrap();
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(std::path::Path::new(&dir).join(name), format!("{history:#?}")).unwrap();
     }
     if !verdict.faults().is_empty() {
         for worker in &lab.workers {

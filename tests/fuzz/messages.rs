@@ -1,6 +1,7 @@
 //! What comes over the broker and from disk: jobs, events, control messages, records, addresses.
 
 use covibes::adapters::records;
+use covibes::domain::control::{HostOrder, Order};
 use covibes::domain::ids::TeamId;
 use covibes::domain::message::RawMessage;
 use covibes::domain::spec::{SecretRef, check_git_url};
@@ -73,24 +74,75 @@ fn event() {
 
 #[test]
 fn control_messages() {
-    let seeds = [r#"{"order":"fence","team":"a","id":"x"}"#, r#"{"kind":"capacity","host":"h"}"#];
-    fuzz("control_messages", &seeds, &["\"host\":", "\"team\":", "fence", "evict"], |bytes| {
+    let nonce = "0198f1c2-7b7e-7c3a-9d2f-3b8f6a1c0d4e";
+    let seeds = [
+        format!(r#"{{"kind":"fenced","team":"a","host":"h","nonce":"{nonce}","is_empty":true}}"#),
+        format!(r#"{{"kind":"move","team":"a","to":"h","nonce":"{nonce}"}}"#),
+        format!(r#"{{"kind":"fence","team":"a","nonce":"{nonce}"}}"#),
+        format!(r#"{{"kind":"arrive","team":"a","from":"h","nonce":"{nonce}","record":"{{}}"}}"#),
         format!(
-            "{:?} {:?} {:?}",
-            control::parse_order(bytes).is_ok(),
-            control::parse_host_order(bytes).is_ok(),
-            ["host.capacity", "host.up", "snapshot", "x"]
-                .map(|key| control::parse_ctl(key, bytes).is_ok())
-        )
+            r#"{{"kind":"inventory","nonce":"{nonce}","host":"h",
+                "teams":[{{"team":"a","runs":true,"sequence":7}}]}}"#
+        ),
+        r#"{"kind":"heartbeat","host":"h","dispatches":true,"draining":false,"room":{"teams":1,
+            "memory_bytes":2,"cpu_millis":3,"disk_is_low":false,"jobs":4,"waiting":5}}"#
+            .to_owned(),
+        r#"{"team":"a"}"#.to_owned(),
+    ];
+    let seeds: Vec<&str> = seeds.iter().map(String::as_str).collect();
+    let words = ["\"host\":", "\"team\":", "evict", "vacate", "depart", "leave", "\"kind\":"];
+    fuzz("control_messages", &seeds, &words, |bytes| {
+        // A word for what it is; what is wrong with it, but no value of it.
+        let order = control::parse_order(bytes).map(|order| match order {
+            Order::Nudge => "nudge",
+            Order::Fenced { .. } => "fenced",
+            Order::Evict { .. } => "evict",
+            Order::Move { .. } => "move",
+        });
+        let host_order = control::parse_host_order(bytes).map(|order| match order {
+            HostOrder::Fence { .. } => "fence",
+            HostOrder::Vacate { .. } => "vacate",
+            HostOrder::Depart { .. } => "depart",
+            HostOrder::Arrive { .. } => "arrive",
+            HostOrder::Leave { .. } => "leave",
+        });
+        let spoken = ["heartbeat", "inventory", "snapshot", "moving", "answer", "x"]
+            .map(|key| control::parse_ctl(key, bytes).is_ok());
+        let said = |result: Result<&str, control::Malformed>| match result {
+            Ok(kind) => kind.to_owned(),
+            Err(malformed) => malformed.to_string().split(" at line").next().unwrap().to_owned(),
+        };
+        format!("{} {} {spoken:?}", said(order), said(host_order))
     });
 }
+
+/// A record as a worker writes it.
+const RECORD: &str = r#"{"version":2,"team":"team_alpha","generation":3,"sequence":1795668502219000,
+  "state":"running","spec":{"workspace":{"local":true},"agents":[],"previews":[{"name":"main"}]},
+  "slot":4,"ports":{"main":5000},"workspace_path":"/srv/a","mount_points":["node_modules"],
+  "adopted":false,"given_away":true,"destroyed_unix_ms":null,"jobs":[{
+    "id":"0198f1c2-7b7e-7c3a-9d2f-3b8f6a1c0d4e","attempt":1,"action":"start",
+    "run":"0198f1c2-7b7e-7c3a-9d2f-3b8f6a1c0d4f","outcome":"failed:docker.failed",
+    "final_event":{"id":"x","routing_key":"team.team_alpha.job.failed","body":"{}"},
+    "failed":{"message":"m","attempts":2,"step":"start"},"step_millis":{"start":7},
+    "trial":{"open":false,"suspect":true,"alone":false,"strikes":1},
+    "before":{"containers":true,"workspace":false}}]}"#;
 
 #[test]
 fn record() {
     let team = TeamId::parse("team_alpha").unwrap();
-    let seeds = [r#"{"format":1,"team":"team_alpha","generation":1,"digest":""}"#, "{}"];
-    fuzz("record", &seeds, &["\"team\":", "\"jobs\":[", "\"spec\":", "\"ports\":{"], |bytes| {
-        records::read(bytes, &team).is_some().to_string()
+    assert!(records::read(RECORD.as_bytes(), &team).is_some(), "the seed is a record");
+    let words = ["\"team\":", "\"jobs\":[", "\"spec\":", "\"ports\":{", "null", "degraded"];
+    fuzz("record", &[RECORD], &words, |bytes| match records::read(bytes, &team) {
+        None => "none".to_owned(),
+        Some(record) => format!(
+            "{:?} {} {} {} {:?}",
+            record.state,
+            record.ports.len(),
+            record.jobs.len(),
+            record.mount_points.len(),
+            record.jobs.iter().map(|job| (job.action, job.failed.is_some())).collect::<Vec<_>>(),
+        ),
     });
 }
 

@@ -18,6 +18,8 @@ const NODE: &[(&str, &str)] = &[
     ("package-lock.json", "{}"),
     ("server.js", "import express from 'express'; express().listen(process.env.PORT || 3000)"),
 ];
+const EXPRESS: &[(&str, &str)] =
+    &[("package.json", r#"{"scripts":{"start":"node server.js"},"dependencies":{"express":"5"}}"#)];
 const PYTHON: &[(&str, &str)] = &[
     ("requirements.txt", "flask\n"),
     ("app.py", "from flask import Flask\napp = Flask(__name__)\n"),
@@ -173,63 +175,87 @@ fn scripts() {
     });
 }
 
+/// Files of a Node project that detection reads, each with something that it understands.
+const NODE_FILES: &[(&str, &str)] = &[
+    ("pnpm-workspace.yaml", "packages:\n  - 'apps/*'\n  - '!apps/x'\n"),
+    ("vite.config.ts", "export default { server: { port: 8081 } } // port: 1\n"),
+    (".nvmrc", "lts/iron\n"),
+    (".tool-versions", "nodejs 22.1.0\npython 3.12\n"),
+    ("mise.toml", "[tools]\nnode = '22'\n"),
+    (
+        "angular.json",
+        "{\"projects\":{\"a\":{\"architect\":{\"serve\":{\"options\":{\"port\":1}}}}}}",
+    ),
+    ("turbo.json", "{\"tasks\":{\"dev\":{}}}"),
+    ("nx.json", "{}"),
+    ("yarn.lock", "# yarn lockfile v1\n"),
+];
+/// Read only where no tool's own server comes before.
+const EXPRESS_FILES: &[(&str, &str)] =
+    &[("server.js", "const { PORT = 3000 } = process.env;\napp.listen({ port: PORT })\n")];
+const PYTHON_FILES: &[(&str, &str)] = &[
+    ("requirements.txt", "-r dev.txt\nFlask[async]>=2; python_version < '3'\nfastapi-x @ git+u\n"),
+    ("pyproject.toml", "[project]\nrequires-python = '>=3.11'\ndependencies = ['django']\n"),
+    ("Pipfile", "[packages]\nflask = '*'\n[requires]\npython_version = '3.12'\n"),
+    ("app.py", "import os\nif __name__ == '__main__': app.run(port=int(os.environ['PORT']))\n"),
+    ("manage.py", "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'a.b')\n"),
+    ("runtime.txt", "python-3.12.1\n"),
+    ("environment.yml", "dependencies:\n  - flask\n"),
+];
+const OTHER_FILES: &[(&str, &str)] = &[
+    ("composer.json", "{\"require\":{\"laravel/framework\":\"^11\"}}"),
+    ("Gemfile", "gem 'rails', '~> 8.0'\n"),
+    ("go.mod", "module x\nrequire github.com/gin-gonic/gin v1.9.1\n"),
+    ("Cargo.toml", "[dependencies]\naxum = '0.8'\n"),
+    ("pom.xml", "<project><artifactId>spring-boot-starter-web</artifactId></project>"),
+    ("build.gradle", "plugins { id 'org.springframework.boot' version '3' }\n"),
+    ("mix.exs", "defp deps do [{:phoenix, \"~> 1.7\"}] end\n"),
+    ("app.csproj", "<Project Sdk=\"Microsoft.NET.Sdk.Web\"></Project>"),
+    ("deno.json", "{\"tasks\":{\"dev\":\"deno run -A main.ts\"}}"),
+    ("config.toml", "baseURL = 'x'\n"),
+    ("_config.yml", "title: x\n"),
+    ("index.html", "<!doctype html>"),
+];
+
 /// Files of every kind that detection reads, each mutated in turn.
 #[test]
 fn other_files() {
-    let node = [
-        ("pnpm-workspace.yaml", "packages:\n  - 'apps/*'\n  - '!apps/x'\n"),
-        ("vite.config.ts", "export default { server: { port: 8081 } } // port: 1\n"),
-        ("server.js", "const { PORT = 3000 } = process.env;\napp.listen({ port: PORT })\n"),
-        (".nvmrc", "lts/iron\n"),
-        (".tool-versions", "nodejs 22.1.0\npython 3.12\n"),
-        ("mise.toml", "[tools]\nnode = '22'\n"),
-        (
-            "angular.json",
-            "{\"projects\":{\"a\":{\"architect\":{\"serve\":{\"options\":{\"port\":1}}}}}}",
-        ),
-        ("turbo.json", "{\"tasks\":{\"dev\":{}}}"),
-        ("nx.json", "{}"),
-        ("yarn.lock", "# yarn lockfile v1\n"),
-    ];
-    for (path, text) in node {
-        fuzz(&format!("file_{path}"), &[text], &["port", "node", ":", "apps/"], |bytes| {
-            found(NODE, path, bytes)
-        });
+    for (base, files, words) in [
+        (NODE, NODE_FILES, &["port", "node", ":", "apps/"][..]),
+        (EXPRESS, EXPRESS_FILES, &["listen(", "PORT", "||", "process.env", "8080"]),
+        (PYTHON, PYTHON_FILES, &["flask", "django", "==", "[", "-r "]),
+        (&[], OTHER_FILES, &["port", "\"", "'", ":"]),
+    ] {
+        for (path, text) in files {
+            fuzz(&format!("file_{path}"), &[text], words, |bytes| found(base, path, bytes));
+        }
     }
-    let python = [
-        (
-            "requirements.txt",
-            "-r dev.txt\nFlask[async]>=2; python_version < '3'\nfastapi-x @ git+u\n",
-        ),
-        ("pyproject.toml", "[project]\nrequires-python = '>=3.11'\ndependencies = ['django']\n"),
-        ("Pipfile", "[packages]\nflask = '*'\n[requires]\npython_version = '3.12'\n"),
-        ("app.py", "import os\nif __name__ == '__main__': app.run(port=int(os.environ['PORT']))\n"),
-        ("manage.py", "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'a.b')\n"),
-        ("runtime.txt", "python-3.12.1\n"),
-        ("environment.yml", "dependencies:\n  - flask\n"),
-    ];
-    for (path, text) in python {
-        fuzz(&format!("file_{path}"), &[text], &["flask", "django", "==", "[", "-r "], |bytes| {
-            found(PYTHON, path, bytes)
-        });
-    }
-    let others = [
-        ("composer.json", "{\"require\":{\"laravel/framework\":\"^11\"}}"),
-        ("Gemfile", "gem 'rails', '~> 8.0'\n"),
-        ("go.mod", "module x\nrequire github.com/gin-gonic/gin v1.9.1\n"),
-        ("Cargo.toml", "[dependencies]\naxum = '0.8'\n"),
-        ("pom.xml", "<project><artifactId>spring-boot-starter-web</artifactId></project>"),
-        ("build.gradle", "plugins { id 'org.springframework.boot' version '3' }\n"),
-        ("mix.exs", "defp deps do [{:phoenix, \"~> 1.7\"}] end\n"),
-        ("app.csproj", "<Project Sdk=\"Microsoft.NET.Sdk.Web\"></Project>"),
-        ("deno.json", "{\"tasks\":{\"dev\":\"deno run -A main.ts\"}}"),
-        ("config.toml", "baseURL = 'x'\n"),
-        ("_config.yml", "title: x\n"),
-        ("index.html", "<!doctype html>"),
-    ];
-    for (path, text) in others {
-        fuzz(&format!("file_{path}"), &[text], &["port", "\"", "'", ":"], |bytes| {
-            found(&[], path, bytes)
-        });
+}
+
+/// What a reader that calls itself, or looks back from every word, does not survive.
+const ENDLESS: [&str; 16] = [
+    "a ", "vite ", "// ", "**/", "a/", "(", "[", "{", "<a>", "- ", "\"a\":{", "&& ", "a: ", "\n",
+    "listen(", "=",
+];
+
+/// Files that go on and on are answered: no stack is full, and nothing takes the square of their
+/// length, which the suite's own time limit would end.
+#[test]
+fn endless_files() {
+    const BYTES: usize = 64 * 1024;
+    let all =
+        [(NODE, NODE_FILES), (EXPRESS, EXPRESS_FILES), (PYTHON, PYTHON_FILES), (&[], OTHER_FILES)];
+    for (base, files) in all {
+        for (path, text) in files.iter().chain(base) {
+            for word in ENDLESS {
+                let endless = format!("{text}{}", word.repeat(BYTES / word.len()));
+                found(base, path, endless.as_bytes());
+                // Inside of whatever the file begins with, too.
+                if let Some((at, _)) = text.char_indices().nth(text.len() / 2) {
+                    let inside = format!("{}{}", &text[..at], &endless[text.len()..]);
+                    found(base, path, inside.as_bytes());
+                }
+            }
+        }
     }
 }

@@ -82,7 +82,9 @@ fn every_value_says_who_decided_it() {
     assert_eq!(main("health"), ("GET /up", "project file", ".covibes.yml:3"));
     assert_eq!(main("memory"), ("512 MB", "project file", ".covibes.yml:9"));
     assert_eq!(main("cpu"), ("0.5", "default", ""));
-    assert_eq!(main("framework"), ("vite-react", "detection", "package.json: depends on vite"));
+    let place_of_vite = "package.json:20: depends on vite";
+    assert_eq!(main("framework"), ("vite-react", "detection", place_of_vite));
+    assert!(main("command").2.starts_with("package.json:10: script dev"), "{:?}", main("command"));
     assert_eq!(main("egress").1, "host policy");
     assert_eq!(main("writable").0, "uploads");
     let agent = |name: &str| decided(&plan, "agent agent-1", name);
@@ -141,6 +143,37 @@ fn a_mistake_is_shown_where_it_is() {
         "\n2 |   comand: npm run dev\n  |   ^",
     ] {
         assert!(words.contains(part), "{words}");
+    }
+}
+
+/// An app that leads elsewhere is refused, and nothing of a plan is bound from inside a workspace.
+#[test]
+fn only_the_root_of_the_workspace_is_ever_bound() {
+    let file = "preview: {app: web, command: npm run dev, port: 4000}\n";
+    let place = project("vite-react", &[(".covibes.yml", file)]);
+    std::os::unix::fs::symlink("/", place.path().join("app/web")).unwrap();
+    let app = place.path().join("app");
+    for command in ["plan", "compose", "detect"] {
+        let output = covibes(place.path(), &[command, app.to_str().unwrap()]);
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{command}: {words}");
+        assert!(words.contains("workspace.symlink_refused"), "{command}: {words}");
+    }
+    let file = "preview: {writable: [data, web, made, notes.txt]}\n";
+    std::fs::write(app.join(".covibes.yml"), file).unwrap();
+    std::fs::create_dir(app.join("data")).unwrap();
+    let plan = json(place.path(), "plan", &[]);
+    let mounts: Vec<&Value> = plan["containers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|container| container["mounts"].as_array().unwrap())
+        .collect();
+    assert!(mounts.iter().any(|mount| mount.to_string().contains("/workspace/data")));
+    let below = format!("{}/", app.display());
+    for mount in mounts {
+        assert!(!mount.to_string().contains(&below), "{mount}");
+        assert!(!mount.to_string().contains("/workspace/web"), "{mount}");
     }
 }
 

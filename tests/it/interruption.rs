@@ -229,3 +229,19 @@ async fn a_run_whose_job_is_never_told_is_nobodys_fault() {
     let record = world.record(&job.team).unwrap();
     assert!(record.job(job.id).is_some_and(|known| !known.trial.open), "{record:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn how_long_a_job_waited_is_measured_from_its_delivery() {
+    let world = World::new();
+    let runner = world.runner().await;
+    let job = start_of(TEAM);
+    let (_interrupter, interrupt) = interrupt::pair();
+    let interrupt = interrupt.with_delivery(Instant::now());
+    tokio::time::advance(Duration::from_secs(45)).await;
+    let lease = TeamLeases::default().acquire(&job.team).await;
+    assert_eq!(runner.run(lease, &job, interrupt).await.unwrap(), Finished::Done);
+    let page = runner.ports().metrics.render();
+    let of_start = "{action=\"start\",le=\"30\"} 0\n\
+                    covibes_job_queue_wait_seconds_bucket{action=\"start\",le=\"60\"} 1";
+    assert!(page.contains(of_start), "{page}");
+}

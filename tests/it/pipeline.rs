@@ -366,6 +366,28 @@ async fn an_end_that_was_not_confirmed_is_told_before_anything_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_that_was_dropped_while_it_was_stored_is_told_before_anything_else() {
+    let world = World::new();
+    let runner = world.runner().await;
+    let (start, stop) = (start(&["main"]), job(Action::Stop));
+    // As lanes do that are abandoned for too long.
+    world.die_at("saved cancelled");
+    let overtaken = Reason::Cancel { by: stop.id };
+    tokio::select! {
+        ended = runner.skip(&start, &overtaken) => panic!("ended: {ended:?}"),
+        () = world.death() => {}
+    }
+    assert_eq!(world.events(), Vec::new());
+    runner.accepted(&stop, 1).await.unwrap();
+    runner.skip(&start, &overtaken).await.unwrap();
+    let told: Vec<_> = world.events().iter().map(|event| event.routing_key.clone()).collect();
+    let [end, accepted] = ["job.cancelled", "job.accepted"].map(|f| format!("team.{TEAM}.{f}"));
+    assert_eq!(told, [end.clone(), accepted, end]);
+    let events = world.events();
+    assert_eq!(events.first(), events.last());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_that_ended_keeps_its_end_when_it_is_overtaken() {
     let world = World::new();
     let first = start(&["main"]);

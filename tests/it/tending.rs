@@ -135,6 +135,30 @@ async fn without_a_record_numbers_go_on_above_the_logs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_told_that_could_get_a_lower_number() {
+    let world = World::new();
+    let runner = world.runner().await;
+    let run = async || {
+        let (_interrupter, interrupt) = interrupt::pair();
+        let job = start_of("team_a");
+        let lease = TeamLeases::default().acquire(&job.team).await;
+        runner.run(lease, &job, interrupt).await
+    };
+    // Without a record here, and with one of a team that was away.
+    for away in [false, true] {
+        if away {
+            runner.give_away(&team()).await;
+        }
+        let told = world.events().len();
+        world.log_is_silent(true);
+        assert!(run().await.is_err());
+        assert_eq!(world.events().len(), told);
+        world.log_is_silent(false);
+        assert_eq!(run().await.unwrap(), Finished::Done);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_record_that_cannot_be_read_is_no_trouble_of_other_teams() {
     let world = World::new();
     // Before the others in every list.

@@ -78,6 +78,7 @@ struct Inner {
     panicking: Option<String>,
     told: Arc<watch::Sender<usize>>,
     /// What the log says of a team without a record.
+    log_is_silent: bool,
     last_sequence: Option<u64>,
     now_unix_ms: i64,
     /// The record of this team cannot be read.
@@ -283,6 +284,11 @@ impl World {
         if hangs {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// The log of events does not answer, or does again.
+    pub(crate) fn log_is_silent(&self, silent: bool) {
+        self.lock().log_is_silent = silent;
     }
 
     pub(crate) fn log_ends_with(&self, sequence: u64) {

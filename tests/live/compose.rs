@@ -18,7 +18,7 @@ use crate::projects;
 use crate::worker::{Follower, Message};
 
 /// Where set-up keeps Compose v2, which Debian 12 does not have.
-const TOOLS: &str = "/var/cache/covibes";
+pub(crate) const TOOLS: &str = "/var/cache/covibes";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -124,7 +124,7 @@ impl<'a> Development<'a> {
 }
 
 /// Compose v2, which set-up has fetched; if not, it is fetched now.
-async fn fetched(directory: &str) -> PathBuf {
+pub(crate) async fn fetched(directory: &str) -> PathBuf {
     let script = root().join("ops/compose-v2.sh");
     let output = Command::new(&script).arg(directory).output().await.unwrap();
     let path = said("ops/compose-v2.sh, without which this cannot be tested,", &output);
@@ -142,12 +142,12 @@ async fn build(place: &Place) -> String {
     image
 }
 
-async fn run(program: &str, arguments: &[&Path]) {
+pub(crate) async fn run(program: &str, arguments: &[&Path]) {
     let output = Command::new(program).args(arguments).output().await.unwrap();
     said(&format!("{program} {arguments:?}"), &output);
 }
 
-fn said(what: &str, output: &Output) -> String {
+pub(crate) fn said(what: &str, output: &Output) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{what} failed: {errors}");
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -308,105 +308,4 @@ async fn the_worker_of_the_development_file_serves_a_page_and_drains() {
     development.compose(&["down", "--timeout", "90"]).await;
     let filter = format!("--filter=label=com.docker.compose.project={}", place.instance);
     assert_eq!(docker::docker(&["ps", "--all", "--quiet", &filter]).await, "");
-}
-
-/// A file of `covibes compose`, run by Compose alone as a project of the test's own.
-struct Alone<'a> {
-    place: &'a Place,
-    program: PathBuf,
-    file: PathBuf,
-    project: String,
-}
-
-impl Alone<'_> {
-    async fn compose(&self, arguments: &[&str]) -> String {
-        let running = Command::new(&self.program)
-            .args(["--project-name", &self.project, "--file"])
-            .arg(&self.file)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output();
-        let output = tokio::time::timeout(COMMAND_MAX, running).await.expect("Compose ends");
-        said(&format!("docker-compose {arguments:?}"), &output.unwrap())
-    }
-
-    async fn container(&self, service: &str) -> Value {
-        docker::inspect(&format!("{}-{service}-1", self.project)).await
-    }
-
-    /// Everything that Docker has of the project.
-    async fn left(&self) -> String {
-        let filter = format!("--filter=label=com.docker.compose.project={}", self.project);
-        let mut left = docker::docker(&["ps", "--all", "--quiet", &filter]).await;
-        for kind in ["network", "volume"] {
-            left += &docker::docker(&[kind, "ls", "--quiet", &filter]).await;
-        }
-        left
-    }
-}
-
-/// Renders an example's file, brings it up with nothing but Docker, and takes it down again.
-async fn check_alone(example: &str, owner: u32, port: u16, path: &str, holds: &str) {
-    let mut place = Place::new().await;
-    // A range of one port, so that tests side by side do not meet.
-    place.set("COVIBES_PREVIEW_PORTS", format!("[{port}, {port}]"));
-    let program = fetched(TOOLS).await;
-    let directory = place.example(example);
-    run("chown", &[Path::new("-R"), Path::new(&format!("{owner}:{owner}")), &directory]).await;
-    let before = names_below(&directory);
-    let ended = place.run(&["compose", directory.to_str().unwrap(), "--team", example]).await;
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert_eq!(names_below(&directory), before, "rendering changes nothing");
-    let file = place.dir.join("compose.yaml");
-    std::fs::write(&file, &ended.stdout).unwrap();
-    // By this name what a failed test leaves is removed with its place.
-    let project = place.instance.clone();
-    let alone = Alone { place: &place, program, file, project };
-
-    alone.compose(&["up", "--detach"]).await;
-    let link: url::Url = format!("http://localhost:{port}").parse().unwrap();
-    until_page_holds(&link, path, holds).await;
-    for (service, code) in [("prepare", 0), ("install-main", 0)] {
-        let state = &alone.container(service).await["State"];
-        assert_eq!((&state["Status"], &state["ExitCode"]), (&json!("exited"), &json!(code)));
-    }
-    let preview = alone.container("preview-main").await;
-    let user = if owner == 0 { 1000 } else { owner };
-    assert_eq!(preview["Config"]["User"], format!("{user}:{user}"));
-    assert_eq!(preview["HostConfig"]["ReadonlyRootfs"], true);
-    assert_eq!(preview["HostConfig"]["Memory"], 1_i64 << 30);
-    let new: Vec<String> = names_below(&directory).difference(&before).cloned().collect();
-    // Of the project only empty mount points are made; a copy is not touched at all.
-    let made: &[&str] = if owner == 0 { &[] } else { &["node_modules"] };
-    assert_eq!(new, made);
-
-    // A second time nothing is installed.
-    alone.compose(&["up", "--detach"]).await;
-    let log = alone.compose(&["logs", "--no-log-prefix", "install-main"]).await;
-    assert_eq!(
-        log.matches("added ").count() + log.matches("Successfully installed").count(),
-        1,
-        "{log}"
-    );
-    until_page_holds(&link, path, holds).await;
-
-    alone.compose(&["down", "--volumes", "--timeout", "10"]).await;
-    assert_eq!(alone.left().await, "");
-    assert!(docker::of_team(&alone.place.instance, example).await.is_empty());
-}
-
-fn names_below(directory: &Path) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(directory).unwrap();
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-}
-
-#[tokio::test]
-async fn the_file_of_a_users_own_project_serves_its_page() {
-    let holds = "<title>Covibes Vite React example</title>";
-    check_alone("vite-react", 1000, 9711, "/", holds).await;
-}
-
-#[tokio::test]
-async fn the_file_of_roots_project_serves_a_copy() {
-    check_alone("express", 0, 9712, "/", "Covibes Express example").await;
 }

@@ -32,7 +32,7 @@ main() {
   stack rust-axum rust axum cargo 3000 --ecosystem rust --rust-web-framework axum
   stack rust-actix rust actix-web cargo 3000 --ecosystem rust --rust-web-framework actix-web
   stack rust-rocket rust rocket cargo 8000 --ecosystem rust --rust-web-framework rocket
-  stack rust-loco rust none cargo 5150 --ecosystem rust --rust-web-framework loco
+  stack rust-loco rust none cargo 3000 --ecosystem rust --rust-web-framework loco
   stack rust-warp rust none cargo 3000 --ecosystem rust --rust-web-framework warp
   stack rust-poem rust none cargo 3000 --ecosystem rust --rust-web-framework poem
   stack rust-salvo rust none cargo 3000 --ecosystem rust --rust-web-framework salvo

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{io_failure, program};
 use crate::domain::failure::{Code, Failure};
-use crate::ports::host::{HostResources, WorkspaceDir};
+use crate::ports::host::{Finding, HostResources, WorkspaceDir};
 
 /// Where the markers of workspaces lie, beside them.
 const MARKERS: &str = ".covibes";
@@ -187,6 +187,36 @@ pub(super) fn remove_mount_point(workspace: &Path, relative: &str) {
     }
 }
 
+/// What keeps an overlay's upper directory from lying here, by the file system of the nearest
+/// directory that exists.
+pub(super) fn overlay_finding(path: &Path) -> Option<Finding> {
+    let there = path.ancestors().find(|place| place.exists())?;
+    let facts = rustix::fs::statfs(there).ok()?;
+    let name = unfit_for_overlays(u64::try_from(facts.f_type).ok()?)?;
+    Some(Finding {
+        subject: "overlay",
+        message: format!(
+            "{} lies on {name}, on which Docker mounts no overlay, so every install would fail: \
+             set `paths.data` to a directory on ext4, xfs or btrfs (in a container: a volume or a \
+             bind mount of the host)",
+            path.display()
+        ),
+    })
+}
+
+/// File systems that cannot hold the upper directory of an overlay, by their number in statfs(2).
+fn unfit_for_overlays(number: u64) -> Option<&'static str> {
+    match number & 0xFFFF_FFFF {
+        0x794C_7630 => Some("an overlay, as in a container"),
+        0x6969 => Some("NFS"),
+        0xFF53_4D42 | 0xFE53_4D42 | 0x517B => Some("SMB"),
+        0x0102_1997 => Some("9p"),
+        0x4D44 | 0x2011_BAB0 => Some("FAT"),
+        0x6573_5546 => Some("FUSE"),
+        _ => None,
+    }
+}
+
 pub(super) fn ensure_link(workspace: &Path, relative: &str, target: &str) -> bool {
     let Ok((parent, name)) = open_parent(workspace, relative) else { return false };
     rustix::fs::symlinkat(target, &parent, &name).is_ok()
@@ -315,6 +345,19 @@ mod tests {
         assert!(!ensure_mount_point(root.path(), "node_modules", uid, gid).unwrap());
         remove_mount_point(root.path(), "node_modules");
         assert!(!root.path().join("node_modules").exists());
+    }
+
+    #[test]
+    fn file_systems_that_hold_no_overlay_are_known() {
+        assert_eq!(unfit_for_overlays(0x794C_7630), Some("an overlay, as in a container"));
+        assert_eq!(unfit_for_overlays(0xFFFF_FFFF_FF53_4D42), Some("SMB"));
+        for fit in [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994] {
+            assert_eq!(unfit_for_overlays(fit), None, "{fit:x}");
+        }
+        // What does not exist yet lies where its parent does.
+        let root = tempfile::tempdir().unwrap();
+        let (here, below) = (root.path(), root.path().join("a/b"));
+        assert_eq!(overlay_finding(here).is_some(), overlay_finding(&below).is_some());
     }
 
     #[test]

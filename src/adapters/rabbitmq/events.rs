@@ -28,6 +28,8 @@ use crate::ports::messages::{EventSink, SessionOver};
 /// again from the log.
 const FAN_OUT_MAX: usize = 1024;
 
+const NO_SESSION: &str = "there is no session with the broker";
+
 /// The event sink of all sessions: while there is none, publishing fails.
 pub struct RabbitEvents {
     names: Names,
@@ -166,7 +168,7 @@ impl RabbitEvents {
 impl EventSink for RabbitEvents {
     async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
         let Some(link) = self.link().clone() else {
-            return Err(SessionOver { reason: "there is no session with the broker".to_owned() });
+            return Err(SessionOver { reason: NO_SESSION.to_owned() });
         };
         let began = Instant::now();
         let stored = link
@@ -193,7 +195,16 @@ impl EventSink for RabbitEvents {
     }
 
     async fn last_sequence(&self, team: &TeamId) -> Result<Option<u64>, SessionOver> {
-        let asked = self.history.last_sequence(team, async |mark| self.mark(mark).await).await;
-        asked.map_err(|error| SessionOver { reason: error.to_string() })
+        let Some(link) = self.link().clone() else {
+            return Err(SessionOver { reason: NO_SESSION.to_owned() });
+        };
+        // A broker that is gone answers no question, and everything that waits for
+        // one would hold up the end of its session.
+        let asked = tokio::select! {
+            asked = self.history.last_sequence(team, async |mark| self.mark(mark).await) => asked,
+            reason = link.end.ended() => return Err(SessionOver { reason }),
+        };
+        // Nor can anything be told that would have to be numbered.
+        asked.map_err(|error| link.end.end(format!("the log of events cannot be read: {error}")))
     }
 }

@@ -27,10 +27,6 @@ const EVENTS_BACK_MAX: u64 = 100_000;
 /// Teams whose numbers are kept.
 const TEAMS_MAX: usize = 100_000;
 
-/// After a reading that failed, the next one is not tried for so long: a hundred
-/// teams would each wait for theirs behind a broker that hangs.
-const FAILED_PAUSE: Duration = Duration::from_secs(5);
-
 /// How long one reading may take: some 20,000 events a second are read.
 const READING_MAX: Duration = Duration::from_secs(30);
 
@@ -48,7 +44,6 @@ struct Known {
     next_offset: Option<u64>,
     /// When the last reading began.
     began_at: Option<Instant>,
-    failed_at: Option<Instant>,
 }
 
 /// Reads the log of events for its numbers.
@@ -76,16 +71,11 @@ impl History {
         // asking, so that a reading that began later has them all.
         let is_read = known.began_at.is_some_and(|began_at| began_at >= asked_at);
         if !is_read {
-            if known.failed_at.is_some_and(|at| at.elapsed() < FAILED_PAUSE) {
-                return Err(unreadable("it could not be read a moment ago"));
-            }
             let began_at = Instant::now();
-            let reading = tokio::time::timeout(READING_MAX, self.read_on(&mut known, mark)).await;
-            let read = reading.unwrap_or_else(|_| Err(unreadable("reading it takes too long")));
             // The next reading goes on where this one ended, so that many that
             // take too long come to the end as well.
-            known.failed_at = read.is_err().then(Instant::now);
-            read?;
+            let reading = tokio::time::timeout(READING_MAX, self.read_on(&mut known, mark)).await;
+            reading.unwrap_or_else(|_| Err(unreadable("reading it takes too long")))?;
             known.began_at = Some(began_at);
         }
         Ok(known.sequences.get(team).copied())

@@ -62,6 +62,8 @@ pub struct Dry {
     pub directory: PathBuf,
     /// Numeric user and group of the directory.
     pub directory_owner: (u32, u32),
+    /// Files of the workspace that previews may write, below it, and where each leads.
+    pub links: Vec<(String, String)>,
     calls: Vec<Call>,
     decisions: Vec<Decision>,
     against: String,
@@ -105,9 +107,10 @@ pub async fn plan(configuration: Configuration, request: &Request) -> anyhow::Re
     let mut previews = Vec::new();
     for wanted in &spec.previews {
         let worktree = is_worktree(&spec, wanted);
-        let found = steps::detect::look(open_tree, directory.clone(), wanted.clone(), worktree)
+        let mut found = steps::detect::look(open_tree, directory.clone(), wanted.clone(), worktree)
             .and_then(|found| steps::config::check(&found).map(|()| found))
             .map_err(|failure| explained(&failure))?;
+        crate::detect::lines::locate(tree.as_ref(), &mut found.findings);
         let image = images.runtime(&found)?;
         notes.extend(found.findings.warnings.iter().cloned());
         previews.push(steps::config::input(&found, image));
@@ -142,8 +145,17 @@ pub async fn plan(configuration: Configuration, request: &Request) -> anyhow::Re
     let calls = calls(&plan, &observed, needs_install);
     let job = request.job.as_ref().map(|path| path.display().to_string());
     let decisions = decisions(&input, job.as_deref());
+    let mut links = BTreeMap::new();
+    for preview in previews.iter().filter(|preview| !preview.worktree) {
+        let app = &preview.findings.app_dir;
+        for (name, target) in preview.writable_links() {
+            let path = if app == "." { name } else { format!("{app}/{name}") };
+            links.entry(path).or_insert(target);
+        }
+    }
+    let links = links.into_iter().collect();
     notes.dedup();
-    Ok(Dry { plan, spec, directory, directory_owner, calls, decisions, against, notes })
+    Ok(Dry { plan, spec, directory, directory_owner, links, calls, decisions, against, notes })
 }
 
 /// What `covibes up` asks for: the previews and agents that the project file names, else one of

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::plan::Role;
-use crate::observe::Listing;
-use crate::pipeline::Ports;
+use crate::observe::{Amounts, Listing};
+use crate::pipeline::{Ports, estate};
 use crate::ports::engine::{Filter, label};
 
 /// Prometheus scrapes every 15 s by custom; gauges should not be older.
@@ -41,6 +41,16 @@ async fn look(ports: &Ports) -> Option<Listing> {
     listing.ports_limit = limit as i64;
     listing.subnets_in_use = observed.networks.len() as i64;
     listing.teams = ports.records.states().await.ok()?;
-    listing.disk_available_bytes = ports.host.resources().await.ok()?.disk_available_bytes;
+    let (resources, capacity) = (ports.host.resources().await.ok()?, &ports.settings.capacity);
+    listing.disk_available_bytes = resources.disk_available_bytes;
+    (listing.disk_used, listing.disk_used_max) = (resources.disk_used, capacity.disk_used_max);
+    let (memory_bytes, cpu_millis) = estate::reserved(&observed);
+    let teams = estate::teams_of(&observed).values().filter(|runs| **runs).count() as i64;
+    listing.reserved = Amounts { teams, memory_bytes, cpus: cpu_millis as f64 / 1000.0 };
+    listing.capacity = Amounts {
+        teams: i64::from(capacity.teams_max),
+        memory_bytes: (resources.memory_bytes as f64 * capacity.memory_overcommit) as i64,
+        cpus: resources.cpus * capacity.cpu_overcommit,
+    };
     Some(listing)
 }

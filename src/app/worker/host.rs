@@ -1,11 +1,13 @@
 //! `covibes host` and `doctor`: what this host has and lacks.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::adapters::host::LinuxHost;
 use crate::adapters::memory_queue::MemoryEvents;
 use crate::app::configuration::Configuration;
 use crate::app::exit;
@@ -131,11 +133,12 @@ pub async fn doctor(configuration: Configuration, as_json: bool) -> anyhow::Resu
         }
         Err(error) => checks.push(("docker", false, error.to_string())),
     }
+    checks.push(data_check(&LinuxHost::new(Vec::new()), &configuration.settings.data_dir).await);
     checks.extend(broker_checks(&configuration).await);
     for program in ["nft", "iptables", "tc", "nsenter", "mkfs.ext4", "mount", "umount"] {
         let found = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
             .iter()
-            .any(|d| std::path::Path::new(d).join(program).exists());
+            .any(|d| Path::new(d).join(program).exists());
         let hint = if found { "is there" } else { "is missing: its limits are not enforced" };
         checks.push((program, found, hint.to_owned()));
     }
@@ -152,6 +155,17 @@ pub async fn doctor(configuration: Configuration, as_json: bool) -> anyhow::Resu
         }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+/// Whether installs can run where the teams' files lie.
+async fn data_check(
+    host: &dyn crate::ports::host::Host,
+    data: &Path,
+) -> (&'static str, bool, String) {
+    match host.overlay_finding(data).await {
+        Some(finding) => ("paths.data", false, finding.message),
+        None => ("paths.data", true, format!("{} can hold overlays", data.display())),
+    }
 }
 
 /// Whether each address of the broker can be used, and what a split of the

@@ -2,7 +2,7 @@
 //! directory, and nothing else of the host.
 //!
 //! What Covibes does around the containers is done by one-shot services: `prepare` makes the
-//! mount points and gives new volumes to the containers' user, `install-<preview>` installs the
+//! mount points and the links of writable files and gives new volumes to the containers' user, `install-<preview>` installs the
 //! dependencies. There is no egress proxy, so installs go out directly and agents, on their
 //! internal network, reach nobody; they and sync need tokens, so that both wait in the profile
 //! `agents`. Secrets are references to files and never text.
@@ -28,6 +28,8 @@ pub struct Portable<'a> {
     pub owner: (u32, u32),
     /// Where the files of secrets lie.
     pub secret_dir: &'a Path,
+    /// Files of the workspace that a preview may write: below `/workspace`, and where each leads.
+    pub links: &'a [(String, String)],
 }
 
 /// A mount of the file: a named volume, or the project itself.
@@ -294,9 +296,18 @@ impl File<'_> {
             inside.extend(mount.target.strip_prefix("/workspace/"));
         }
         for path in inside {
-            let path = format!("'/workspace/{}'", path.replace('\'', r"'\''"));
+            let path = in_shell(&format!("/workspace/{path}"));
             let _ =
                 writeln!(script, "[ -d {path} ] || {{ mkdir {path}; chown {uid}:{gid} {path}; }}");
+        }
+        // What the dev server writes beside the code leads into its cache; what is there stays.
+        for (path, target) in self.input.links {
+            let (path, target) = (in_shell(&format!("/workspace/{path}")), in_shell(target));
+            let _ = writeln!(
+                script,
+                "[ -e {path} ] || [ -L {path} ] || [ ! -d \"$(dirname {path})\" ] || \
+                 {{ ln -s {target} {path}; chown -h {uid}:{gid} {path}; }}"
+            );
         }
         let image = plan.containers.iter().rfind(|part| part.owner.role == Role::Preview);
         let image = image.or(plan.containers.first()).map(|part| part.image.as_str().to_owned());
@@ -339,6 +350,11 @@ impl File<'_> {
         }
         lines
     }
+}
+
+/// A word that a shell reads as it is.
+fn in_shell(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Waits for a one-shot to have ended well.

@@ -146,7 +146,20 @@ fn health_is_a_strict_path() {
 
 #[test]
 fn the_environment_is_guarded() {
+    for name in [
+        "LD_PRELOAD",
+        "PATH",
+        "NODE_OPTIONS",
+        "GIT_SSH_COMMAND",
+        "DOCKER_HOST",
+        "ANTHROPIC_BASE_URL",
+        "HTTP_PROXY",
+    ] {
+        let found = check(&format!("preview: {{env: {{{name}: x}}}}"));
+        assert!(found.starts_with("env.denied_name 1:"), "{name}: {found}");
+    }
     assert_eq!(check("preview: {env: {LD_PRELOAD: x}}"), "env.denied_name 1:29");
+    assert!(check("preview: {env: {A: \"a\\nb\"}}").starts_with("config.invalid"));
     assert_eq!(check("agents: [{name: a, env: {PATH: x}}]"), "env.denied_name 1:32");
     assert!(check("preview: {env: {A: \"a\\u0007\"}}").starts_with("config.invalid"));
     assert!(check("preview: {env: {1A: x}}").starts_with("config.invalid"));

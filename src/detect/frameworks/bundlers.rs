@@ -2,7 +2,7 @@
 
 use crate::domain::findings::Framework;
 
-use super::super::rules::Rule::{self, All, Any, Calls, Config, Dep, File, Not, Page};
+use super::super::rules::Rule::{self, All, Any, Calls, Config, Dep, Dev, File, Not, Page};
 use super::meta::CRA_ENV;
 use super::{BASE, Entry, HOST_AND_PORT, Kind, OLD_VITE, VITE_CALLS, VITE_CONFIG, VITE_FLAGS};
 
@@ -112,7 +112,12 @@ pub(super) static WEAK: &[Entry] = &[
     vite(Framework::ViteLit, All(&[VITE, Dep(&["lit", "lit-element"])])),
     vite(
         Framework::ViteVanilla,
-        Any(&[Config("vite.config"), All(&[VITE, Calls(&["vite build", "netlify dev"])])]),
+        Any(&[
+            Config("vite.config"),
+            All(&[VITE, Calls(&["vite build", "netlify dev"])]),
+            // `npx vite` needs no dependency.
+            All(&[Page, Dev(VITE_CALLS)]),
+        ]),
     ),
     // An app of Create React App that was ejected.
     Entry {

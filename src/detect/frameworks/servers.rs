@@ -5,19 +5,21 @@
 
 use crate::domain::findings::Framework;
 
-use super::super::rules::Rule::{All, Any, Calls, Dep, Serves};
+use super::super::rules::Rule::{All, Calls, Dep, Serves};
 use super::{Entry, server};
 
 /// The most specific first: what is built on another, or stands in front of it, before that.
 pub(super) static TABLE: &[Entry] = &[
     server(Framework::Elysia, Serves(&["elysia"])),
-    server(
-        Framework::Fastify,
-        Any(&[
-            Serves(&["fastify"]),
+    // Its command takes every flag from the environment, too; alone it binds loopback.
+    Entry {
+        env: &[("FASTIFY_ADDRESS", "{host}"), ("HOST", "{host}"), ("PORT", "{port}")],
+        ..server(
+            Framework::Fastify,
             All(&[Dep(&["fastify-cli", "fastify"]), Calls(&["fastify start"])]),
-        ]),
-    ),
+        )
+    },
+    server(Framework::Fastify, Serves(&["fastify"])),
     server(Framework::Koa, Serves(&["koa"])),
     server(Framework::Hono, Serves(&["hono", "@hono/node-server", "@hono/zod-openapi"])),
     server(Framework::Express, Serves(&["express"])),

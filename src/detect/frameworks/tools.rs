@@ -3,8 +3,8 @@
 
 use crate::domain::findings::Framework;
 
-use super::super::rules::Rule::{Calls, Dev};
-use super::{BASE, Entry, Flag, HOST_AND_PORT, Kind, PORT_ALONE, PORT_ENV, PORT_SHORT};
+use super::super::rules::Rule::{All, Any, Calls, Dep, Dev};
+use super::{BASE, Entry, Flag, HOST_AND_PORT, Kind, PORT, PORT_ALONE, PORT_ENV, PORT_SHORT};
 
 const SCRIPTS: &[&str] = &["dev", "start", "serve", "develop", "start:dev", "watch"];
 
@@ -20,6 +20,10 @@ const fn tool(calls: &'static [&'static str], port: u16) -> Entry {
     }
 }
 
+const GULP: &[(&str, &[&str])] = &[
+    ("gulpfile", &["init", "server", "webserver", "connect"]),
+    ("gulpfile.babel", &["init", "server"]),
+];
 const STORYBOOK: &[&str] = &["storybook dev", "start-storybook", "storybook"];
 const WEBPACK: &[&str] =
     &["webpack serve", "webpack-dev-server", "webpack-cli serve", "rspack serve", "rspack dev"];
@@ -58,10 +62,13 @@ pub(super) static TABLE: &[Entry] = &[
     tool(&["email dev"], 3000),
     tool(&["modern dev"], 8080),
     tool(&["rspress dev"], 3000),
-    tool(&["gridsome develop"], 8080),
+    Entry {
+        rule: Any(&[Dep(&["gridsome"]), Dev(&["gridsome develop"])]),
+        ..tool(&["gridsome develop"], 8080)
+    },
     tool(&["saber"], 3000),
     tool(&["dojo build"], 9999),
-    tool(&["wmr"], 8080),
+    Entry { rule: Any(&[Dep(&["wmr"]), Dev(&["wmr"])]), ..tool(&["wmr"], 8080) },
     tool(&["docz dev"], 3000),
     tool(&["dumi dev", "father dev"], 8000),
     tool(&["marko-run dev", "marko-run", "marko dev"], 3000),
@@ -90,8 +97,37 @@ pub(super) static TABLE: &[Entry] = &[
     tool(&["json-server"], 3000),
     Entry { older: Some(("sirv-cli", 2, 5000)), ..tool(&["sirv"], 8080) },
     Entry { older: Some(("serve", 14, 5000)), ..tool(&["serve"], 3000) },
+    Entry { flags: &[PORT], ..tool(&["functions-framework"], 8080) },
+    tool(&["moleculer-runner"], 3000),
+    tool(&["meteor run", "meteor"], 3000),
+    tool(&["probot run"], 3000),
+    tool(&["docsify serve"], 3000),
+    tool(&["micro", "micro-dev"], 3000),
+    // Runners of tasks serve by a plugin, whose settings stand among the tasks.
+    Entry {
+        rule: All(&[Dep(&["browser-sync"]), Dev(&["gulp"])]),
+        config: GULP,
+        ..tool(&["gulp"], 3000)
+    },
+    Entry {
+        rule: All(&[Dep(&["gulp-connect"]), Dev(&["gulp"])]),
+        config: GULP,
+        ..tool(&["gulp"], 8080)
+    },
+    Entry {
+        rule: All(&[Dep(&["gulp-webserver"]), Dev(&["gulp"])]),
+        config: GULP,
+        ..tool(&["gulp"], 8000)
+    },
+    Entry {
+        rule: All(&[Dep(&["grunt-contrib-connect"]), Dev(&["grunt"])]),
+        config: &[("Gruntfile", &["options"]), ("gruntfile", &["options"])],
+        ..tool(&["grunt"], 8000)
+    },
     tool(&["react-native start"], 8081),
     tool(&["node-red"], 1880),
+    // Where nothing else speaks at all, the dependency does.
+    Entry { rule: Dep(&["storybook"]), ..STORYBOOK_ENTRY },
 ];
 
 /// Storybook, where a script of any name runs it and nothing else serves pages.

@@ -58,6 +58,19 @@ const DEV: &[(Rule, &str)] = &[
 
 const ENV: &[(&str, &str)] = &[("HOST", "{host}"), ("PORT", "{port}")];
 
+/// Vite under Deno: the same apps that it serves under Node.
+const fn vite(id: Framework, rule: Rule) -> Entry {
+    Entry {
+        id,
+        rule,
+        dev: &[(Slot("task"), "deno task {task} --host {host} --port {port} --strictPort")],
+        port: Some(5173),
+        ..BASE
+    }
+}
+
+const VITE: Rule = All(&[Slot("vite"), Dep(&["vite", "npm:vite"])]);
+
 static TABLE: &[Entry] = &[
     Entry {
         id: Framework::Fresh,
@@ -76,6 +89,13 @@ static TABLE: &[Entry] = &[
         port: Some(3000),
         ..BASE
     },
+    vite(Framework::ViteReact, All(&[VITE, Dep(&["react", "@vitejs/plugin-react"])])),
+    vite(Framework::ViteVue, All(&[VITE, Dep(&["vue", "@vitejs/plugin-vue"])])),
+    vite(Framework::ViteSvelte, All(&[VITE, Dep(&["svelte"])])),
+    vite(Framework::ViteSolid, All(&[VITE, Dep(&["solid-js", "vite-plugin-solid"])])),
+    vite(Framework::VitePreact, All(&[VITE, Dep(&["preact", "@preact/preset-vite"])])),
+    vite(Framework::ViteLit, All(&[VITE, Dep(&["lit"])])),
+    vite(Framework::ViteVanilla, VITE),
     Entry {
         id: Framework::Hono,
         rule: Any(&[
@@ -175,6 +195,9 @@ pub(super) fn probe(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, Tre
     if let Some((name, command)) = task {
         project.fill("task", name);
         let vite = script::mentions(command, &["vite", "vite dev"]);
+        if vite {
+            project.fill("vite", "vite");
+        }
         let port = script::port(command, &[]).or_else(|| of_flag(command));
         let port = port.or_else(|| vite.then_some(5173));
         project.port = port.map(|port| (port, project.file.clone()));

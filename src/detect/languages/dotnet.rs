@@ -79,6 +79,12 @@ static TABLE: &[Entry] = &[
         env: DEVELOPMENT,
         ..BASE
     },
+    Entry {
+        rule: All(&[Slot("runs"), Dep(&["Suave"])]),
+        dev: &[(Always, "dotnet watch run")],
+        port: Some(8080),
+        ..PROGRAM_ENTRY
+    },
     Entry { rule: Slot("runs"), dev: &[(Always, "dotnet watch run")], ..PROGRAM_ENTRY },
     Entry { rule: Always, score: WEAK, ..BASE },
 ];

@@ -5,7 +5,7 @@ use crate::detect::look::{Look, is_plain_word};
 use crate::detect::tree::{TreeError, join, parent};
 use crate::domain::findings::{Framework, Language, PackageManager, RuntimeName};
 
-use super::listeners::Shapes;
+use super::listeners::{self, Shapes};
 use super::rules::Rule::{self, All, Always, Any, Code, Dep, File, Not, Slot};
 use super::{BASE, Entry, PROGRAM_ENTRY, Project, WEAK, offer, runtime, versions};
 
@@ -164,6 +164,14 @@ pub(super) fn probe(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, Tre
         }
     }
     project.code.retain(|(file, _)| !file.ends_with("_test.go"));
+    // Beego and Revel keep theirs in a file of settings.
+    project.port = project.read("conf/app.conf").and_then(|(text, path)| {
+        let port = text.lines().find_map(|line| {
+            let (key, value) = line.split_once('=')?;
+            ["httpport", "http.port"].contains(&key.trim()).then(|| listeners::number(value))?
+        });
+        Some((port?, path))
+    });
     let version = versions::file(look, dir, &[".go-version"])
         .or_else(|| versions::manager(look, dir, &["go", "golang"]))
         .or(stated);

@@ -3,6 +3,7 @@
 //! They are written for production more often than not, so they are asked last.
 
 use crate::detect::look::Look;
+use crate::detect::ports;
 use crate::detect::script;
 
 use super::{Said, listeners, read};
@@ -13,8 +14,12 @@ const ENVIRONMENTS: [&str; 5] =
 
 /// Returns the port that another way to run the project names.
 pub(crate) fn port(look: &Look<'_>, dir: &str) -> Option<Said<u16>> {
-    let environment = ENVIRONMENTS.iter().find_map(|file| variable(look, dir, file, &["PORT"]));
-    environment.or_else(|| command(look, dir, &[])).or_else(|| exposed(look, dir))
+    environment(look, dir).or_else(|| command(look, dir, &[])).or_else(|| exposed(look, dir))
+}
+
+/// Returns the `PORT` of the files that give a process its environment.
+pub(crate) fn environment(look: &Look<'_>, dir: &str) -> Option<Said<u16>> {
+    ENVIRONMENTS.iter().find_map(|file| variable(look, dir, file, &["PORT"]))
 }
 
 /// Returns the port that one of these variables has in an environment file.
@@ -65,6 +70,50 @@ fn exposed(look: &Look<'_>, dir: &str) -> Option<Said<u16>> {
     });
     let port = ports.next()?;
     ports.all(|other| other == port).then_some((port, path))
+}
+
+/// Files of settings that a program may read, those for development first.
+const SETTINGS: [&str; 18] = [
+    "config/development.toml",
+    "config/default.toml",
+    "config/local.toml",
+    "config/config.toml",
+    "config/development.yaml",
+    "config/default.yaml",
+    "config/local.yaml",
+    "config/base.yaml",
+    "config/config.yaml",
+    "config/config.yml",
+    "configs/config.yaml",
+    "configuration/local.yaml",
+    "configuration/base.yaml",
+    "config.toml",
+    "config.yaml",
+    "config.yml",
+    "settings.toml",
+    "Settings.toml",
+];
+
+/// Headings in such files below which the server's port stands.
+const SERVERS: &[&str] = &["server", "application", "app", "http", "http_server", "web", "api"];
+
+/// Returns the port in a file of settings: its own key, or below a heading that means the server.
+pub(crate) fn settings(look: &Look<'_>, dir: &str) -> Option<Said<u16>> {
+    SETTINGS.iter().find_map(|file| {
+        let (text, path) = read(look, dir, file)?;
+        let own = text.lines().take_while(|line| !line.starts_with('[')).find_map(|line| {
+            let (name, value) = line.split_once([':', '='])?;
+            (name == "port" || name == "port ").then(|| listeners::number(value))?
+        });
+        // An address of every interface is one's own; any other may be a database's.
+        let open = || {
+            text.lines().find_map(|line| {
+                let (_, address) = line.split_once("0.0.0.0:")?;
+                listeners::number(address.trim_end_matches(['"', '\'', ',']))
+            })
+        };
+        Some((own.or_else(|| ports::below_heading(&text, SERVERS)).or_else(open)?, path))
+    })
 }
 
 /// Returns the port in `runserver [address:]port`, wherever it is called.

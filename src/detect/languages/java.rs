@@ -43,6 +43,7 @@ static QUARKUS: [(Rule, &str); 2] = by_tool(
     "{tool} quarkusDev -Dquarkus.http.host={host} -Dquarkus.http.port={port}",
 );
 static MICRONAUT: [(Rule, &str); 2] = by_tool("{tool} mn:run", "{tool} run");
+static LIBERTY: [(Rule, &str); 2] = by_tool("{tool} liberty:dev", "{tool} libertyDev");
 static RUN: [(Rule, &str); 5] = [
     (All(&[MAVEN, Dep(&["jetty-maven-plugin"])]), "{tool} jetty:run -Djetty.http.port={port}"),
     (All(&[MAVEN, Dep(&["tomcat7-maven-plugin"])]), "{tool} tomcat7:run"),
@@ -73,6 +74,10 @@ static TABLE: &[Entry] = &[
         ..BASE
     },
     Entry { env: &[], ..program(Dep(&["io.quarkus*"]), &QUARKUS, 8080) },
+    Entry {
+        env: &[],
+        ..program(Dep(&["liberty-maven-plugin", "io.openliberty.tools*"]), &LIBERTY, 9080)
+    },
     Entry {
         env: &[("MICRONAUT_SERVER_HOST", "{host}"), ("MICRONAUT_SERVER_PORT", "{port}")],
         ..program(Dep(&["io.micronaut*"]), &MICRONAUT, 8080)
@@ -309,8 +314,12 @@ fn main_class(project: &Project<'_, '_>) -> Option<String> {
     Some(package.map_or(class.clone(), |package| format!("{package}.{class}")))
 }
 
-/// The port in the configuration of Spring, Quarkus, Micronaut or Ktor.
+/// The port in the configuration of Spring, Quarkus, Micronaut, Ktor or Liberty.
 fn configured(project: &Project<'_, '_>) -> Option<Said<u16>> {
+    if let Some((text, path)) = project.read("src/main/liberty/config/server.xml") {
+        let port = text.split("httpPort=\"").nth(1).and_then(|rest| rest.split('"').next());
+        return Some((listeners::number(port?)?, path));
+    }
     let places = ["src/main/resources", "src/main/resources/config", "config", "conf"];
     places.iter().find_map(|place| {
         let files = [
@@ -318,6 +327,7 @@ fn configured(project: &Project<'_, '_>) -> Option<Said<u16>> {
             "application.yml",
             "application.yaml",
             "application-dev.properties",
+            "META-INF/microprofile-config.properties",
             "application.conf",
             "bootstrap.yml",
         ];
@@ -336,7 +346,8 @@ fn configured(project: &Project<'_, '_>) -> Option<Said<u16>> {
 }
 
 fn of_properties(text: &str) -> Option<u16> {
-    let keys = ["server.port", "quarkus.http.port", "micronaut.server.port"];
+    let keys =
+        ["%dev.quarkus.http.port", "server.port", "quarkus.http.port", "micronaut.server.port"];
     text.lines().find_map(|line| {
         let (key, value) = line.split_once(['=', ':'])?;
         keys.contains(&key.trim()).then(|| listeners::number(value))?
@@ -346,6 +357,8 @@ fn of_properties(text: &str) -> Option<u16> {
 /// `server:` with `port:` below it, or the path in one line; also inside of other keys.
 fn of_yaml(text: &str) -> Option<u16> {
     let mut server: Option<usize> = None;
+    // The port of the management pages is another one.
+    let mut aside: Option<usize> = None;
     for line in text.lines() {
         let clean = line.split(" #").next().unwrap_or_default().trim_end();
         let body = clean.trim_start();
@@ -356,11 +369,18 @@ fn of_yaml(text: &str) -> Option<u16> {
         if server.is_some_and(|above| indent <= above) {
             server = None;
         }
+        if aside.is_some_and(|above| indent <= above) {
+            aside = None;
+        }
+        if aside.is_some() {
+            continue;
+        }
         let Some((key, value)) = body.split_once(':') else { continue };
         match (key.trim().trim_matches('"'), server) {
             ("server" | "http" | "deployment", None) if value.trim().is_empty() => {
                 server = Some(indent);
             }
+            ("management", _) => aside = Some(indent),
             ("server.port", _) | ("port", Some(_)) => return listeners::number(value),
             _ => {}
         }

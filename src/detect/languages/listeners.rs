@@ -45,6 +45,9 @@ struct Search<'code> {
     left: Cell<usize>,
 }
 
+/// Ports that a program connects to.
+const DATABASES: [u16; 9] = [1433, 3306, 5432, 5672, 6379, 9042, 9200, 11211, 27017];
+
 /// One way of reading a port out of code.
 type Finder<'a> = &'a dyn Fn(&str) -> Option<u16>;
 
@@ -52,10 +55,11 @@ type Finder<'a> = &'a dyn Fn(&str) -> Option<u16>;
 /// environment, then an address that everybody may reach.
 pub(crate) fn port(code: &[(String, String)], shapes: &Shapes) -> Option<(u16, String)> {
     let search = Search { code, left: Cell::new(LOOKUPS_MAX) };
-    let finders: [Finder<'_>; 4] = [
+    let finders: [Finder<'_>; 5] = [
         &|text| search.called(text, shapes),
         &environment,
         &|text| shapes.keys.iter().find_map(|key| keyed(text, key)),
+        &argument,
         &open_address,
     ];
     finders
@@ -125,13 +129,15 @@ impl Search<'_> {
             let here = std::iter::once(text);
             let elsewhere = self.code.iter().map(|(_, text)| text.as_str());
             here.chain(elsewhere.filter(|other| *other != text)).find_map(|place| {
-                assigned(place, name).into_iter().find_map(|value| match likely {
+                let found = assigned(place, name).into_iter().filter_map(|value| match likely {
                     true => self.in_value(value, place, depth),
                     // What is called anything else must say plainly that it is an address.
                     false => keyed(value, "port")
                         .or_else(|| environment(value))
                         .or_else(|| address(value)),
-                })
+                });
+                // A name may be given to the database's port, too.
+                found.into_iter().find(|port| !DATABASES.contains(port))
             })
         })
     }
@@ -240,6 +246,16 @@ fn environment(text: &str) -> Option<u16> {
     })
 }
 
+/// The default of a program's argument: `default_value_t = 8080` before a field called `port`.
+fn argument(text: &str) -> Option<u16> {
+    text.match_indices("default_value").find_map(|(at, name)| {
+        let rest = head(&text[at + name.len()..], VALUE_MAX);
+        let (value, field) = rest.split_once(']')?;
+        field.trim_start().trim_start_matches("pub ").starts_with("port").then_some(())?;
+        first_number(value)
+    })
+}
+
 /// An address in quotes with a port: `":8080"`, `"127.0.0.1:8080"`, `'http://*:5000'`.
 fn address(text: &str) -> Option<u16> {
     text.match_indices(':').find_map(|(at, _)| {
@@ -294,7 +310,7 @@ pub(crate) fn keyed(text: &str, key: &str) -> Option<u16> {
     lower.match_indices(key).find_map(|(at, _)| {
         // `server_port` is one's own, `smtp_port` is where somebody else listens.
         let word = word_before(&lower, at);
-        if !["", "server_", "http_", "app_", "listen_", "web_"].contains(&word) {
+        if !["", "server_", "http_", "app_", "listen_", "web_", "cowboy_"].contains(&word) {
             return None;
         }
         let rest = text.get(at + key.len()..)?;
@@ -415,80 +431,4 @@ fn comment(line: &str, marks: &[&str]) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ANY: Shapes = Shapes {
-        comments: &["//"],
-        calls: &["ListenAndServe(", ".Run(", ".Start(", "bind(", "listen(", "run(", "scotty "],
-        keys: &["port"],
-    };
-
-    fn check(text: &str) -> Option<u16> {
-        let text = without_comments(text, ANY.comments);
-        port(&[("main".into(), text)], &ANY).map(|(port, _)| port)
-    }
-
-    #[test]
-    fn addresses_are_read_where_calls_are_given_them() {
-        assert_eq!(check("http.ListenAndServe(\":8080\", nil)"), Some(8080));
-        assert_eq!(check("r.Run()"), None);
-        assert_eq!(check("e.Logger.Fatal(e.Start(\":1323\"))"), Some(1323));
-        assert_eq!(check(".bind((\"127.0.0.1\", 8081))?"), Some(8081));
-        assert_eq!(check("TcpListener::bind(\"0.0.0.0:3000\").await"), Some(3000));
-        assert_eq!(
-            check("let addr = SocketAddr::from(([127, 0, 0, 1], 3001));\nbind(&addr)"),
-            Some(3001)
-        );
-        assert_eq!(check("svr.listen(\"0.0.0.0\", 9090);"), Some(9090));
-        assert_eq!(check("main = scotty 3002 $ do"), Some(3002));
-        assert_eq!(check("run(host='127.0.0.1', port=5050)"), Some(5050));
-    }
-
-    #[test]
-    fn variables_and_the_environment_are_followed() {
-        let go = "port := os.Getenv(\"PORT\")\nif port == \"\" {\n\tport = \"8082\"\n}\n\
-            http.ListenAndServe(\":\"+port, nil)";
-        assert_eq!(check(go), Some(8082));
-        let rust = "let port: u16 = env::var(\"PORT\")\n    .unwrap_or_else(|_| \"3003\".into())\n\
-            .parse().unwrap();\nlet addr = format!(\"0.0.0.0:{port}\");\nbind(addr)";
-        assert_eq!(check(rust), Some(3003));
-        assert_eq!(
-            check("const addr = \":4040\"\nfunc main() { ListenAndServe(addr, nil) }"),
-            Some(4040)
-        );
-        assert_eq!(check("run(port=int(os.environ.get('PORT', 8083)))"), Some(8083));
-        assert_eq!(
-            check("type C struct {\n Port int `env:\"PORT\" envDefault:\"8084\"`\n}"),
-            Some(8084)
-        );
-    }
-
-    #[test]
-    fn hostile_code_is_read_in_time() {
-        // Each of these once took time that grows with the square, or with every variable.
-        let lines = [
-            "// x // y // \" // z",
-            "run(port, addr, bind)",
-            "port = addr\naddr = port",
-            "_PORT",
-            "port",
-        ];
-        for line in lines {
-            let text = format!("{line}\n").repeat(100_000 / line.len());
-            assert_eq!(check(&text), None);
-            assert_eq!(check(&text.replace('\n', " ")), None);
-            assert_eq!(check(&text.replace('\n', "")), None);
-        }
-    }
-
-    #[test]
-    fn other_numbers_are_no_ports() {
-        assert_eq!(check("// ListenAndServe(\":8080\")"), None);
-        assert_eq!(check("/* listen(8080)\n listen(8081) */\nx()"), None);
-        assert_eq!(check("redis.connect(\"localhost:6379\")"), None);
-        assert_eq!(check("SMTP_PORT = 2525"), None);
-        assert_eq!(check("run(workers=4)"), None);
-        assert_eq!(check("ListenAndServe(\":\" + os.Getenv(\"PORT\"), nil)"), None);
-    }
-}
+mod tests;

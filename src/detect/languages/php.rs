@@ -42,6 +42,15 @@ static TABLE: &[Entry] = &[
             "codeigniter4/framework",
             "yiisoft/yii2",
             "laminas/laminas-mvc",
+            "drupal/core-recommended",
+            "drupal/core",
+            "drupal/drupal",
+            "craftcms/cms",
+            "roots/wordpress",
+            "johnpbloch/wordpress",
+            "typo3/cms-core",
+            "getgrav/grav",
+            "phalcon/devtools",
         ]),
         dev: BUILT_IN,
         port: Some(8000),
@@ -51,6 +60,9 @@ static TABLE: &[Entry] = &[
         rule: File(&[
             "index.php",
             "public/index.php",
+            "pub/index.php",
+            "webroot/index.php",
+            "html/index.php",
             "web/index.php",
             "htdocs/index.php",
             "www/index.php",
@@ -111,6 +123,13 @@ pub(super) fn probe(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, Tre
             .as_str()
             .or_else(|| value["require"]["php"].as_str())
             .map(|version| (version.to_owned(), path.clone()));
+        // What installs itself there has no page before it is installed.
+        let scaffold = value["extra"]["drupal-scaffold"]["locations"]["web-root"].as_str();
+        if let Some(root) = scaffold.map(|root| root.trim_start_matches("./").trim_end_matches('/'))
+            && !project.slots.contains_key("root")
+        {
+            project.fill("root", root);
+        }
         project.port = served(&value).map(|port| (port, path));
         project.installs("composer install", "composer.json");
         project.locked_by("composer.lock");
@@ -134,7 +153,8 @@ pub(super) fn probe(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, Tre
 }
 
 /// Where the front controller lies, the directory that is meant to be public first.
-const ROOTS: [&str; 8] = ["public", "web", "htdocs", "www", "webroot", ".", "src", "app"];
+const ROOTS: [&str; 10] =
+    ["public", "pub", "web", "htdocs", "www", "webroot", "html", ".", "src", "app"];
 
 /// The port of a script that serves by `php -S`.
 fn served(value: &Value) -> Option<u16> {

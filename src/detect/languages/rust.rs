@@ -32,8 +32,11 @@ const SHAPES: Shapes = Shapes {
 /// Targets that are more likely the server than others.
 const TARGETS: [&str; 6] = ["server", "web", "api", "app", "main", "backend"];
 
-const DEV: &[(Rule, &str)] =
-    &[(Slot("binary"), "cargo run --bin {binary}"), (Slot("runs"), "cargo run")];
+const DEV: &[(Rule, &str)] = &[
+    (Dep(&["shuttle-runtime"]), "cargo shuttle run --external --port {port}"),
+    (Slot("binary"), "cargo run --bin {binary}"),
+    (Slot("runs"), "cargo run"),
+];
 
 const fn framework(id: Framework, rule: Rule, port: u16) -> Entry {
     Entry { id, rule, dev: DEV, port: Some(port), env: super::PORT_ENV, ..BASE }
@@ -118,7 +121,9 @@ pub(super) fn probe(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, Tre
             .and_then(|address| address.rsplit_once(':')?.1.parse().ok())
             .map(|port| (port, path.clone()));
     }
-    project.port = project.port.take().or_else(|| configured(&project));
+    // Its runner chooses the port, whatever the framework's own is.
+    let shuttle = project.depends("shuttle-runtime").then(|| (8000, path.clone()));
+    project.port = project.port.take().or(shuttle).or_else(|| configured(&project));
     project.install_dir = root(look, dir);
     let place = project.install_dir.clone();
     let locked = look.has(&place, "Cargo.lock");

@@ -74,6 +74,14 @@ fn generated(look: &Look<'_>, dir: &str) -> Option<Candidate> {
             .map(|name| format!("config/_default/{name}"))
             .find(|name| super::has(look, dir, name))
     };
+    if new.is_none() && look.has(dir, "theme.toml") && look.holds(dir, "exampleSite") {
+        // A theme is looked at in its example.
+        let example = generated(look, &join(dir, "exampleSite"));
+        if let Some(candidate) = example.filter(|found| found.findings.framework == Framework::Hugo)
+        {
+            return Some(candidate);
+        }
+    }
     let shared = look.first(dir, &["config.toml", "config.yaml", "config.yml", "config.json"]);
     let file = new.map(str::to_owned).or_else(|| shared.map(str::to_owned)).or_else(nested);
     let file = file.or_else(|| look.first(dir, &["book.toml"]).map(str::to_owned))?;

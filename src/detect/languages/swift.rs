@@ -8,7 +8,7 @@ use crate::detect::tree::{TreeError, join};
 use crate::domain::findings::{Framework, Language, PackageManager};
 
 use super::listeners::{self, Shapes};
-use super::rules::Rule::{All, Always, Dep, Slot};
+use super::rules::Rule::{All, Always, Code, Dep, Slot};
 use super::{BASE, Entry, PROGRAM_ENTRY, Project, offer};
 
 const SHAPES: Shapes = Shapes {
@@ -32,6 +32,13 @@ static TABLE: &[Entry] = &[
             (Slot("target"), "swift run {target} serve --hostname {host} --port {port}"),
             (Always, "swift run"),
         ],
+        port: Some(8080),
+        ..BASE
+    },
+    // Its template binds the loopback address, unless it is told otherwise.
+    Entry {
+        rule: All(&[Dep(&["hummingbird"]), Slot("target"), Code(&["var hostname"])]),
+        dev: &[(Always, "swift run {target} --hostname {host} --port {port}")],
         port: Some(8080),
         ..BASE
     },

@@ -26,7 +26,8 @@ const SETTINGS: [&str; 5] = [
 const SETTINGS_BLOCKS: &[&str] = &["server", "app", "http", "web", "api"];
 
 /// Packages whose server has a port of its own if the code names none.
-const OWN_DEFAULTS: [(&str, u16); 5] = [
+const OWN_DEFAULTS: [(&str, u16); 6] = [
+    ("sails", 1337),
     ("@apollo/server", 4000),
     ("apollo-server", 4000),
     ("graphql-yoga", 4000),
@@ -71,6 +72,10 @@ pub(crate) fn port(
     }
     if let Some((number, file)) = configured(subject, entry, &script) {
         return say(number, &file, "its configuration");
+    }
+    // It stands in front of the framework's own compiler.
+    if script::mentions(&script, &["wrangler pages dev"]) {
+        return say(8788, manifest, "default of wrangler pages");
     }
     let reads_environment = entry.env.iter().any(|(name, _)| *name == "PORT");
     // Next reads the file only when its port is already open.
@@ -178,12 +183,18 @@ fn configured(subject: &Subject<'_, '_>, entry: &Entry, script: &str) -> Option<
         let place = join(subject.dir, place);
         let file = join(&place, &config_file(subject.look, &place, stem)?);
         let text = subject.look.hint(&file)?;
-        let number = if file.ends_with(".toml") || file.ends_with(".yml") {
-            ports::below_heading(&text, blocks)
-        } else {
-            ports::in_config(&text, blocks)
-        };
-        Some((number?, file))
+        if file.ends_with(".toml") || file.ends_with(".yml") {
+            return Some((ports::below_heading(&text, blocks)?, file));
+        }
+        if let Some(number) = ports::in_config(&text, blocks) {
+            return Some((number, file));
+        }
+        let variable = ports::variable_in_config(&text, blocks)?;
+        DOTENV.iter().find_map(|name| {
+            let file = join(subject.dir, name);
+            let text = subject.look.has(subject.dir, name).then(|| subject.look.hint(&file))??;
+            Some((ports::dotenv(&text, &variable)?, file))
+        })
     })
 }
 

@@ -95,7 +95,7 @@ impl<'a, 'tree> Sources<'a, 'tree> {
     /// Finds the file that a script or a field of the manifest names, or the source that what it
     /// names was compiled from.
     pub(crate) fn find(&self, file: &str) -> Option<String> {
-        let file = file.trim_start_matches("./");
+        let file = file.trim_start_matches("./").trim_end_matches('/');
         if names(file).is_err() || file.is_empty() {
             return None;
         }

@@ -99,6 +99,13 @@ impl Dependencies {
         self.names.contains(name)
     }
 
+    /// Says whether anything that is built for this package is listed: `mkdocs-material`.
+    pub(crate) fn starts_with(&self, name: &str) -> bool {
+        let start = format!("{name}-");
+        let next = self.names.range(start.clone()..).next();
+        next.is_some_and(|known| known.starts_with(&start))
+    }
+
     /// Says whether the package is asked for with extras, as in `fastapi[standard]`.
     pub(crate) fn has_extra(&self, name: &str) -> bool {
         self.extras.contains(name)

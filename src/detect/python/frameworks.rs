@@ -27,6 +27,11 @@ pub(crate) const ASGI: &str =
 /// Flask's own server, in debug mode.
 pub(crate) const FLASK: &str =
     "python -m flask --app {flask} run --debug --host {host} --port {port}";
+/// A server for apps of the older interface.
+pub(crate) const WSGI: &str = "gunicorn --reload --bind {host}:{port} {module}:{app}";
+/// Google's runner of functions.
+pub(crate) const FUNCTION: &str =
+    "functions-framework --target {app} --source {file} --host {host} --port {port} --debug";
 /// The file itself, which starts its server.
 pub(crate) const FILE: &str = "python {file}";
 
@@ -161,6 +166,68 @@ pub(crate) static TABLE: &[Entry] = &[
         ..STARTED
     },
     Entry { packages: &["falcon"], module: "falcon", makes: &["asgi.App("], command: ASGI, ..BASE },
+    Entry {
+        packages: &["falcon"],
+        module: "falcon",
+        makes: &["falcon.App(", "falcon.API("],
+        command: WSGI,
+        ..BASE
+    },
+    Entry {
+        packages: &["functions-framework"],
+        module: "functions_framework",
+        command: FUNCTION,
+        port: 8080,
+        ..BASE
+    },
+    Entry {
+        packages: &["chalice"],
+        module: "chalice",
+        command: "chalice local --host {host} --port {port}",
+        ..BASE
+    },
+    Entry {
+        packages: &["bokeh"],
+        module: "bokeh",
+        command: "bokeh serve --dev --address {host} --port {port} --allow-websocket-origin=* {file}",
+        port: 5006,
+        ..BASE
+    },
+    Entry {
+        packages: &["marimo"],
+        module: "marimo",
+        command: "marimo edit --headless --no-token --host {host} --port {port} {file}",
+        port: 2718,
+        ..BASE
+    },
+    Entry {
+        packages: &["shiny"],
+        module: "shiny",
+        command: "shiny run --reload --host {host} --port {port} {file}",
+        ..BASE
+    },
+    Entry {
+        packages: &["mesop"],
+        module: "mesop",
+        command: "mesop {file} --port {port}",
+        port: 32123,
+        ..BASE
+    },
+    Entry {
+        packages: &["solara"],
+        module: "solara",
+        command: "solara run {file} --host {host} --port {port}",
+        port: 8765,
+        ..BASE
+    },
+    Entry {
+        packages: &["connexion"],
+        module: "connexion",
+        makes: &["connexion.App(", "FlaskApp(", "AsyncApp("],
+        port: 8080,
+        ..STARTED
+    },
+    Entry { packages: &["blacksheep"], module: "blacksheep", makes: &["Application("], ..BASE },
     Entry {
         packages: &["panel"],
         module: "panel",

@@ -132,3 +132,16 @@ fn an_app_that_is_named_is_the_app() {
     assert_eq!(findings.package_manager.as_str(), "pnpm");
     assert_eq!(findings.install.as_deref(), Some("pnpm install --frozen-lockfile"));
 }
+
+#[test]
+fn a_glob_without_end_is_no_members() {
+    for part in ["// ", "a/", "**/a/"] {
+        let packages = format!("packages:\n  - {}\n", part.repeat(40_000));
+        let findings = look(&[
+            ("package.json", r#"{"devDependencies":{"vite":"7"},"scripts":{"dev":"vite"}}"#),
+            ("pnpm-workspace.yaml", &packages),
+            ("a/package.json", "{}"),
+        ]);
+        assert_eq!(findings.unwrap().app_dir.as_str(), ".", "{part}");
+    }
+}

@@ -28,15 +28,34 @@ pub(super) fn unbraced(glob: &str) -> Vec<String> {
     }
 }
 
-/// Collects the directories with a manifest that the parts of a glob lead to.
+/// A glob of more parts, or with more `**`, leads nowhere that a workspace keeps its packages;
+/// following it would only cost time.
+const PARTS_MAX: usize = 16;
+const ANYWHERES_MAX: usize = 2;
+
+/// Collects the directories with a manifest that a glob leads to.
 pub(super) fn expand(
     look: &Look<'_>,
     dir: &str,
-    parts: &[&str],
+    glob: &str,
     manifests: &[&str],
     members: &mut Vec<String>,
 ) {
-    descend(look, dir, parts, manifests, DESCENT_MAX, members);
+    let parts = parts(glob);
+    if parts.len() <= PARTS_MAX && anywheres(&parts) <= ANYWHERES_MAX {
+        descend(look, dir, &parts, manifests, DESCENT_MAX, members);
+    }
+}
+
+/// The parts of a glob that say something: several `**` in a row say what one does.
+fn parts(glob: &str) -> Vec<&str> {
+    let mut parts: Vec<_> = glob.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    parts.dedup_by(|one, before| *one == "**" && *before == "**");
+    parts
+}
+
+fn anywheres(parts: &[&str]) -> usize {
+    parts.iter().filter(|part| **part == "**").count()
 }
 
 fn descend(
@@ -83,10 +102,8 @@ pub(super) fn covers(glob: &str, path: &str) -> bool {
             _ => false,
         }
     }
-    let glob: Vec<_> = glob.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-    let path: Vec<_> = path.split('/').collect();
-    // Two `**` already try every pair of places; more would only cost time.
-    glob.iter().filter(|part| **part == "**").count() <= 2 && walk(&glob, &path)
+    let (glob, path) = (parts(glob), path.split('/').collect::<Vec<_>>());
+    glob.len() <= PARTS_MAX && anywheres(&glob) <= ANYWHERES_MAX && walk(&glob, &path)
 }
 
 /// Says whether one part of a glob matches a name; `*` stands for any letters.
@@ -106,4 +123,34 @@ fn matches(part: &str, name: &str) -> bool {
         rest = &rest[at + piece.len()..];
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glob_covers_what_its_parts_do() {
+        for (glob, path) in [
+            ("packages/*", "packages/a"),
+            ("./packages//*", "packages/a"),
+            ("**/a", "x/y/a"),
+            ("**/**/**/a", "x/a"),
+            ("x/**", "x"),
+        ] {
+            assert!(covers(glob, path), "{glob} {path}");
+        }
+        for (glob, path) in [("packages/*", "packages/a/b"), ("**/b", "x/a"), ("x", "y")] {
+            assert!(!covers(glob, path), "{glob} {path}");
+        }
+    }
+
+    #[test]
+    fn a_glob_without_end_covers_nothing() {
+        let long = format!("{}a", "x/".repeat(100_000));
+        let anywhere = format!("{}a", "**/x/".repeat(100_000));
+        for glob in [long, anywhere] {
+            assert!(!covers(&glob, "x/x/a"));
+        }
+    }
 }

@@ -72,8 +72,8 @@ impl Runner {
         attempt: u32,
     ) -> Result<Reporter, SessionOver> {
         let unreadable = |error: Failure| {
-            tracing::error!(team.id = %team, %error, "the record cannot be read");
-            SessionOver { reason: "the record cannot be read".to_owned() }
+            tracing::error!(team.id = %team, %error, "what is known of a team cannot be read");
+            SessionOver { reason: error.message }
         };
         self.recovered().await.map_err(unreadable)?;
         Reporter::open(&self.ports, &self.memories, team, job, attempt).await.map_err(unreadable)

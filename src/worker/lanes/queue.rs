@@ -85,6 +85,8 @@ pub(super) struct Entry {
     /// settled. It may not be settled before: after a crash in between they
     /// would come again alone, and run after it.
     pub(super) after: Vec<CancellationToken>,
+    /// When it came.
+    pub(super) delivered: Instant,
     /// Its time is over then.
     pub(super) deadline: Instant,
     /// The running job whose end is its end too.
@@ -151,10 +153,11 @@ impl Entry {
         settle: Settle,
         (accepted, overtaken): (watch::Receiver<bool>, CancellationToken),
         after: Vec<CancellationToken>,
-        deadline: Instant,
+        (delivered, deadline): (Instant, Instant),
         joins: Option<Key>,
     ) -> Self {
-        Self { job, settle, duplicates: Vec::new(), accepted, overtaken, after, deadline, joins }
+        let duplicates = Vec::new();
+        Self { job, settle, duplicates, accepted, overtaken, after, delivered, deadline, joins }
     }
 
     pub(super) fn into_settles(self) -> (Job, (Settle, Vec<Settle>)) {

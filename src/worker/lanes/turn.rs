@@ -214,8 +214,9 @@ impl Shared {
             let does_work = standing != Standing::Decided;
             let entry = lane.begin(interrupter, does_work).ok_or(NotYet::Over)?;
             self.note_load(&table);
-            let Entry { job, settle, accepted, after, deadline, .. } = entry;
-            let interrupt = interrupt.with_deadline(deadline).with_accepted(accepted);
+            let Entry { job, settle, accepted, after, delivered, deadline, .. } = entry;
+            let interrupt =
+                interrupt.with_delivery(delivered).with_deadline(deadline).with_accepted(accepted);
             let place = Place { _room: room, _ready: ready };
             return Ok(Turn { job, settle, after, lease, interrupt, place });
         }

@@ -54,7 +54,9 @@ impl Kind {
 
 pub(crate) async fn jobs(ground: Ground, broker: u16, scale: Scale, random: Arc<Random>) -> Row {
     let (poisons, innocents) = (scale.of(3, 20), scale.of(4, 24));
-    let long_takes = Duration::from_secs(scale.of(10, 600) as u64);
+    // As long as retries last, less the longest pause between two of them: else chance
+    // decides whether its last one comes in time.
+    let long_takes = Duration::from_secs(scale.of(10, 565) as u64);
     let teams = teams(6);
     let lab = ground.lab("poison", broker, 1).await;
     lab.settle(&teams).await;

@@ -64,6 +64,10 @@ impl Host for World {
         self.lock().paths.iter().any(|p| p.starts_with(path))
     }
 
+    async fn overlay_finding(&self, _path: &Path) -> Option<Finding> {
+        None
+    }
+
     async fn owner(&self, _: &Path) -> Result<(u32, u32), Failure> {
         Ok((1000, 1000))
     }

@@ -125,6 +125,9 @@ impl EventSink for World {
     }
 
     async fn last_sequence(&self, _: &TeamId) -> Result<Option<u64>, SessionOver> {
+        if self.lock().log_is_silent {
+            return Err(SessionOver { reason: "the log does not answer".to_owned() });
+        }
         Ok(self.lock().last_sequence)
     }
 }

@@ -1,0 +1,2 @@
+open Suave
+startWebServer defaultConfig (Successful.OK "Hello")

@@ -1,0 +1,2 @@
+defmodule ShopWeb.Endpoint do
+end

@@ -1,0 +1,2 @@
+import Config
+config :example, cowboy_port: 4001

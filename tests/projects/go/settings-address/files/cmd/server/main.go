@@ -1,0 +1,3 @@
+package main
+import "flag"
+func main() { flag.StringVar(&flagconf, "conf", "../../configs", "config path") }

@@ -1,0 +1,2 @@
+module k
+require github.com/go-kratos/kratos/v2 v2.7.0

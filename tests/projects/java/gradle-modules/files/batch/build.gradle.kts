@@ -1,0 +1,2 @@
+plugins { application }
+application { mainClass.set("shop.Batch") }

@@ -1,0 +1,2 @@
+package shop;
+class Batch { public static void main(String[] a){} }

@@ -1,0 +1,2 @@
+plugins { id("org.springframework.boot") }
+dependencies { implementation(project(":core")) }

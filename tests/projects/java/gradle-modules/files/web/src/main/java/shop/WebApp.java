@@ -1,0 +1,2 @@
+package shop;
+@SpringBootApplication public class WebApp { public static void main(String[] a){} }

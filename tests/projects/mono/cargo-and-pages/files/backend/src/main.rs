@@ -1,0 +1,2 @@
+use actix_web::App;
+fn main() { HttpServer::new(x).bind(("0.0.0.0", 8080)) }

@@ -1,0 +1,1 @@
+@SpringBootApplication class A { public static void main(String[] a){} }

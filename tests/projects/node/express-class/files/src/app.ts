@@ -1,0 +1,6 @@
+import express from 'express';
+export class App {
+  public server = express();
+  constructor(private port: number) {}
+  public start() { this.server.listen(this.port, () => {}); }
+}

@@ -1,0 +1,1 @@
+const { koa } = require('@feathersjs/koa'); module.exports = koa(feathers());

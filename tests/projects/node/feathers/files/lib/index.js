@@ -1,0 +1,1 @@
+const app = require('./app'); const port = app.get('port'); app.listen(port);

@@ -1,0 +1,3 @@
+process.chdir(__dirname);
+var sails = require('sails');
+sails.lift(rc('sails'));

@@ -1,0 +1,1 @@
+tcp::acceptor acceptor{ioc, {address, port}};

@@ -1,0 +1,1 @@
+main = IHP.Server.run config

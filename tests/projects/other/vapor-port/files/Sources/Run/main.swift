@@ -1,0 +1,4 @@
+import App
+import Vapor
+let app = Application(env)
+try app.run()

@@ -1,0 +1,2 @@
+from bokeh.io import curdoc
+curdoc().add_root(x)

@@ -1,0 +1,3 @@
+import falcon
+class R: pass
+app = falcon.App()

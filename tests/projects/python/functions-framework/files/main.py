@@ -1,0 +1,4 @@
+import functions_framework
+@functions_framework.http
+def hello_http(request):
+    return "Hello"

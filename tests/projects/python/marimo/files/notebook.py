@@ -1,0 +1,2 @@
+import marimo
+app = marimo.App()

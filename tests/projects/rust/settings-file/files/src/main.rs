@@ -1,0 +1,2 @@
+use newsletter::configuration::get_configuration;
+fn main() {}
