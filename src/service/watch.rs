@@ -24,8 +24,8 @@ use super::Scope;
 pub const COALESCE: Duration = Duration::from_millis(200);
 
 /// A prompt watch tells the first change after a quiet while this soon: a save is
-/// a handful of events within a millisecond.
-const PROMPT: Duration = Duration::from_millis(3);
+/// a handful of events, and one that came after would be a batch of its own.
+const PROMPT: Duration = Duration::from_millis(8);
 
 /// More changes than this are told as a rescan.
 const PATHS_MAX: usize = 4096;
@@ -201,11 +201,16 @@ impl Work {
 
     async fn watch(self, tree: Option<inotify::Tree>, baseline: Option<polling::Snapshot>) {
         if let Some(mut tree) = tree {
-            let mut told = None;
+            let mut told: Option<Instant> = None;
             let reason = loop {
                 tree.changed().await;
-                let quiet = told.is_none_or(|told: Instant| told.elapsed() >= COALESCE);
-                tokio::time::sleep(if quiet { self.first } else { COALESCE }).await;
+                let pause = match told {
+                    Some(told) if self.first < COALESCE => {
+                        COALESCE.saturating_sub(told.elapsed()).max(self.first)
+                    }
+                    _ => self.first,
+                };
+                tokio::time::sleep(pause).await;
                 told = Some(Instant::now());
                 match tree.collect(&self.scope).await {
                     Ok((next, changes)) => {

@@ -66,7 +66,8 @@ impl HttpSection {
 fn origin(text: &str) -> anyhow::Result<String> {
     let url: url::Url = text.parse().with_context(|| format!("{text} is not an origin"))?;
     let written = url.origin().ascii_serialization();
-    if !matches!(url.scheme(), "http" | "https") || written != text.trim_end_matches('/') {
+    let is_plain = written == text.trim_end_matches('/') && !text.contains('*');
+    if !matches!(url.scheme(), "http" | "https") || !is_plain {
         bail!("{text} must be a scheme, a host and perhaps a port, such as https://dash.example");
     }
     Ok(written)
