@@ -1,5 +1,6 @@
 //! Floor 4: the ports' real implementations.
 
+pub mod agents;
 pub mod docker;
 pub mod host;
 pub mod known_hosts;

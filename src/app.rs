@@ -1,5 +1,6 @@
 //! Floor 6: configuration, wiring, CLI, HTTP and shutdown.
 
+pub mod agent;
 pub mod cli;
 pub mod configuration;
 pub mod dry;

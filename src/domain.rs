@@ -3,6 +3,7 @@
 //! Everything here is plain data with one parsing door per type, so that a
 //! value that exists is a value that was checked.
 
+pub mod agent_task;
 pub mod control;
 pub mod environment;
 pub mod event;

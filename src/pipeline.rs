@@ -6,6 +6,7 @@ pub mod calls;
 pub mod containers;
 pub mod converge;
 pub mod estate;
+pub mod first_tasks;
 pub mod image_catalog;
 pub mod interrupt;
 pub mod job_runner;
@@ -28,6 +29,7 @@ use crate::detect::tree::Tree;
 use crate::domain::failure::Failure;
 use crate::domain::settings::Settings;
 use crate::observe::Metrics;
+use crate::ports::agents::Agents;
 use crate::ports::clock::Clock;
 use crate::ports::engine::Engine;
 use crate::ports::host::Host;
@@ -45,6 +47,8 @@ pub struct Ports {
     pub engine: Arc<dyn Engine>,
     /// The host itself.
     pub host: Arc<dyn Host>,
+    /// The agent services in their containers.
+    pub agents: Arc<dyn Agents>,
     /// Probes of containers.
     pub probe: Arc<dyn Probe>,
     /// Time and identifiers.

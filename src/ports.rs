@@ -3,6 +3,7 @@
 //! Nothing above `adapters` touches Docker, the broker, the file system, the
 //! clock or the network but through these.
 
+pub mod agents;
 pub mod broker;
 pub mod clock;
 pub mod ctl;

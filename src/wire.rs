@@ -6,6 +6,7 @@
 //! are generated from the types here ([`schema`]). `wire` has no effect and
 //! asks no clock.
 
+mod agent_task_body;
 mod asyncapi;
 pub mod control;
 pub(crate) mod duration;

@@ -32,7 +32,7 @@ impl ChangeFeed {
             coalesce: COALESCE,
             force_polling: false,
         };
-        let watch = Arc::new(Watch::start(&shared.scope, options).await);
+        let watch = Arc::new(Watch::start_prompt(&shared.scope, options).await);
         *feed = Arc::downgrade(&watch);
         watch
     }

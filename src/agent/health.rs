@@ -1,7 +1,8 @@
 //! The agent's health: what a task needs, looked at before one needs it.
 //!
 //! Cheap checks are made when asked. The CLI and the proxy are looked at in the
-//! background, so that an answer never waits for either.
+//! background, so that an answer never waits for either, and so is the API.
+//! Memory is looked at more often: the CLI is known to leak.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -16,8 +17,9 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::Instant;
 
+use super::memory::{Memory, PERCENT_FULL, PERCENT_HIGH};
 use super::settings::AgentSettings;
-use super::{Shared, system};
+use super::{Shared, reach, system};
 use crate::service::health::{Check, Health, Status};
 use crate::service::lines::Lines;
 use crate::service::process::{Group, Ladder};
@@ -36,6 +38,9 @@ const CONNECT_BOUND: Duration = Duration::from_secs(3);
 const FREE_BYTES_LOW: u64 = 64 * 1024 * 1024;
 /// No room to note anything.
 const FREE_BYTES_NONE: u64 = 8 * 1024 * 1024;
+
+/// A leak takes minutes to fill what is left.
+const MEMORY_PAUSE: Duration = Duration::from_secs(5);
 
 const END: &Ladder = &[(Signal::TERM, Duration::from_millis(200))];
 
@@ -59,6 +64,7 @@ struct Findings {
     cli: Option<Finding>,
     known_cli: Option<Identity>,
     proxy: Option<Finding>,
+    api: Option<Finding>,
 }
 
 /// Keeps what was found.
@@ -82,6 +88,8 @@ impl Monitor {
             workspace(&settings.workspace),
             found("cli", findings.cli.as_ref()),
             found("proxy", findings.proxy.as_ref()),
+            found("api", findings.api.as_ref()),
+            memory(Memory::read(&settings.cgroup_dir)),
         ];
         Health::of("covibes-agent", checks)
     }
@@ -96,14 +104,40 @@ pub(super) async fn watch(shared: Arc<Shared>) {
     let stopping = shared.scope.stopping();
     let look = async {
         loop {
-            let (cli, proxy) =
-                tokio::join!(look_at_cli(&shared), look_at_proxy(shared.settings.proxy.as_ref()));
+            let (cli, proxy, api) = tokio::join!(
+                look_at_cli(&shared),
+                look_at_proxy(shared.settings.proxy.as_ref()),
+                look_at_api(&shared.settings)
+            );
             {
                 let mut findings = shared.monitor.findings();
                 findings.cli = cli.or(findings.cli.take());
                 findings.proxy = Some(proxy);
+                findings.api = Some(api);
             }
             tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    };
+    tokio::select! {
+        () = stopping => {}
+        () = look => {}
+    }
+}
+
+/// Ends what earlier tasks left running when memory is nearly used up.
+pub(super) async fn watch_memory(shared: Arc<Shared>) {
+    let stopping = shared.scope.stopping();
+    let look = async {
+        loop {
+            let memory = Memory::read(&shared.settings.cgroup_dir);
+            if memory.is_some_and(|memory| memory.percent() >= PERCENT_FULL)
+                && let Some(ended) = shared.leftovers.end(&shared.scope).await
+                && ended > 0
+            {
+                tracing::warn!(ended, "memory was short: processes of earlier tasks were ended");
+                shared.metrics.leftovers.inc_by(ended as u64);
+            }
+            tokio::time::sleep(MEMORY_PAUSE).await;
         }
     };
     tokio::select! {
@@ -181,6 +215,27 @@ async fn look_at_proxy(proxy: Option<&Proxy>) -> Finding {
         }
     };
     Finding { at: Instant::now(), status, detail }
+}
+
+async fn look_at_api(settings: &AgentSettings) -> Finding {
+    let api = &settings.api;
+    let (status, detail) = match reach::try_api(api, settings.proxy.as_ref()).await {
+        Ok(()) => (Status::Ok, format!("{}:{} is reached", api.host, api.port)),
+        // Degraded, not failed: an agent that cannot think can still be asked why.
+        Err(why) => (Status::Degraded, format!("{}:{}: {why}", api.host, api.port)),
+    };
+    Finding { at: Instant::now(), status, detail }
+}
+
+fn memory(memory: Option<Memory>) -> Check {
+    let Some(memory) = memory else {
+        return Check::fresh("memory", Status::Ok, "no limit is known");
+    };
+    let high = memory.percent() >= PERCENT_HIGH;
+    let status = if high { Status::Degraded } else { Status::Ok };
+    let mebibytes = |bytes: u64| bytes / 1024 / 1024;
+    let (used, limit) = (mebibytes(memory.used), mebibytes(memory.limit));
+    Check::fresh("memory", status, format!("{used} of {limit} MiB, {} %", memory.percent()))
 }
 
 fn found(name: &'static str, finding: Option<&Finding>) -> Check {

@@ -57,6 +57,7 @@ pub(super) struct AgentMetrics {
     pub(super) waiting: IntGauge,
     pub(super) check_ok: IntGaugeVec,
     pub(super) output_bytes: IntCounter,
+    pub(super) leftovers: IntCounter,
     tasks: IntCounterVec,
     refused: IntCounter,
     duration: Histogram,
@@ -84,6 +85,10 @@ impl AgentMetrics {
                 "covibes_agent_output_bytes_total",
                 "Bytes that the CLI wrote to its standard output",
             ),
+            leftovers: counter(
+                "covibes_agent_leftovers_ended_total",
+                "Processes of earlier tasks that were ended because memory was short",
+            ),
             tasks: IntCounterVec::new(
                 Opts::new("covibes_agent_tasks_total", "Tasks that ended"),
                 &["outcome"],
@@ -102,11 +107,12 @@ impl AgentMetrics {
             )
             .expect(fine),
         };
-        let all: [Box<dyn prometheus::core::Collector>; 7] = [
+        let all: [Box<dyn prometheus::core::Collector>; 8] = [
             Box::new(metrics.running.clone()),
             Box::new(metrics.waiting.clone()),
             Box::new(metrics.check_ok.clone()),
             Box::new(metrics.output_bytes.clone()),
+            Box::new(metrics.leftovers.clone()),
             Box::new(metrics.tasks.clone()),
             Box::new(metrics.refused.clone()),
             Box::new(metrics.duration.clone()),

@@ -28,28 +28,21 @@ pub(super) struct Written {
     pub(super) over: bool,
 }
 
-/// Makes the directory anew: what an earlier process wrote belongs to tasks that
-/// nobody knows any more.
-pub(super) fn prepare(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+/// Counts the lines and bytes of an output that an earlier process wrote, and
+/// cuts off a last line that it did not finish.
+pub(super) fn whole_lines(path: &Path) -> io::Result<(u64, u64)> {
+    let content = std::fs::read(path)?;
+    let lines = content.iter().filter(|byte| **byte == b'\n').count() as u64;
+    let end = content.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1) as u64;
+    if end < content.len() as u64 {
+        std::fs::OpenOptions::new().write(true).open(path)?.set_len(end)?;
     }
-    std::fs::create_dir_all(dir)
+    Ok((lines, end))
 }
 
 /// Returns the file of a task's output.
 pub(super) fn path(dir: &Path, id: TaskId) -> PathBuf {
     dir.join(format!("{id}.jsonl"))
-}
-
-/// Removes the output of tasks that are to be forgotten.
-pub(super) async fn forget(dir: &Path, ids: Vec<TaskId>) {
-    for id in ids {
-        // It may never have begun to write.
-        let _ = tokio::fs::remove_file(path(dir, id)).await;
-    }
 }
 
 /// Writes a task's output.

@@ -1,8 +1,9 @@
 //! Runs tasks, one after the other, each in a process group of its own.
 
+use std::collections::VecDeque;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -19,6 +20,7 @@ use super::secrets::Secrets;
 use super::stream::Verdict;
 use super::task::{CliExit, Failure, Outcome, TaskId, TaskRequest};
 use super::tasks::Turn;
+use crate::service::Scope;
 use crate::service::auth::TOKEN_FILE;
 use crate::service::lines::{Line, Lines};
 use crate::service::process::{self, Group, Ladder};
@@ -41,6 +43,34 @@ const OUTPUT_BOUND_ENDED: Duration = Duration::from_millis(500);
 const STDERR_LINES_MAX: usize = 20;
 const STDERR_LINE_BYTES_MAX: usize = 1024;
 
+/// Tasks whose processes are looked for when memory is short.
+const MARKS_MAX: usize = 256;
+
+/// What earlier tasks may have left running.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    /// Held while a task runs: what runs then is no leftover.
+    running: tokio::sync::Mutex<()>,
+    marks: Mutex<VecDeque<String>>,
+}
+
+impl Leftovers {
+    fn add(&self, mark: String) {
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        marks.push_back(mark);
+        let excess = marks.len().saturating_sub(MARKS_MAX);
+        marks.drain(..excess);
+    }
+
+    /// Ends what earlier tasks left; returns how many processes, or nothing when
+    /// a task runs.
+    pub(super) async fn end(&self, scope: &Scope) -> Option<usize> {
+        let _idle = self.running.try_lock().ok()?;
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        scope.block(move || process::sweep_all(marks.iter())).await
+    }
+}
+
 /// How the wait for the CLI ended.
 enum Ended {
     Itself(std::io::Result<ExitStatus>),
@@ -53,22 +83,28 @@ enum Ended {
 pub(super) async fn run_tasks(shared: Arc<Shared>) {
     loop {
         let turn = tokio::select! {
+            // Looked at first: what waits when the service ends must not begin.
+            biased;
             () = shared.scope.stopping() => return,
             turn = shared.tasks.next(now) => turn,
         };
         let id = turn.id;
+        let _running = shared.leftovers.running.lock().await;
         let began = Instant::now();
         AgentEvent::Started { id }.emit(&shared.metrics);
         let outcome = run_task(&shared, turn).await.unwrap_or_else(Outcome::Failed);
         let duration = began.elapsed();
         AgentEvent::Finished { id, outcome, duration }.emit(&shared.metrics);
         let forgotten = shared.tasks.finish(id, outcome, now());
-        output::forget(&shared.settings.output_dir(), forgotten).await;
+        shared.store.keep(&shared.tasks, id).await;
+        shared.store.forget(forgotten).await;
     }
 }
 
 async fn run_task(shared: &Arc<Shared>, turn: Turn) -> Result<Outcome, Failure> {
     let Turn { id, request, cancel } = turn;
+    // First of all: a service that dies from here on must not run it again.
+    shared.store.keep(&shared.tasks, id).await;
     let secrets_dir = shared.settings.secrets_dir.clone();
     let read = shared.scope.block(move || Secrets::read(&secrets_dir)).await;
     let secrets = match read {
@@ -92,6 +128,7 @@ async fn run_task(shared: &Arc<Shared>, turn: Turn) -> Result<Outcome, Failure> 
         }
     };
     let mark = group.mark();
+    shared.leftovers.add(mark.clone());
     let feeding = group.stdin().map(|stdin| shared.scope.spawn(feed(stdin, request.prompt)));
     let reading = [
         group.stdout().map(|stdout| {
@@ -146,6 +183,9 @@ fn command(shared: &Shared, id: TaskId, request: &TaskRequest, secrets: &Secrets
     if !request.allowed_tools.is_empty() {
         command.arg("--allowedTools").args(&request.allowed_tools);
     }
+    if let Some(session) = &request.resume {
+        command.args(["--resume", session]);
+    }
     if let Some(turns) = request.max_turns {
         command.args(["--max-turns", &turns.to_string()]);
     }
@@ -156,6 +196,7 @@ fn command(shared: &Shared, id: TaskId, request: &TaskRequest, secrets: &Secrets
         .env_remove(TOKEN_FILE)
         .env_remove("COVIBES_SECRETS_DIR")
         .env("COVIBES_TASK", id.to_string())
+        .env("CLAUDE_CONFIG_DIR", settings.claude_dir())
         .envs(secrets.variables())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -242,4 +283,30 @@ fn judge(shared: &Shared, id: TaskId, exit: Option<CliExit>) -> Outcome {
         }
     };
     outcome.unwrap_or_else(Outcome::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::testing::is_gone;
+
+    #[tokio::test]
+    async fn leftovers_are_ended_only_while_no_task_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let scope = Scope::new();
+        let mut shell = Command::new("sh");
+        let script =
+            "setsid sh -c 'echo $$ > stray; exec sleep 600' & while ! [ -s stray ]; do :; done";
+        shell.args(["-c", script]).current_dir(dir.path()).stdin(Stdio::null());
+        let mut group = Group::spawn(&mut shell).unwrap();
+        assert!(group.wait().await.unwrap().success());
+        let leftovers = Leftovers::default();
+        leftovers.add(group.mark());
+        let running = leftovers.running.lock().await;
+        assert_eq!(leftovers.end(&scope).await, None);
+        drop(running);
+        assert!(leftovers.end(&scope).await.is_some_and(|ended| ended > 0));
+        is_gone(&dir.path().join("stray")).await;
+        assert_eq!(leftovers.end(&scope).await, Some(0));
+    }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::reach::ApiAddress;
 use crate::service::auth::Token;
 use crate::service::proxy::Proxy;
 use crate::service::{Environment, SettingError};
@@ -10,6 +11,9 @@ use crate::service::{Environment, SettingError};
 /// The CLI edits files without asking: nobody is there to be asked, and the
 /// container is what holds it. Commands still need `allowed_tools`.
 const PERMISSION_MODE: &str = "acceptEdits";
+
+/// Where the CLI finds its API unless told otherwise.
+const API_URL: &str = "https://api.anthropic.com";
 
 /// The modes that the CLI knows.
 const PERMISSION_MODES: &[&str] = &["default", "acceptEdits", "plan", "bypassPermissions"];
@@ -37,6 +41,10 @@ pub struct AgentSettings {
     pub permission_mode: String,
     /// The way out.
     pub proxy: Option<Proxy>,
+    /// Where the CLI's API is.
+    pub api: ApiAddress,
+    /// Where the kernel tells how much memory the container uses.
+    pub cgroup_dir: PathBuf,
     /// The environment that the CLI inherits.
     pub environment: Environment,
 }
@@ -55,6 +63,11 @@ impl AgentSettings {
                 expected: "default, acceptEdits, plan or bypassPermissions",
             });
         }
+        let api = environment.text("ANTHROPIC_BASE_URL")?.unwrap_or(API_URL);
+        let api = ApiAddress::parse(api).ok_or(SettingError::Invalid {
+            name: "ANTHROPIC_BASE_URL",
+            expected: "a URL such as https://api.example",
+        })?;
         Ok(Self {
             listen: environment.listen("COVIBES_LISTEN", "0.0.0.0:8080")?,
             token: Token::from_environment(environment)?,
@@ -66,8 +79,16 @@ impl AgentSettings {
             claude: environment.path("COVIBES_CLAUDE", "claude"),
             permission_mode: permission_mode.to_owned(),
             proxy: Proxy::from_environment(environment)?,
+            api,
+            cgroup_dir: environment.path("COVIBES_CGROUP_DIR", "/sys/fs/cgroup"),
             environment: environment.clone(),
         })
+    }
+
+    /// Returns where the CLI keeps its sessions: on the volume, so that `resume`
+    /// finds them after a restart.
+    pub fn claude_dir(&self) -> PathBuf {
+        self.temp_dir.join("claude")
     }
 
     /// Returns the directory of the tasks' output.

@@ -3,13 +3,13 @@
 //! The format is the CLI's and may grow: unknown lines and fields are passed on
 //! and left alone.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A dashboard shows a few lines of the last message.
 const MESSAGE_CHARACTERS_MAX: usize = 4000;
 
 /// What is known of a task from its output so far.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Progress {
     pub(super) session: Option<String>,
     pub(super) turns: u64,
@@ -22,7 +22,7 @@ pub(super) struct Progress {
 }
 
 /// The CLI's own word on how the task ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Verdict {
     Success,
     Error { subtype: String },
@@ -62,7 +62,18 @@ struct Usage {
     #[serde(default)]
     input_tokens: u64,
     #[serde(default)]
+    cache_creation_input_tokens: u64,
+    #[serde(default)]
+    cache_read_input_tokens: u64,
+    #[serde(default)]
     output_tokens: u64,
+}
+
+impl Usage {
+    /// What the model read, from a cache or not.
+    fn input(&self) -> u64 {
+        self.input_tokens + self.cache_creation_input_tokens + self.cache_read_input_tokens
+    }
 }
 
 #[derive(Deserialize)]
@@ -106,7 +117,7 @@ impl Progress {
         if message.id.is_none() || message.id != self.last_message_id {
             self.turns += 1;
             if let Some(usage) = message.usage {
-                self.input_tokens += usage.input_tokens;
+                self.input_tokens += usage.input();
                 self.output_tokens += usage.output_tokens;
             }
         }
@@ -120,7 +131,7 @@ impl Progress {
         self.turns = line.num_turns.unwrap_or(self.turns);
         self.cost_usd = line.total_cost_usd.or(self.cost_usd);
         if let Some(usage) = line.usage {
-            self.input_tokens = usage.input_tokens;
+            self.input_tokens = usage.input();
             self.output_tokens = usage.output_tokens;
         }
         if let Some(text) = line.result {

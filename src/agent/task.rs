@@ -21,6 +21,8 @@ pub(super) struct TaskRequest {
     pub(super) allowed_tools: Vec<String>,
     pub(super) max_turns: Option<u32>,
     pub(super) timeout: Duration,
+    /// The session that the CLI takes up again.
+    pub(super) resume: Option<String>,
 }
 
 /// How a task ended.
@@ -56,6 +58,17 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Every failure.
+    pub(super) const ALL: [Self; 7] = [
+        Self::Timeout,
+        Self::CliMissing,
+        Self::CliFailed,
+        Self::CliError,
+        Self::NoResult,
+        Self::Secrets,
+        Self::Output,
+    ];
+
     /// Returns the code, from a closed list, and a text for people.
     pub(super) fn explain(self) -> (&'static str, &'static str) {
         match self {
@@ -78,11 +91,34 @@ pub(super) enum TaskState {
     Over { started: Option<Timestamp>, finished: Timestamp, outcome: Outcome },
 }
 
+impl TaskState {
+    /// When it began, when it ended, and how.
+    pub(super) fn parts(self) -> (Option<Timestamp>, Option<Timestamp>, Option<Outcome>) {
+        match self {
+            Self::Queued => (None, None, None),
+            Self::Running { started } => (Some(started), None, None),
+            Self::Over { started, finished, outcome } => (started, Some(finished), Some(outcome)),
+        }
+    }
+}
+
 /// How the CLI's process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CliExit {
     Code(i32),
     Signal(i32),
+}
+
+/// How much of a task the team's events have told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Told {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// That it began.
+    Started,
+    /// That it ended.
+    Finished,
 }
 
 /// A task and all that is known of it.
@@ -97,6 +133,9 @@ pub(super) struct Task {
     pub(super) stderr: Vec<String>,
     pub(super) cancel: CancellationToken,
     pub(super) written: watch::Sender<Written>,
+    pub(super) told: Told,
+    /// The count of all changes when this task changed last.
+    pub(super) version: u64,
 }
 
 impl Task {

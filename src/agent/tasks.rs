@@ -1,6 +1,7 @@
 //! All tasks that the service knows: one running, a few waiting, some finished.
 //!
 //! Everything happens under one short lock that is never held over an await.
+//! Who asked with a key gets the same task again, also when it was forgotten.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::Written;
 use super::stream::Progress;
-use super::task::{Outcome, Task, TaskId, TaskRequest, TaskState};
+use super::task::{Outcome, Task, TaskId, TaskRequest, TaskState, Told};
 use crate::service::system::fresh_id;
 
 /// More than this waiting is answered with 429.
@@ -27,21 +28,43 @@ const FINISHED_MAX: usize = 50;
 /// Their output together; with the running one it fits a small volume.
 const FINISHED_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
+/// Keys of which the tasks are remembered; a task takes minutes, so these last for days.
+const KEYS_MAX: usize = 256;
+
 /// The queue is full.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct QueueFull;
+
+/// What came of asking for a task.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Added {
+    /// It waits behind this many.
+    New { id: TaskId, position: usize },
+    /// It was asked for before, with the same key.
+    Known { id: TaskId },
+}
+
+/// What an earlier process knew.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    pub(super) tasks: Vec<Task>,
+    pub(super) keys: Vec<(String, TaskId)>,
+}
 
 /// The tasks of this service.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     all: Mutex<All>,
     arrived: Notify,
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct All {
     tasks: BTreeMap<TaskId, Task>,
     waiting: VecDeque<TaskId>,
+    keys: VecDeque<(String, TaskId)>,
+    version: u64,
 }
 
 /// A task that is to run now.
@@ -53,17 +76,29 @@ pub(super) struct Turn {
 }
 
 impl Tasks {
-    pub(super) fn new() -> Self {
-        Self::default()
+    /// Goes on where an earlier process ended: what waited waits.
+    pub(super) fn new(remembered: Remembered) -> Self {
+        let waiting = remembered.tasks.iter().filter(|task| task.state == TaskState::Queued);
+        let waiting = waiting.map(|task| task.id).collect();
+        let tasks = remembered.tasks.into_iter().map(|task| (task.id, task)).collect();
+        let keys = remembered.keys.into();
+        // One, so that who has seen nothing sees them all.
+        let all = All { tasks, waiting, keys, version: 1 };
+        Self { all: Mutex::new(all), arrived: Notify::new(), changes: watch::Sender::new(1) }
     }
 
-    /// Puts a task at the end of the queue; returns its id and how many wait before it.
+    /// Puts a task at the end of the queue, once for each key.
     pub(super) fn add(
         &self,
         request: TaskRequest,
+        key: Option<String>,
         now: Timestamp,
-    ) -> Result<(TaskId, usize), QueueFull> {
+    ) -> Result<Added, QueueFull> {
         let mut all = self.all();
+        let known = all.keys.iter().find(|(known, _)| Some(known) == key.as_ref());
+        if let Some((_, id)) = known {
+            return Ok(Added::Known { id: *id });
+        }
         let position = all.waiting.len();
         if position >= WAITING_MAX {
             return Err(QueueFull);
@@ -79,12 +114,59 @@ impl Tasks {
             stderr: Vec::new(),
             cancel: CancellationToken::new(),
             written: watch::Sender::new(Written::default()),
+            told: Told::Nothing,
+            version: 0,
         };
         all.tasks.insert(id, task);
         all.waiting.push_back(id);
+        if let Some(key) = key {
+            all.keys.push_back((key, id));
+            let excess = all.keys.len().saturating_sub(KEYS_MAX);
+            all.keys.drain(..excess);
+        }
+        self.note_change(&mut all, id);
         drop(all);
         self.arrived.notify_one();
-        Ok((id, position))
+        Ok(Added::New { id, position })
+    }
+
+    /// The keys that are remembered, oldest first.
+    pub(super) fn keys(&self) -> Vec<(String, TaskId)> {
+        self.all().keys.iter().cloned().collect()
+    }
+
+    /// Counts a change, for those who follow all tasks.
+    fn note_change(&self, all: &mut All, id: TaskId) {
+        all.version += 1;
+        let version = all.version;
+        if let Some(task) = all.tasks.get_mut(&id) {
+            task.version = version;
+        }
+        self.changes.send_replace(version);
+    }
+
+    /// Counts the changes to all tasks.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Looks at the tasks that changed after `version`, oldest first; returns the
+    /// version that this was.
+    pub(super) fn look_since<T>(&self, version: u64, look: impl Fn(&Task) -> T) -> (u64, Vec<T>) {
+        let all = self.all();
+        let changed = all.tasks.values().filter(|task| version == 0 || task.version > version);
+        (all.version, changed.map(look).collect())
+    }
+
+    /// Notes what the team's events have told of a task; false when there is none.
+    pub(super) fn note_told(&self, id: TaskId, told: Told) -> bool {
+        match self.all().tasks.get_mut(&id) {
+            Some(task) => {
+                task.told = task.told.max(told);
+                true
+            }
+            None => false,
+        }
     }
 
     /// Waits for the next task and marks it running.
@@ -105,12 +187,17 @@ impl Tasks {
         let id = all.waiting.pop_front()?;
         let task = all.tasks.get_mut(&id)?;
         task.state = TaskState::Running { started: now() };
-        Some(Turn { id, request: task.request.clone(), cancel: task.cancel.clone() })
+        let turn = Turn { id, request: task.request.clone(), cancel: task.cancel.clone() };
+        self.note_change(&mut all, id);
+        Some(turn)
     }
 
     /// Ends a task; returns those that are to be forgotten for its sake.
     pub(super) fn finish(&self, id: TaskId, outcome: Outcome, now: Timestamp) -> Vec<TaskId> {
-        self.all().finish(id, outcome, now)
+        let mut all = self.all();
+        let forgotten = all.finish(id, outcome, now);
+        self.note_change(&mut all, id);
+        forgotten
     }
 
     /// Asks for the end of a task. A waiting one ends here; a running one soon.
@@ -120,13 +207,17 @@ impl Tasks {
         let task = all.tasks.get(&id)?;
         task.cancel.cancel();
         let queued = task.state == TaskState::Queued;
-        Some(if queued { all.finish(id, Outcome::Cancelled, now) } else { Vec::new() })
+        let forgotten = if queued { all.finish(id, Outcome::Cancelled, now) } else { Vec::new() };
+        self.note_change(&mut all, id);
+        Some(forgotten)
     }
 
     /// Changes what is known of a task.
     pub(super) fn update(&self, id: TaskId, change: impl FnOnce(&mut Task)) {
-        if let Some(task) = self.all().tasks.get_mut(&id) {
+        let mut all = self.all();
+        if let Some(task) = all.tasks.get_mut(&id) {
             change(task);
+            self.note_change(&mut all, id);
         }
     }
 
@@ -204,16 +295,24 @@ mod tests {
             allowed_tools: Vec::new(),
             max_turns: None,
             timeout: Duration::from_secs(1),
+            resume: None,
+        }
+    }
+
+    fn add(tasks: &Tasks) -> TaskId {
+        match tasks.add(request(), None, Timestamp::UNIX_EPOCH).unwrap() {
+            Added::New { id, .. } => id,
+            Added::Known { id } => panic!("{id} is not new"),
         }
     }
 
     #[test]
     fn finished_tasks_are_forgotten_oldest_first() {
-        let tasks = Tasks::new();
+        let tasks = Tasks::default();
         let now = Timestamp::UNIX_EPOCH;
         let ids: Vec<_> = (0..FINISHED_MAX + 3)
             .map(|_| {
-                let (id, _) = tasks.add(request(), now).unwrap();
+                let id = add(&tasks);
                 (id, tasks.finish(id, Outcome::Cancelled, now))
             })
             .collect();
@@ -223,15 +322,42 @@ mod tests {
 
     #[test]
     fn much_output_is_forgotten_sooner() {
-        let tasks = Tasks::new();
+        let tasks = Tasks::default();
         let now = Timestamp::UNIX_EPOCH;
-        let (old, _) = tasks.add(request(), now).unwrap();
+        let old = add(&tasks);
         tasks.update(old, |task| {
             task.written.send_modify(|written| written.bytes = FINISHED_BYTES_MAX);
         });
         assert!(tasks.finish(old, Outcome::Succeeded, now).is_empty());
-        let (new, _) = tasks.add(request(), now).unwrap();
+        let new = add(&tasks);
         tasks.update(new, |task| task.written.send_modify(|written| written.bytes = 1));
         assert_eq!(tasks.finish(new, Outcome::Succeeded, now), [old]);
+    }
+
+    #[test]
+    fn a_key_asks_for_one_task_however_often_it_is_used() {
+        let tasks = Tasks::default();
+        let ask =
+            |key: &str| tasks.add(request(), Some(key.to_owned()), Timestamp::UNIX_EPOCH).unwrap();
+        let Added::New { id, .. } = ask("a") else { panic!("a is new") };
+        assert_eq!(ask("a"), Added::Known { id });
+        tasks.finish(id, Outcome::Succeeded, Timestamp::UNIX_EPOCH);
+        assert_eq!(ask("a"), Added::Known { id });
+        assert!(matches!(ask("b"), Added::New { position: 0, .. }));
+        for (number, (key, _)) in tasks.keys().iter().enumerate() {
+            assert_eq!(key, ["a", "b"][number]);
+        }
+    }
+
+    #[test]
+    fn a_follower_sees_every_task_once_and_then_what_changes() {
+        let tasks = Tasks::default();
+        let (first, second) = (add(&tasks), add(&tasks));
+        let (version, seen) = tasks.look_since(0, |task| task.id);
+        assert_eq!(seen, [first, second]);
+        assert!(tasks.note_told(first, Told::Started));
+        assert!(tasks.look_since(version, |task| task.id).1.is_empty());
+        tasks.update(second, |task| task.stderr.push("x".to_owned()));
+        assert_eq!(tasks.look_since(version, |task| task.id).1, [second]);
     }
 }

@@ -50,7 +50,17 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::in_directory(tempfile::tempdir().unwrap()).await
+    }
+
+    /// Ends the service as a stop of its container does, and starts another.
+    async fn again(self) -> Self {
+        self.stop.cancel();
+        self.served.await.unwrap().unwrap();
+        Self::in_directory(self.dir).await
+    }
+
+    async fn in_directory(dir: tempfile::TempDir) -> Self {
         let path = |name: &str| dir.path().join(name);
         std::fs::create_dir_all(path("workspace/node_modules")).unwrap();
         std::fs::create_dir_all(path("secrets")).unwrap();
@@ -67,6 +77,9 @@ impl World {
             named("COVIBES_WORKSPACE", "workspace"),
             named("COVIBES_AGENT_DIR", "temp"),
             named("COVIBES_CLAUDE", "claude"),
+            named("COVIBES_CGROUP_DIR", "cgroup"),
+            // Nothing listens there, and nothing is asked beyond this machine.
+            ("ANTHROPIC_BASE_URL", "http://127.0.0.1:9".into()),
         ]))
         .unwrap();
         let agent = Agent::bind(settings).await.unwrap();
@@ -229,13 +242,16 @@ async fn everything_but_health_needs_the_token() {
     for token in [None, Some("0123456789abcdef0124")] {
         let stranger = Client { address: world.client.address, token };
         assert_ne!(stranger.get("/health").await.status, 401);
-        for path in ["/tasks", "/tasks/x", "/tasks/x/events", "/changes", "/metrics", "/nothing"] {
+        for path in
+            ["/tasks", "/tasks/x", "/tasks/x/events", "/events", "/changes", "/metrics", "/nothing"]
+        {
             let answer = stranger.get(path).await;
             assert_eq!(answer.status, 401, "{path}");
             assert_eq!(answer.headers["www-authenticate"], "Bearer");
         }
         assert_eq!(stranger.post("/tasks", &json!({"prompt": "x"})).await.status, 401);
         assert_eq!(stranger.post("/shutdown", &json!({})).await.status, 401);
+        assert_eq!(stranger.post("/tasks/x/told", &json!({})).await.status, 401);
     }
     assert_eq!(world.client.get("/nothing").await.status, 404);
     assert_eq!(world.client.get("/tasks/x").await.status, 404);
@@ -255,6 +271,103 @@ async fn bad_requests_are_refused_with_a_reason() {
         assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
         assert!(answer.json()["error"]["message"].is_string());
     }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_restart_interrupts_what_runs_and_keeps_the_queue_and_what_is_over() {
+    let world = World::new().await;
+    let over = world.add(json!({"prompt": "work"})).await;
+    let before = world.reaches(&over, "succeeded").await;
+    let running = world.add(json!({"prompt": "hang"})).await;
+    world.file("workspace/stray").await;
+    let waiting = world.add(json!({"prompt": "work", "model": "m-2"})).await;
+    let world = world.again().await;
+    assert_eq!(world.task(&over).await, before);
+    assert_eq!(world.task(&running).await["state"], "interrupted");
+    let after = world.reaches(&waiting, "succeeded").await;
+    assert_eq!(after["model"], "m-2");
+    let events = world.client.events(&format!("/tasks/{over}/events"), |_| false).await;
+    assert_eq!(events.lines().filter(|line| line.starts_with("id: ")).count(), 4, "{events}");
+    let list = world.client.get("/tasks").await.json();
+    assert_eq!(list["tasks"].as_array().unwrap().len(), 3);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_service_that_is_killed_finds_its_task_interrupted() {
+    let world = World::new().await;
+    let id = world.add(json!({"prompt": "hang"})).await;
+    world.file("workspace/stray").await;
+    // What a killed service leaves: the files as they are, with half a line.
+    let (task, output) = (format!("temp/tasks/{id}.json"), format!("temp/tasks/{id}.jsonl"));
+    let kept = eventually("written down as running", || async {
+        let text = std::fs::read_to_string(world.path(&task)).ok()?;
+        text.contains("\"started\":\"").then_some(text)
+    })
+    .await;
+    let stop = world.again().await;
+    stop.stop.cancel();
+    stop.served.await.unwrap().unwrap();
+    let dir = stop.dir;
+    std::fs::write(dir.path().join(&task), kept).unwrap();
+    std::fs::write(dir.path().join(&output), "{\"type\":\"a\"}\n{\"type\":\"b\"}\n{\"ty").unwrap();
+    std::fs::write(dir.path().join("temp/tasks/rubbish.json"), "{").unwrap();
+    let world = World::in_directory(dir).await;
+    let task = world.task(&id).await;
+    assert_eq!((&task["state"], &task["events"]), (&json!("interrupted"), &json!(2)), "{task}");
+    assert!(task["started_at"].is_string() && task["finished_at"].is_string(), "{task}");
+    assert!(!world.path("temp/tasks/rubbish.json").exists());
+    let events = world.client.events(&format!("/tasks/{id}/events"), |_| false).await;
+    assert!(events.contains("{\"type\":\"b\"}") && !events.contains("\"ty\n"), "{events}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_key_asks_once_also_over_a_restart() {
+    let world = World::new().await;
+    let ask = async |world: &World, key: &str| {
+        let key = [("idempotency-key", key)];
+        let answer = world.client.send("POST", "/tasks", &key, r#"{"prompt":"work"}"#).await;
+        let body = answer.json();
+        (answer.status.as_u16(), body["id"].as_str().unwrap_or_default().to_owned())
+    };
+    let (status, id) = ask(&world, "first").await;
+    assert_eq!((status, ask(&world, "first").await), (202, (200, id.clone())));
+    world.reaches(&id, "succeeded").await;
+    let world = world.again().await;
+    assert_eq!(ask(&world, "first").await, (200, id));
+    assert_eq!(ask(&world, "second").await.0, 202);
+    assert_eq!(ask(&world, &"x".repeat(201)).await.0, 400);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_follower_of_all_tasks_sees_each_change_and_what_was_told_is_kept() {
+    let world = World::new().await;
+    let first = world.add(json!({"prompt": "work", "resume": "session-1"})).await;
+    world.reaches(&first, "succeeded").await;
+    let args = std::fs::read_to_string(world.path("workspace/args")).unwrap();
+    assert!(args.contains("--resume\nsession-1\n"), "{args}");
+    let told = json!({"fact": "finished"});
+    assert_eq!(world.client.post(&format!("/tasks/{first}/told"), &told).await.status, 204);
+    let bad = world.client.post(&format!("/tasks/{first}/told"), &json!({"fact": "x"})).await;
+    assert_eq!(bad.status, 400);
+    let world = world.again().await;
+    let follow = {
+        let client = world.client.clone();
+        let over = |text: &str| text.matches("\"state\":\"succeeded\"").count() == 2;
+        tokio::spawn(async move { client.events("/events", over).await })
+    };
+    let second = world.add(json!({"prompt": "work"})).await;
+    let text = follow.await.unwrap();
+    let tasks: Vec<Value> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())
+        .collect();
+    assert_eq!((&tasks[0]["id"], &tasks[0]["told"]), (&json!(first), &json!("finished")));
+    let last = tasks.last().unwrap();
+    assert_eq!((&last["id"], &last["told"]), (&json!(second), &json!("nothing")), "{text}");
     world.end().await;
 }
 
@@ -292,16 +405,28 @@ async fn health_names_each_check() {
     let world = World::new().await;
     let health = eventually("healthy", || async {
         let answer = world.client.get("/health").await;
-        (answer.json()["status"] == "ok").then_some(answer)
+        let known = answer.json()["checks"][5]["detail"] != "not looked at yet";
+        known.then_some(answer)
     })
     .await;
     assert_eq!(health.status, 200);
     let body = health.json();
+    // The API is not there, which an agent can live with for a while.
+    assert_eq!(body["status"], "degraded");
+    assert_eq!(body["checks"][5]["detail"], "127.0.0.1:9: connection refused");
+    assert_eq!(body["checks"][6]["status"], "ok");
     let checks = body["checks"].as_array().unwrap();
     let names: Vec<_> = checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["process", "disk", "workspace", "cli", "proxy"]);
+    assert_eq!(names, ["process", "disk", "workspace", "cli", "proxy", "api", "memory"]);
     assert_eq!(checks[3]["detail"], "9.9.9 (fake)");
     assert!(checks[3]["age_seconds"].is_number());
+    let cgroup = world.path("cgroup");
+    std::fs::create_dir_all(&cgroup).unwrap();
+    std::fs::write(cgroup.join("memory.max"), "104857600").unwrap();
+    std::fs::write(cgroup.join("memory.current"), "89128960").unwrap();
+    let body = world.client.get("/health").await.json();
+    assert_eq!(body["checks"][6]["status"], "degraded", "{body}");
+    assert_eq!(body["checks"][6]["detail"], "85 of 100 MiB, 85 %");
     std::fs::remove_dir_all(world.path("workspace")).unwrap();
     let health = world.client.get("/health").await;
     assert_eq!((health.status.as_u16(), &health.json()["status"]), (503, &json!("failed")));

@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::app::configuration::{self, Configuration, OneOrMore};
 use crate::app::stdout::{self, outln};
 use crate::app::terminal::Style;
-use crate::app::{dry, local, submit, worker};
+use crate::app::{agent, dry, local, submit, worker};
 use crate::domain::ids::TeamId;
 use crate::domain::job::Action;
 
@@ -34,6 +34,7 @@ const EXAMPLES: &str = "Examples:
   covibes up examples/vite-react       bring a project up and print its link
   covibes worker                       run jobs from RabbitMQ
   covibes submit start --team team_alpha --git https://github.com/o/r --follow
+  covibes agent run team_alpha agent-1 'add a dark mode'
   covibes detect --json .              say what a project is
   covibes plan --explain .             say what a start would do, and why
 
@@ -130,6 +131,9 @@ enum Command {
     /// Look at the teams of this host.
     #[command(subcommand)]
     Teams(worker::teams::Teams),
+    /// Give agents tasks, list them, end them.
+    #[command(subcommand)]
+    Agent(agent::Agent),
     /// Look at dead letters, send them again, or drop them.
     #[command(subcommand)]
     Dlq(submit::dlq::Dlq),
@@ -257,6 +261,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Teams(command) => worker::teams::run(load()?, command).await,
+        Command::Agent(command) => agent::run(load()?, command).await,
         Command::Dlq(command) => submit::dlq::run(load()?, command).await,
         Command::Host(command) => worker::host::run(load()?, command).await,
         Command::Doctor { json } => worker::host::doctor(load()?, json).await,

@@ -5,7 +5,7 @@
 //! as TOML if it is TOML, and as text otherwise.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -17,18 +17,22 @@ use self::cluster::{Cluster, ClusterSection};
 use crate::domain::ids::{HostId, InstanceName};
 use crate::domain::settings::{Capacity, Egress, GitPolicy, PreviewEgress, Settings};
 
+mod agent;
 mod amqp;
 pub mod cluster;
+mod http;
 
+pub use self::agent::{AgentSection, PermissionWord};
 pub use self::amqp::{AmqpSection, OneOrMore};
+pub use self::http::{HttpSection, HttpSettings};
 
 /// Where the file is looked for when nothing names one.
 const DEFAULT_FILE: &str = "/etc/covibes/covibes.toml";
 
 /// The sections of the file; variables of other names belong to others.
 const SECTIONS: &[&str] = &[
-    "host", "paths", "docker", "amqp", "cluster", "http", "preview", "egress", "git", "capacity",
-    "images",
+    "host", "paths", "docker", "amqp", "cluster", "http", "preview", "agent", "egress", "git",
+    "capacity", "images",
 ];
 
 /// The file, every value optional.
@@ -49,6 +53,8 @@ pub struct File {
     pub http: HttpSection,
     /// Previews.
     pub preview: PreviewSection,
+    /// Agents.
+    pub agent: AgentSection,
     /// What agents, sync and installs may reach.
     pub egress: EgressSection,
     /// Which repositories may be cloned.
@@ -99,20 +105,6 @@ pub struct DockerSection {
 impl Default for DockerSection {
     fn default() -> Self {
         Self { socket: "/var/run/docker.sock".to_owned() }
-    }
-}
-
-/// The worker's own HTTP.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct HttpSection {
-    /// Where it listens.
-    pub listen: String,
-}
-
-impl Default for HttpSection {
-    fn default() -> Self {
-        Self { listen: "127.0.0.1:9464".to_owned() }
     }
 }
 
@@ -260,8 +252,8 @@ pub struct Configuration {
     pub amqp_urls: Vec<String>,
     /// Several hosts on one broker.
     pub cluster: Cluster,
-    /// Where the worker's HTTP listens.
-    pub http: SocketAddr,
+    /// How the worker's HTTP is served.
+    pub http: HttpSettings,
 }
 
 /// Reads file and environment.
@@ -362,6 +354,7 @@ fn check(file: File) -> anyhow::Result<Configuration> {
             EgressWord::Open => PreviewEgress::Open,
             EgressWord::Proxy => PreviewEgress::Proxy,
         },
+        agent: file.agent.check()?,
         egress: Egress {
             allow: file.egress.allow.clone(),
             groups: file.egress.groups.clone(),
@@ -382,7 +375,7 @@ fn check(file: File) -> anyhow::Result<Configuration> {
         },
         cache_sized: file.preview.cache_sized,
     };
-    let http = file.http.listen.parse().context("`http.listen` is not an address with a port")?;
+    let http = file.http.check()?;
     let cluster = file.cluster.check()?;
     Ok(Configuration { settings: settings.for_instance(instance), amqp_urls, cluster, http, file })
 }
@@ -439,7 +432,7 @@ mod tests {
     fn defaults_are_valid() {
         let configuration = with(&[]).unwrap();
         assert!(configuration.settings.instance.is_default());
-        assert_eq!(configuration.http.port(), 9464);
+        assert_eq!(configuration.http.listen.port(), 9464);
     }
 
     #[test]

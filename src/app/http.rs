@@ -1,7 +1,11 @@
-//! The worker's own HTTP: metrics, liveness, readiness, version.
+//! The worker's own HTTP: metrics, liveness, readiness, version, and the agents'
+//! API below `/api`.
 //!
-//! Read-only, on loopback unless configured, and deaf to foreign `Host`
-//! headers, so that a page in somebody's browser cannot read it by DNS tricks.
+//! On loopback unless configured, and deaf to foreign `Host` headers, so that a
+//! page in somebody's browser cannot read it by DNS tricks. Read-only but for
+//! `/api`, which needs a token.
+
+mod agents;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use self::agents::Api;
 use crate::domain::ids::HostId;
 use crate::observe::Metrics;
 use crate::ports::broker::{BrokerState, Phase};
@@ -50,8 +55,14 @@ struct Shared {
     docker: Mutex<Option<(Instant, bool)>>,
 }
 
-/// Serves until `end`.
-pub async fn serve(listener: TcpListener, ready: Readiness, end: CancellationToken) {
+/// Serves until `end`. `hosts` are names by which it is asked besides addresses.
+pub async fn serve(
+    listener: TcpListener,
+    ready: Readiness,
+    api: Api,
+    hosts: Vec<String>,
+    end: CancellationToken,
+) {
     let shared = Arc::new(Shared { ready, docker: Mutex::new(None) });
     let router = Router::new()
         .route("/metrics", get(metrics))
@@ -59,16 +70,22 @@ pub async fn serve(listener: TcpListener, ready: Readiness, end: CancellationTok
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/version", get(version))
-        .layer(middleware::from_fn(only_own_host))
-        .with_state(shared);
+        .with_state(shared)
+        .nest("/api", agents::router(api, end.clone()))
+        .layer(middleware::from_fn_with_state(Arc::new(hosts), only_own_host));
     let result = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await;
     if let Err(error) = result {
         tracing::error!(%error, "HTTP ended");
     }
 }
 
-/// Answers 421 unless the request names an address or this machine.
-async fn only_own_host(request: Request, next: Next) -> Response {
+/// Answers 421 unless the request names an address, this machine, or a name that
+/// the operator gave it.
+async fn only_own_host(
+    State(hosts): State<Arc<Vec<String>>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let host =
         request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
     let name = match host.rsplit_once(':') {
@@ -76,10 +93,14 @@ async fn only_own_host(request: Request, next: Next) -> Response {
         _ => host,
     };
     let name = name.trim_start_matches('[').trim_end_matches(']');
-    if name == "localhost" || name.parse::<IpAddr>().is_ok() {
+    let given = hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
+    if given || name == "localhost" || name.parse::<IpAddr>().is_ok() {
         next.run(request).await
     } else {
-        (StatusCode::MISDIRECTED_REQUEST, "this host is asked by address or as localhost\n")
+        (
+            StatusCode::MISDIRECTED_REQUEST,
+            "this host is asked by address, as localhost or by a name in `http.hosts`\n",
+        )
             .into_response()
     }
 }

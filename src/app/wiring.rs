@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use crate::adapters::agents::HttpAgents;
 use crate::adapters::docker::DockerEngine;
 use crate::adapters::host::LinuxHost;
 use crate::adapters::probe::HttpProbe;
@@ -54,6 +55,7 @@ pub async fn wire(
     let ports = Ports {
         engine: Arc::new(engine),
         host,
+        agents: Arc::new(HttpAgents),
         probe: Arc::new(HttpProbe),
         clock: Arc::new(SystemClock),
         records: Arc::new(records),

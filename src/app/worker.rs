@@ -99,13 +99,16 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
         load: Arc::clone(&load),
         hosts: Arc::clone(&hosts),
     };
-    let listener = tokio::net::TcpListener::bind(configuration.http)
+    let (listen, http) = (configuration.http.listen, configuration.http.clone());
+    let api = http::Api::new(wired.ports.clone(), &http).context(BadConfiguration)?;
+    let listener = tokio::net::TcpListener::bind(listen)
         .await
-        .with_context(|| format!("cannot listen on {} (`http.listen`)", configuration.http))?;
+        .with_context(|| format!("cannot listen on {listen} (`http.listen`)"))?;
     let served = CancellationToken::new();
-    tasks.spawn(http::serve(listener, ready, served.clone()));
+    tasks.spawn(http::serve(listener, ready, api, http.hosts, served.clone()));
     tasks.spawn(gauges::keep(wired.ports.clone(), served.clone()));
     tasks.spawn(Arc::clone(&runner).tend(served.clone()));
+    tasks.spawn(Arc::clone(&runner).follow_agents(served.clone()));
     let mut connected = state.subscribe();
     let told = {
         let (events, host) = (events.clone(), settings.host.clone());

@@ -13,6 +13,9 @@ struct CommandLine {
     /// Exit 0 if the service on this host is healthy, else 1.
     #[arg(long)]
     healthcheck: bool,
+    /// Print the API as an OpenAPI document.
+    #[arg(long)]
+    openapi: bool,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -21,6 +24,11 @@ fn main() -> anyhow::Result<ExitCode> {
 
 async fn serve() -> anyhow::Result<ExitCode> {
     let asked = CommandLine::parse();
+    if asked.openapi {
+        use std::io::Write as _;
+        std::io::stdout().write_all(agent::openapi::text().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let environment = Environment::from_process();
     if asked.healthcheck {
         let port = environment.listen("COVIBES_LISTEN", "0.0.0.0:8080")?.port();

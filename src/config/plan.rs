@@ -373,6 +373,21 @@ fn sync(input: &PlanInput<'_>, workspace: &VolumeName) -> ContainerPlan {
 /// Where a repository's key and known hosts are mounted.
 const GIT_CREDENTIALS: &str = "/run/covibes-git";
 
+/// Where an agent's key and the pinned hosts are.
+const AGENT_SSH: &str = "/home/claude/.ssh";
+
+/// SSH through the proxy, to pinned hosts only, with the team's key only.
+fn agent_ssh(input: &PlanInput<'_>) -> String {
+    let url = input.proxy_url(AGENT_NETWORKS);
+    let proxy = url.trim_start_matches("http://");
+    format!(
+        "ssh -F /dev/null -oBatchMode=yes -oStrictHostKeyChecking=yes \
+         -oUserKnownHostsFile={AGENT_SSH}/known_hosts -oIdentitiesOnly=yes \
+         -oIdentityFile={AGENT_SSH}/id_rsa -oForwardAgent=no -oConnectTimeout=10 \
+         -oProxyCommand='nc -X connect -x {proxy} %h %p'"
+    )
+}
+
 fn own_healthcheck(binary: &str) -> Vec<String> {
     vec![format!("/usr/local/bin/{binary}"), "--healthcheck".to_owned()]
 }
@@ -398,6 +413,12 @@ fn agent(
         ("COVIBES_TOKEN_FILE".to_owned(), "/run/covibes/token".to_owned()),
         ("COVIBES_SECRETS_DIR".to_owned(), "/run/secrets/covibes".to_owned()),
     ]);
+    let policy = &input.settings.agent;
+    let mode = policy.permission_mode.as_str();
+    env.insert("COVIBES_PERMISSION_MODE".to_owned(), mode.to_owned());
+    if let Some(url) = &policy.api_base_url {
+        env.insert("ANTHROPIC_BASE_URL".to_owned(), url.as_str().trim_end_matches('/').to_owned());
+    }
     let mut mounts = vec![
         volume(workspace, "/workspace", false),
         bind(layout.worktrees(), "/worktrees", false),
@@ -408,8 +429,11 @@ fn agent(
     if let WorkspaceSource::Git(git) = &input.spec.workspace
         && git.credentials.is_some()
     {
-        let key = layout.cache().join("git").join("key");
-        mounts.push(bind(key, "/home/claude/.ssh/id_rsa", true));
+        let git = layout.cache().join("git");
+        for (file, name) in [("key", "id_rsa"), ("known_hosts", "known_hosts")] {
+            mounts.push(bind(git.join(file), format!("{AGENT_SSH}/{name}"), true));
+        }
+        env.insert("GIT_SSH_COMMAND".to_owned(), agent_ssh(input));
     }
     ContainerPlan {
         name: input.names().container(Role::Agent, Some(&spec.name)),

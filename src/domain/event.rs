@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::agent_task::{AgentTask, AgentTaskFact};
 use super::failure::Failure;
 use super::ids::{HostId, JobId, PartName, TeamId};
 use super::job::ActionKind;
@@ -271,6 +272,13 @@ pub enum EventKind {
         /// What is wrong, if it fails: the first line that says so.
         error: Option<String>,
     },
+    /// Something happened to a task of an agent.
+    AgentTask {
+        /// What.
+        fact: AgentTaskFact,
+        /// The task as it is now.
+        task: AgentTask,
+    },
     /// The workspace was brought in step with Git.
     SyncSynced {
         /// The commit it is at.
@@ -327,6 +335,7 @@ impl EventKind {
             Self::TeamSnapshot(_) => "team.snapshot",
             Self::Container { fact, .. } => return format!("covibes.container.{}", fact.as_str()),
             Self::Preview { fact, .. } => return format!("covibes.preview.{}", fact.as_str()),
+            Self::AgentTask { fact, .. } => return format!("covibes.agent.task.{}", fact.as_str()),
             Self::SyncSynced { .. } => "sync.synced",
             Self::SyncConflict { .. } => "sync.conflict",
             Self::SyncFailed { .. } => "sync.failed",

@@ -31,6 +31,42 @@ pub struct Egress {
     pub allow_private: Vec<IpNet>,
 }
 
+/// What the operator decides about agents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentPolicy {
+    /// Where the CLI finds its API, its host allowed by that; the CLI's own
+    /// choice if absent.
+    pub api_base_url: Option<url::Url>,
+    /// What the CLI may do without asking.
+    pub permission_mode: PermissionMode,
+}
+
+/// What the CLI may do without asking, and nobody is there to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PermissionMode {
+    /// Edit files. Commands need a task's `allowed_tools`.
+    AcceptEdits,
+    /// Everything: the container is what holds it.
+    BypassPermissions,
+    /// Read and plan.
+    Plan,
+    /// Read; all else needs `allowed_tools`.
+    Default,
+}
+
+impl PermissionMode {
+    /// The CLI's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AcceptEdits => "acceptEdits",
+            Self::BypassPermissions => "bypassPermissions",
+            Self::Plan => "plan",
+            Self::Default => "default",
+        }
+    }
+}
+
 /// Which repositories may be cloned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitPolicy {
@@ -87,6 +123,8 @@ pub struct Settings {
     pub preview_public_url: Option<String>,
     /// Where previews may go.
     pub preview_egress: PreviewEgress,
+    /// Agents.
+    pub agent: AgentPolicy,
     /// What everything else may reach.
     pub egress: Egress,
     /// Which repositories may be cloned.
@@ -120,6 +158,7 @@ impl Default for Settings {
             preview_domain: "localhost".to_owned(),
             preview_public_url: None,
             preview_egress: PreviewEgress::Open,
+            agent: AgentPolicy { api_base_url: None, permission_mode: PermissionMode::AcceptEdits },
             egress: Egress {
                 allow: vec!["api.anthropic.com".to_owned()],
                 groups: BTreeMap::from([

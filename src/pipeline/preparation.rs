@@ -385,6 +385,8 @@ async fn allow_lists(
     let egress = &ports.settings.egress;
     let mut hosts: BTreeSet<String> = egress.allow.iter().cloned().collect();
     hosts.extend(ports.settings.git.hosts.iter().cloned());
+    let api = ports.settings.agent.api_base_url.as_ref();
+    hosts.extend(api.and_then(|url| url.host_str()).map(str::to_owned));
     let mut private: BTreeSet<String> = egress
         .allow_private
         .iter()

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::Ports;
 use super::preview_board::PreviewLook;
+use crate::domain::agent_task::AgentTaskFact;
 use crate::domain::event::{EncodedEvent, Event, EventKind, Subject};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{JobId, PartName, TeamId};
@@ -260,6 +261,8 @@ impl Reporter {
         let nth = told.entry(fact.clone()).or_insert(0);
         *nth += 1;
         let name = match self.job {
+            // Told from what the agent remembers, perhaps by a later process.
+            _ if is_of_task(kind) => format!("{}/{fact}", self.team),
             Some(job) => format!("{job}/{}/{fact}/{nth}", self.attempt),
             // What belongs to no job happens once.
             None => format!("{}/{fact}/{nth}", self.ports.clock.new_id()),
@@ -382,6 +385,17 @@ fn last_final_event(record: &TeamRecord) -> Option<EncodedEvent> {
     record.jobs.iter().filter_map(|job| job.final_event.as_ref()).max_by_key(sequence).cloned()
 }
 
+/// Whether a fact happens once to a task, whoever tells it.
+fn is_of_task(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::AgentTask { fact, .. } => match fact {
+            AgentTaskFact::Started | AgentTaskFact::Finished => true,
+            AgentTaskFact::Progress => false,
+        },
+        _ => false,
+    }
+}
+
 /// What tells one fact of a job from another.
 fn fact_of(kind: &EventKind) -> String {
     let type_name = kind.type_name();
@@ -395,6 +409,7 @@ fn fact_of(kind: &EventKind) -> String {
             format!("{type_name}/{}/{part}", role.as_str())
         }
         EventKind::Preview { preview, .. } => format!("{type_name}/{preview}"),
+        EventKind::AgentTask { task, .. } => format!("{type_name}/{}/{}", task.agent, task.id),
         // Told again, with what it waits for.
         EventKind::JobAccepted { short: Some(_), .. } => format!("{type_name}/waits"),
         _ => type_name,

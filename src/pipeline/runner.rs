@@ -8,6 +8,7 @@
 mod actions;
 mod aftermath;
 mod ends;
+mod following;
 mod known;
 mod moving;
 mod own;

@@ -12,7 +12,8 @@ use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use http_body_util::{BodyExt, Empty, Limited};
 use prometheus::{Registry, TextEncoder};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -49,9 +50,25 @@ impl ApiError {
     }
 }
 
+/// The body of every answer that tells of an error.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
+pub struct ErrorBody {
+    /// What is wrong.
+    error: ErrorDetail,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct ErrorDetail {
+    /// A word for programs.
+    code: &'static str,
+    /// A sentence for people.
+    message: String,
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({"error": {"code": self.code, "message": self.message}});
+        let body = ErrorBody { error: ErrorDetail { code: self.code, message: self.message } };
         let mut response = (self.status, Json(body)).into_response();
         if let Some(after) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, after.as_secs().into());

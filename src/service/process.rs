@@ -4,6 +4,7 @@
 //! `detached`). Each group therefore carries a mark in its environment, and
 //! [`sweep`] ends whatever still carries it. Nothing here waits without bound.
 
+use std::collections::HashSet;
 use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -113,10 +114,20 @@ impl Drop for Group {
 ///
 /// Blocking: call it through [`super::Scope::block`].
 pub fn sweep(mark: &str) {
-    let entry = format!("{MARK}={mark}");
+    sweep_all(std::iter::once(mark));
+}
+
+/// Kills every process that carries one of the marks; returns how many signals
+/// that took.
+///
+/// Blocking: call it through [`super::Scope::block`].
+pub fn sweep_all<M: AsRef<str>>(marks: impl Iterator<Item = M>) -> usize {
+    let entries: HashSet<Vec<u8>> =
+        marks.map(|mark| format!("{MARK}={}", mark.as_ref()).into_bytes()).collect();
+    let mut killed = 0;
     for _ in 0..SWEEP_ROUNDS_MAX {
         let mut look_again = false;
-        let Ok(processes) = std::fs::read_dir("/proc") else { return };
+        let Ok(processes) = std::fs::read_dir("/proc") else { return killed };
         for process in processes.flatten() {
             let name = process.file_name();
             let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -126,15 +137,18 @@ pub fn sweep(mark: &str) {
             // moment also for one that is becoming another program.
             look_again |=
                 environment.is_empty() && std::fs::read_link(process.path().join("exe")).is_ok();
-            let marked = environment.split(|byte| *byte == 0).any(|pair| pair == entry.as_bytes());
+            let marked = environment.split(|byte| *byte == 0).any(|pair| entries.contains(pair));
             if let Some(pid) = Pid::from_raw(pid).filter(|_| marked) {
-                look_again |= kill_process(pid, Signal::KILL).is_ok();
+                let ended = kill_process(pid, Signal::KILL).is_ok();
+                killed += usize::from(ended);
+                look_again |= ended;
             }
         }
         if !look_again {
-            return;
+            break;
         }
     }
+    killed
 }
 
 #[cfg(test)]

@@ -18,12 +18,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Scope;
 
 /// Long enough for one save of an editor or one checkout to be one batch.
 pub const COALESCE: Duration = Duration::from_millis(200);
+
+/// A prompt watch tells the first change after a quiet while this soon: a save is
+/// a handful of events, and one that came after would be a batch of its own.
+const PROMPT: Duration = Duration::from_millis(8);
 
 /// More changes than this are told as a rescan.
 const PATHS_MAX: usize = 4096;
@@ -116,7 +121,18 @@ pub struct Watch {
 
 impl Watch {
     /// Begins to watch; when it returns, every later change is noticed.
-    pub async fn start(scope: &Scope, mut options: WatchOptions) -> Self {
+    pub async fn start(scope: &Scope, options: WatchOptions) -> Self {
+        let first = options.coalesce;
+        Self::begin(scope, options, first).await
+    }
+
+    /// Like [`Watch::start`], but the first change after a quiet while is told at
+    /// once, and what follows it is collected.
+    pub async fn start_prompt(scope: &Scope, options: WatchOptions) -> Self {
+        Self::begin(scope, options, PROMPT).await
+    }
+
+    async fn begin(scope: &Scope, mut options: WatchOptions, first: Duration) -> Self {
         let (batches, _) = broadcast::channel(BATCHES_MAX);
         // Names in events begin with the path that was watched.
         if let Ok(real) = tokio::fs::canonicalize(&options.root).await {
@@ -140,6 +156,7 @@ impl Watch {
             scope: scope.clone(),
             stop: stop.clone(),
             options,
+            first,
             batches: batches.clone(),
             mode: mode_sender,
         };
@@ -184,6 +201,8 @@ struct Work {
     scope: Scope,
     stop: CancellationToken,
     options: WatchOptions,
+    /// How long the first change after a quiet while is held.
+    first: Duration,
     batches: broadcast::Sender<Arc<Changes>>,
     mode: watch::Sender<WatchMode>,
 }
@@ -199,9 +218,17 @@ impl Work {
 
     async fn watch(self, tree: Option<inotify::Tree>, baseline: Option<polling::Snapshot>) {
         if let Some(mut tree) = tree {
+            let mut told: Option<Instant> = None;
             let reason = loop {
                 tree.changed().await;
-                tokio::time::sleep(self.options.coalesce).await;
+                let pause = match told {
+                    Some(told) if self.first < self.options.coalesce => {
+                        self.options.coalesce.saturating_sub(told.elapsed()).max(self.first)
+                    }
+                    _ => self.first,
+                };
+                tokio::time::sleep(pause).await;
+                told = Some(Instant::now());
                 match tree.collect(&self.scope).await {
                     Ok((next, changes)) => {
                         tree = next;

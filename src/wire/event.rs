@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::event_body::{
-    Body, ContainerChanged, Envelope, FailureBody, HostDraining, HostLost, HostUp, JobAccepted,
-    JobEnded, JobFailed, JobRejected, JobRetrying, JobSucceeded, PreviewChanged, SnapshotPartBody,
-    StepFailed, StepFinished, StepProgress, StepStarted, SyncConflict, SyncFailed, SyncSynced,
-    TeamChanged, TeamSnapshot,
+    AgentTaskChanged, Body, ContainerChanged, Envelope, FailureBody, HostDraining, HostLost,
+    HostUp, JobAccepted, JobEnded, JobFailed, JobRejected, JobRetrying, JobSucceeded,
+    PreviewChanged, SnapshotPartBody, StepFailed, StepFinished, StepProgress, StepStarted,
+    SyncConflict, SyncFailed, SyncSynced, TeamChanged, TeamSnapshot,
 };
 use super::job::timestamp_text;
 use super::redact::Redactor;
@@ -242,6 +242,20 @@ impl Scrubber<'_> {
                     error: self.option(error.as_ref()),
                 })
             }
+            EventKind::AgentTask { fact, task } => Body::AgentTaskChanged(AgentTaskChanged {
+                fact: fact.as_str().to_owned(),
+                agent: task.agent.to_string(),
+                task: task.id.to_string(),
+                state: task.state.as_str().to_owned(),
+                prompt: self.text(&task.prompt),
+                turns: task.turns,
+                input_tokens: task.input_tokens,
+                output_tokens: task.output_tokens,
+                cost_micro_usd: task.cost_micro_usd,
+                message: self.option(task.message.as_ref()),
+                error: self.option(task.error.as_ref()),
+                exit_code: task.exit_code,
+            }),
             EventKind::SyncSynced { head } => {
                 Body::SyncSynced(SyncSynced { head: self.option(head.as_ref()) })
             }

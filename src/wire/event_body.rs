@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use super::agent_task_body::AgentTaskChanged;
 use crate::domain::event::{ContainerFact, PreviewFact, TeamState};
 use crate::domain::failure::{Code, Fault};
 use crate::domain::job::ActionKind;
@@ -146,6 +147,8 @@ bodies! {
         "preview.installing", "preview.starting", "preview.compiling", "preview.ready",
         "preview.failing"
     ];
+    /// An agent's task began, has come further, or is over.
+    AgentTaskChanged: ["agent.task.started", "agent.task.progress", "agent.task.finished"];
     /// The workspace was brought in step with Git.
     SyncSynced: ["sync.synced"];
     /// Local work is in the way; nothing was touched.

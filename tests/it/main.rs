@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
+mod agent_tasks;
 mod calls;
 mod commands;
 mod compose;

@@ -2,6 +2,7 @@
 //! faults can be chosen. Its end state can be asked, which a real one's cannot
 //! in milliseconds.
 
+mod agents;
 mod engine;
 mod host;
 mod services;
@@ -84,6 +85,7 @@ struct Inner {
     now_unix_ms: i64,
     /// The record of this team cannot be read.
     unreadable: Option<TeamId>,
+    agents: agents::AgentsInner,
 }
 
 /// The world; cloning shares it.
@@ -131,6 +133,7 @@ impl World {
         let ports = Ports {
             engine: shared.clone(),
             host: shared.clone(),
+            agents: shared.clone(),
             probe: shared.clone(),
             clock: shared.clone(),
             records: shared.clone(),

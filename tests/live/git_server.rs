@@ -25,7 +25,7 @@ impl GitServer {
         until("no other Git server runs", COMMAND_MAX, async || lock.try_lock().ok()).await;
         let directory = place.directory("git-server");
         std::fs::create_dir(directory.join("repositories")).unwrap();
-        policy::certify(&directory);
+        policy::certify_git(&directory);
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/live/git_server.py");
         std::fs::copy(program, directory.join("git_server.py")).unwrap();
 
@@ -165,7 +165,7 @@ impl Drop for GitServer {
 }
 
 /// An image with both Git and Python: any agent's, and a prepared host has one.
-async fn agent_image() -> String {
+pub(crate) async fn agent_image() -> String {
     let format = "--format={{.Repository}}:{{.Tag}}";
     let images = docker(&["image", "ls", format, "covibes/agent"]).await;
     images.lines().next().expect("the host is prepared").to_owned()

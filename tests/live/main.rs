@@ -8,6 +8,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
+mod agents;
 mod bad_projects;
 mod broker;
 mod browser;
@@ -28,6 +29,7 @@ mod hardening;
 mod hostile;
 mod hosts;
 mod isolation;
+mod model_server;
 mod net;
 mod place;
 mod policy;

@@ -61,3 +61,66 @@ pub(crate) async fn until_page_holds(link: &url::Url, path: &str, needle: &str) 
     })
     .await;
 }
+
+/// Whether somebody takes connections.
+pub(crate) async fn listens(address: SocketAddr) -> bool {
+    let connected = tokio::time::timeout(Duration::from_secs(2), TcpStream::connect(address));
+    matches!(connected.await, Ok(Ok(_)))
+}
+
+/// What a service answered, with its headers.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: hyper::HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// Sends any request; the body of the answer is read until `enough`, or its end.
+pub(crate) async fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+    enough: impl Fn(&str) -> bool,
+) -> Reply {
+    let asked = async {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let mut request = Request::builder().method(method).uri(path).header(HOST, "localhost");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(http_body_util::Full::new(Bytes::from(body.to_owned())));
+        let answered = async {
+            let response = sender.send_request(request.unwrap()).await.unwrap();
+            let (parts, mut incoming) = response.into_parts();
+            let mut body = String::new();
+            while !enough(&body) {
+                let Some(frame) = incoming.frame().await else { break };
+                if let Ok(data) = frame.unwrap().into_data() {
+                    body.push_str(&String::from_utf8_lossy(&data));
+                }
+            }
+            Reply { status: parts.status.as_u16(), headers: parts.headers, body }
+        };
+        let mut answered = std::pin::pin!(answered);
+        tokio::select! {
+            reply = &mut answered => reply,
+            _ = connection => answered.await,
+        }
+    };
+    tokio::time::timeout(STATE_MAX, asked).await.unwrap_or_else(|_| panic!("{method} {path}"))
+}

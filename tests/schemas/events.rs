@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use covibes::domain::agent_task::{AgentTask, AgentTaskFact, AgentTaskState};
 use covibes::domain::event::{
     ContainerFact, Event, EventKind, PreviewFact, Snapshot, SnapshotPart, Subject, TeamState,
 };
@@ -120,6 +121,26 @@ fn kinds(text: &str) -> Vec<EventKind> {
             cause: text(),
             exit_code,
         });
+    }
+    for fact in AgentTaskFact::ALL {
+        let state = match fact {
+            AgentTaskFact::Started | AgentTaskFact::Progress => AgentTaskState::Running,
+            AgentTaskFact::Finished => AgentTaskState::Failed,
+        };
+        let task = AgentTask {
+            agent: part("agent-1"),
+            id: LATER_JOB.parse().unwrap(),
+            state,
+            prompt: text(),
+            turns: 3,
+            input_tokens: 12_000,
+            output_tokens: 340,
+            cost_micro_usd: Some(52_500),
+            message: Some(text()),
+            error: state.is_over().then(text),
+            exit_code: state.is_over().then_some(1),
+        };
+        kinds.push(EventKind::AgentTask { fact, task });
     }
     for fact in [
         PreviewFact::Installing,

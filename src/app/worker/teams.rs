@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::adapters::docker::DockerEngine;
 use crate::adapters::probe::HttpProbe;
+use crate::app::agent;
 use crate::app::configuration::Configuration;
 use crate::app::local::LOCAL_INSTANCE;
 use crate::app::stdout::outln;
@@ -23,6 +24,7 @@ use crate::domain::plan::Role;
 use crate::observe::Metrics;
 use crate::pipeline::converge::is_side_name;
 use crate::pipeline::preview_board::{self, PreviewLook};
+use crate::ports::agents::SeenTask;
 use crate::ports::engine::{Engine, Filter, ObservedContainer, label};
 
 /// Looks at teams.
@@ -34,7 +36,7 @@ pub enum Teams {
         #[arg(long)]
         json: bool,
     },
-    /// Show one team's containers and links.
+    /// Show one team's containers, links and agents' tasks.
     Show {
         /// The team.
         team: String,
@@ -56,7 +58,10 @@ pub fn engine(configuration: &Configuration) -> DockerEngine {
 }
 
 /// Containers of the worker's instance and of `up`, by instance and team.
-async fn containers(
+///
+/// # Errors
+/// Docker does not answer.
+pub async fn containers(
     configuration: &Configuration,
 ) -> anyhow::Result<BTreeMap<(String, String), Vec<ObservedContainer>>> {
     let engine = engine(configuration);
@@ -103,6 +108,19 @@ async fn look(container: &ObservedContainer) -> Option<PreviewLook> {
     }
 }
 
+/// The tasks of a container that is an agent's. One that does not answer is no
+/// reason not to show the rest.
+async fn tasks(
+    configuration: &Configuration,
+    container: &ObservedContainer,
+) -> Option<Vec<(SeenTask, serde_json::Value)>> {
+    if !agent::is_running_agent(container) {
+        return None;
+    }
+    let asked = async { agent::tasks_of(&agent::door_of(configuration, container)?).await };
+    asked.await.map_err(|error| eprintln!("{}: {error:#}", container.name)).ok()
+}
+
 /// Runs a command.
 ///
 /// # Errors
@@ -136,10 +154,13 @@ pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result
                     let role = container.labels.get(label::ROLE).cloned().unwrap_or_default();
                     let link = link(&configuration, container);
                     if json {
-                        let line = json!({"container": container.name.as_str(), "role": role,
+                        let mut line = json!({"container": container.name.as_str(), "role": role,
                             "instance": instance, "state": container.state, "link": link,
                             "preview": look.as_ref().map(|look| look.fact.as_str()),
                             "error": look.as_ref().and_then(|look| look.error.as_deref())});
+                        if let Some(tasks) = tasks(&configuration, container).await {
+                            line["tasks"] = tasks.into_iter().map(|(_, body)| body).collect();
+                        }
                         outln!("{line}");
                     } else {
                         let name = container.name.as_str();
@@ -149,6 +170,10 @@ pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result
                         outln!("{role:<8} {state:<10} {name}  {}", link.unwrap_or_default());
                         if let Some(error) = look.and_then(|look| look.error) {
                             outln!("{:<19} {}", "", logs::shown(&error, false));
+                        }
+                        for (seen, _) in tasks(&configuration, container).await.unwrap_or_default()
+                        {
+                            agent::print_task(&seen);
                         }
                     }
                 }

@@ -135,7 +135,10 @@ impl File<'_> {
                 // What sync copies from is the project itself here; keys stay on the host.
                 (
                     MountSource::Bind(_),
-                    "/source" | "/run/covibes-git" | "/home/claude/.ssh/id_rsa",
+                    "/source"
+                    | "/run/covibes-git"
+                    | "/home/claude/.ssh/id_rsa"
+                    | "/home/claude/.ssh/known_hosts",
                 ) => {}
                 (source, target) => places.push(Place {
                     source: self.volume(container, source, target),
@@ -386,7 +389,7 @@ fn bare(container: &ContainerPlan) -> ContainerPlan {
         let upper = name.to_ascii_uppercase();
         !matches!(
             upper.as_str(),
-            "HTTP_PROXY" | "HTTPS_PROXY" | "NO_PROXY" | "COVIBES_MIRROR_SOURCE"
+            "HTTP_PROXY" | "HTTPS_PROXY" | "NO_PROXY" | "COVIBES_MIRROR_SOURCE" | "GIT_SSH_COMMAND"
         )
     });
     bare

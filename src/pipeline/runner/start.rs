@@ -18,7 +18,7 @@ use crate::domain::spec::{Spec, WorkspaceSource};
 use crate::domain::step::StepId;
 use crate::pipeline::converge::{Change, ChangeKind};
 use crate::pipeline::run::{Run, Stop};
-use crate::pipeline::{steps, undo};
+use crate::pipeline::{first_tasks, steps, undo};
 use crate::ports::engine::label;
 
 /// How often a port that was taken meanwhile is exchanged for another.
@@ -202,7 +202,13 @@ impl Runner {
                 run.reporter.tell(kind).await?;
             }
         }
-        run.step(StepId::Health, steps::health::wait(run, plan)).await?;
+        let health = async {
+            let ((), message) = steps::health::wait(run, plan).await?;
+            let posted = first_tasks::post(run, plan, spec).await?;
+            let tasks = if posted == 0 { String::new() } else { format!(", {posted} first tasks") };
+            Ok(((), message + &tasks))
+        };
+        run.step(StepId::Health, health).await?;
         // Leftovers were cleared before step 1, so what stands aside now was
         // set aside by these changes.
         if !changes.is_empty() {

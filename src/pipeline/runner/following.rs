@@ -1,0 +1,205 @@
+//! Follows the tasks of the agents that run here, and tells their teams.
+//!
+//! What was told is noted with the agent, not here: a worker that comes anew
+//! asks the agents and goes on, and a fact that is told twice carries the same
+//! id (ADR 0040).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{FutureExt, OptionFuture};
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Runner;
+use super::recovery::team_of;
+use crate::domain::agent_task::{AgentTaskFact, AgentTaskState};
+use crate::domain::event::EventKind;
+use crate::domain::ids::{PartName, TeamId};
+use crate::domain::limits::SERVICE_PORT;
+use crate::domain::plan::Role;
+use crate::pipeline::first_tasks::door;
+use crate::ports::agents::{AgentDoor, SeenTask};
+use crate::ports::engine::{Filter, label};
+
+/// How often agents are looked for besides after each job: Docker may have
+/// restarted one, at another address.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// How soon an agent is looked for again that ended, or could not be heard.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Progress of one task is told at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Tasks of which a follower remembers what it has told; the agent knows 67.
+const TOLD_MAX: usize = 256;
+
+/// An agent that runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Here {
+    team: TeamId,
+    agent: PartName,
+    address: Ipv4Addr,
+}
+
+/// What one follower knows.
+#[derive(Default)]
+struct Heard {
+    /// Told by this follower; what the agent says may be older.
+    told: BTreeMap<Uuid, AgentTaskFact>,
+    /// Progress that is not told yet.
+    pending: Option<SeenTask>,
+    /// When progress was told last.
+    progress: Option<Instant>,
+}
+
+/// It cannot go on; somebody looks again.
+struct GaveUp;
+
+impl Runner {
+    /// Follows the agents that run here until `end`.
+    pub async fn follow_agents(self: Arc<Self>, end: CancellationToken) {
+        let mut changes = self.shares.changes();
+        let mut followed = BTreeSet::new();
+        let mut followers = FuturesUnordered::new();
+        loop {
+            changes.mark_unchanged();
+            for here in self.agents_here().await {
+                if followed.insert(here.clone()) {
+                    followers.push(self.follow_agent(here).boxed());
+                }
+            }
+            let mut pause = pin!(self.ports.clock.sleep(LOOK_EVERY).fuse());
+            let mut soon = pin!(OptionFuture::default());
+            loop {
+                tokio::select! {
+                    () = end.cancelled() => return,
+                    () = &mut pause => break,
+                    Some(()) = &mut soon => break,
+                    _ = changes.changed() => break,
+                    Some(here) = followers.next() => {
+                        followed.remove(&here);
+                        soon.set(OptionFuture::from(Some(self.ports.clock.sleep(LOOK_AGAIN))));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn agents_here(&self) -> Vec<Here> {
+        let filter = Filter { instance: self.ports.settings.instance.clone(), team: None };
+        // Without Docker nobody can be followed; it is asked again.
+        let Ok(observed) = self.ports.engine.list(&filter).await else { return Vec::new() };
+        let agents = observed.containers.iter().filter(|container| {
+            container.labels.get(label::ROLE).map(String::as_str) == Some(Role::Agent.as_str())
+                && container.state == "running"
+        });
+        let here = agents.filter_map(|container| {
+            let agent = PartName::parse(container.labels.get(label::NAME)?).ok()?;
+            let (team, address) = (team_of(&container.labels)?, *container.addresses.first()?);
+            Some(Here { team, agent, address })
+        });
+        here.collect()
+    }
+
+    /// Follows one agent until it ends or cannot be heard.
+    async fn follow_agent(&self, here: Here) -> Here {
+        let socket = SocketAddr::from((here.address, SERVICE_PORT));
+        if let Ok(door) = door(&self.ports, &here.team, &here.agent, socket).await
+            && let Ok(mut tasks) = self.ports.agents.follow(&door).await
+        {
+            let mut heard = Heard::default();
+            loop {
+                let due = heard.progress.map_or_else(Instant::now, |at| at + PROGRESS_EVERY);
+                let next = tokio::select! {
+                    seen = tasks.next() => match seen {
+                        Some(seen) => self.take_note(&here, &door, &mut heard, seen).await,
+                        None => Err(GaveUp),
+                    },
+                    () = tokio::time::sleep_until(due), if heard.pending.is_some() => {
+                        self.tell_progress(&here, &mut heard).await
+                    }
+                };
+                if next.is_err() {
+                    break;
+                }
+            }
+        }
+        here
+    }
+
+    /// Tells what is new of a task.
+    async fn take_note(
+        &self,
+        here: &Here,
+        door: &AgentDoor,
+        heard: &mut Heard,
+        seen: SeenTask,
+    ) -> Result<(), GaveUp> {
+        let id = seen.task.id;
+        let told = seen.told.max(heard.told.get(&id).copied());
+        let is_over = seen.task.state.is_over();
+        if seen.began && told.is_none() {
+            let mut begun = seen.clone();
+            if is_over {
+                // Nobody looked while it ran.
+                begun.task.state = AgentTaskState::Running;
+            }
+            self.tell_fact(here, door, heard, begun, AgentTaskFact::Started).await?;
+        }
+        if is_over {
+            if heard.pending.as_ref().is_some_and(|pending| pending.task.id == id) {
+                heard.pending = None;
+            }
+            if told < Some(AgentTaskFact::Finished) {
+                self.tell_fact(here, door, heard, seen, AgentTaskFact::Finished).await?;
+            }
+        } else if seen.began && told.is_some() {
+            heard.pending = Some(seen);
+        }
+        Ok(())
+    }
+
+    async fn tell_fact(
+        &self,
+        here: &Here,
+        door: &AgentDoor,
+        heard: &mut Heard,
+        seen: SeenTask,
+        fact: AgentTaskFact,
+    ) -> Result<(), GaveUp> {
+        let id = seen.task.id;
+        self.tell_task(here, seen, fact).await?;
+        heard.told.insert(id, fact);
+        if heard.told.len() > TOLD_MAX {
+            // Ids sort by time.
+            heard.told.pop_first();
+        }
+        self.ports.agents.note_told(door, id, fact).await.map_err(|_| GaveUp)
+    }
+
+    async fn tell_progress(&self, here: &Here, heard: &mut Heard) -> Result<(), GaveUp> {
+        heard.progress = Some(Instant::now());
+        match heard.pending.take() {
+            Some(seen) => self.tell_task(here, seen, AgentTaskFact::Progress).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn tell_task(
+        &self,
+        here: &Here,
+        seen: SeenTask,
+        fact: AgentTaskFact,
+    ) -> Result<(), GaveUp> {
+        let kind = EventKind::AgentTask { fact, task: seen.task };
+        let reporter = self.open_team(&here.team, None, 1).await.map_err(|_| GaveUp)?;
+        reporter.tell(kind).await.map_err(|_| GaveUp)
+    }
+}
