@@ -117,7 +117,7 @@ fn control_messages() {
 }
 
 /// A record as a worker writes it.
-const RECORD: &str = r#"{"version":2,"team":"team_alpha","generation":3,"sequence":1795668502219000,
+const RECORD: &str = r#"{"version":3,"team":"team_alpha","generation":3,"sequence":1795668502219000,
   "state":"running","spec":{"workspace":{"local":true},"agents":[],"previews":[{"name":"main"}]},
   "slot":4,"ports":{"main":5000},"workspace_path":"/srv/a","mount_points":["node_modules"],
   "adopted":false,"given_away":true,"destroyed_unix_ms":null,"jobs":[{

@@ -1,4 +1,4 @@
-//! The JSON of a record, version 2; version 1, which has fewer fields, is read.
+//! The JSON of a record, version 3; those before, which have fewer fields, are read.
 //!
 //! Read strictly: an unknown field means that another version wrote the file,
 //! and a field that this version drops on its next save would be lost. So every
@@ -19,7 +19,7 @@ use crate::domain::record::{Before, FailedEnd, JobRecord, TeamRecord, Trial};
 use crate::domain::step::StepId;
 use crate::wire::spec::{spec_from_json, spec_to_json};
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The oldest version that is read.
 const VERSION_OLDEST: u32 = 1;
