@@ -65,7 +65,11 @@ async fn produce(place: Arc<Place>, stop: watch::Receiver<bool>) -> (u128, Durat
         tick.tick().await;
         let next = confirmed + 1;
         let began = Instant::now();
-        let (id, key) = (Uuid::from_u128(next).to_string(), format!("team.t{}.stop", next % TEAMS));
+        // A team's first job gives it a place: a stop of a team that has none never
+        // comes to a host.
+        let action = if next <= TEAMS { "start" } else { "stop" };
+        let (id, key) =
+            (Uuid::from_u128(next).to_string(), format!("team.t{}.{action}", next % TEAMS));
         while place.client.publish_job(b"{}", &key, &id, &[]).await.is_err() {
             tick.tick().await;
         }
