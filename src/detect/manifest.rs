@@ -63,7 +63,7 @@ impl Manifest {
                 Value::String(file) => vec![file.clone()],
                 several => texts(several).into_values().collect(),
             },
-            scripts: texts(&value["scripts"]),
+            scripts: runnable(texts(&value["scripts"])),
             dependencies,
             package_manager: text_of(&value["packageManager"]),
             engines: texts(&value["engines"]),
@@ -147,6 +147,12 @@ fn value(look: &Look<'_>, file: &str, text: &str) -> Value {
 
 fn text_of(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
+}
+
+/// Scripts whose names can stand in a command: no shell and no log is given the others.
+fn runnable(mut scripts: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    scripts.retain(|name, _| !name.chars().any(char::is_control));
+    scripts
 }
 
 fn texts(value: &Value) -> BTreeMap<String, String> {

@@ -153,3 +153,11 @@ proptest::proptest! {
         let _ = answer(&files);
     }
 }
+
+#[test]
+fn a_script_whose_name_holds_control_characters_is_never_run() {
+    let manifest = r#"{"scripts":{"d\u007fev":"vite"},"devDependencies":{"vite":"7"}}"#;
+    let findings = look(&[("package.json", manifest)]).unwrap();
+    let dev = findings.dev_command().unwrap_or_default();
+    assert!(!dev.chars().any(char::is_control) && !dev.contains("run d"), "{dev:?}");
+}
