@@ -42,6 +42,10 @@ use worker::{Follower, Message, Worker};
 /// Starts of the Vite preview on either side.
 const STARTS: usize = 5;
 
+/// Dev servers let changes of one file go that follow each other within about 50 ms, and a limit
+/// on processor time is one over 100 ms.
+const BETWEEN_EDITS: Duration = Duration::from_millis(400);
+
 /// The supervisor beside the dev server.
 const MEMORY_MAX_MIB: f64 = 3.0;
 
@@ -165,7 +169,7 @@ impl Bench<'_> {
 
     /// The way of edits into an open page.
     async fn edits(&self, example: &str, file: &str, text: &str, rounds: usize) {
-        let team = "edits";
+        let team = &format!("edits-{example}");
         let workspace = self.workspace(team, example);
         let started = self.start(team, &["main"]).await;
         let link = &started.links[0].1;
@@ -219,6 +223,7 @@ async fn watch(link: &Url, file: &Path, text: &str, rounds: usize) -> Vec<Durati
         if round >= 3 {
             times.push(saved.elapsed());
         }
+        tokio::time::sleep(BETWEEN_EDITS).await;
     }
     browser.end().await;
     std::fs::write(file, original).expect("the file can be written");
