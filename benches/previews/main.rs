@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use browser::{Browser, Page};
+use events::Events;
 use place::Place;
 use plain::Plain;
 use url::Url;
@@ -79,6 +80,7 @@ struct Started {
     took: Duration,
     links: Vec<(String, Url)>,
     build: String,
+    build_took: Duration,
 }
 
 impl Bench<'_> {
@@ -92,7 +94,12 @@ impl Bench<'_> {
         let took = began.elapsed();
         let told = events.seen().of_job(&job.id);
         let links = previews.iter().map(|name| ((*name).to_owned(), told.link(name)));
-        Started { took, links: links.collect(), build: told.step_message("build") }
+        Started {
+            took,
+            links: links.collect(),
+            build: told.step_message("build"),
+            build_took: step_took(&told, "build"),
+        }
     }
 
     async fn end(&self, team: &str, action: &str) {
@@ -131,6 +138,8 @@ impl Bench<'_> {
 
         let both = ["main", "two"];
         let started = self.start("starts", &both).await;
+        let what = "modules of a second preview, equal lockfile / installed: build step";
+        row(what, started.build_took, first.build_took, 0.25, 0.0);
         let container = self.container("starts", "two").await;
         let memory = plain::supervisor_mebibytes(&container).await;
         let plain = Plain::like(&container).await;
@@ -186,6 +195,13 @@ impl Bench<'_> {
         let what = format!("{example}: edit to DOM change, p50 of {rounds} / plain container");
         row(&what, median(ours), median(theirs), 1.1, 0.020);
     }
+}
+
+/// How long a finished step took.
+fn step_took(told: &Events, step: &str) -> Duration {
+    let finished = told.of("step.finished");
+    let found = finished.iter().find(|event| event["data"]["step"] == step).expect(step);
+    Duration::from_millis(found["data"]["duration_ms"].as_u64().expect("a step has a duration"))
 }
 
 /// Waits for the first page; asks often, or the question would be part of the answer.
