@@ -314,7 +314,8 @@ impl Monitor {
         let inner = &mut *inner;
         let mut needs = Vec::new();
         for (id, team) in &mut inner.teams {
-            let mut tell: Vec<_> = team.settle(now).into_iter().collect();
+            let mut tell = team.held(now);
+            tell.extend(team.settle(now));
             tell.extend(team.warnings(now));
             if !tell.is_empty() {
                 inner.outbox.entry(id.clone()).or_default().extend(tell);

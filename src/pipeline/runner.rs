@@ -372,11 +372,15 @@ impl JobRunner for Runner {
     }
 
     async fn arrive(&self, lease: &TeamLease, record: &str) -> Result<(), Failure> {
-        self.take_over(lease, record).await
+        self.take_over(lease, record).await?;
+        self.monitor.ask_for_team(lease.team());
+        Ok(())
     }
 
     async fn leave(&self, lease: &TeamLease) -> Result<(), Failure> {
-        self.clear_away(lease).await
+        self.clear_away(lease).await?;
+        self.monitor.forget(lease.team());
+        Ok(())
     }
 
     async fn knows(&self, team: &TeamId) -> bool {

@@ -231,8 +231,13 @@ impl Intake<'_> {
     async fn vacate_once(self) -> bool {
         let Some(teams) = self.estate.inventory().await else { return false };
         let mut is_done = true;
-        for holding in teams.into_iter().filter(|holding| holding.runs) {
+        for holding in teams {
             self.lanes.ended(&holding.team).cancelled().await;
+            if !holding.runs {
+                // What should run of it runs elsewhere by now: nobody starts it here.
+                self.lanes.give_away(&holding.team).await;
+                continue;
+            }
             let lease = self.leases.acquire(&holding.team).await;
             if let Err(failure) = self.estate.vacate(lease).await {
                 tracing::error!(team.id = %holding.team, %failure, "a team could not be removed");

@@ -189,6 +189,22 @@ async fn what_somebody_stopped_by_hand_is_reported_and_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_signal_from_outside_that_ends_a_part_is_no_stop() {
+    let host = Host::with_team(spec(&["main"])).await;
+    let before = host.told().len();
+    host.during(20 * SECOND, async {
+        host.world.says_of(AGENT, EngineContainerFact::Signalled { signal: 15 });
+        host.world.ends(AGENT, 143);
+    })
+    .await;
+    let told = host.told().split_off(before);
+    assert_eq!(told[0].0, "container.exited", "{told:?}");
+    assert_eq!(told[0].1["cause"], "somebody sent it signal 15");
+    assert_eq!(told[1].0, "container.restarted", "{told:?}");
+    assert!(!host.part(AGENT).stopped_by_hand);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_starts_what_somebody_stopped_by_hand() {
     let host = Host::with_team(spec(&["main"])).await;
     host.during(5 * SECOND, async { host.world.is_stopped_by_hand(AGENT) }).await;

@@ -20,6 +20,9 @@ pub(super) const ABSENT: &str = "absent";
 /// A signal that was sent this shortly before a death is its cause.
 const SIGNAL_COUNTS: Duration = Duration::from_secs(15);
 
+/// `stop` follows a death within milliseconds, or never.
+const STOP_FOLLOWS: Duration = Duration::from_millis(500);
+
 /// Docker asks with this one first, unless an image says otherwise.
 const SIGKILL: i32 = 9;
 
@@ -55,6 +58,8 @@ pub(super) struct Part {
     pub(super) restarts: u64,
     pub(super) last_failure: Option<PartFailure>,
     signal: Option<(Instant, i32)>,
+    /// A death that may turn out to be a stop by hand, which is told instead.
+    held: Option<(Instant, EventKind)>,
     /// The newest thing that the daemon said of it.
     pub(super) told_at: Option<EngineMoment>,
     /// Counts what was said, so that an older look does not overwrite it.
@@ -102,6 +107,7 @@ impl Part {
             restarts: 0,
             last_failure: None,
             signal: None,
+            held: None,
             told_at: None,
             version: 0,
             oom: Oom::default(),
@@ -180,6 +186,16 @@ impl Part {
         self.signal.is_some_and(|(at, signal)| signal != SIGKILL && now.at - at <= SIGNAL_COUNTS)
     }
 
+    /// Keeps a death for the moment in which `stop` may follow.
+    pub(super) fn hold(&mut self, kind: EventKind, now: Now) {
+        self.held = Some((now.at, kind));
+    }
+
+    /// A death after which no `stop` came.
+    pub(super) fn take_held(&mut self, now: Now) -> Option<EventKind> {
+        self.held.take_if(|(at, _)| now.at - *at >= STOP_FOLLOWS).map(|(_, kind)| kind)
+    }
+
     /// Its process ended; gives what is to be told.
     pub(super) fn ended(
         &mut self,
@@ -225,6 +241,7 @@ impl Part {
             return None;
         }
         self.by_hand = Some(now.at);
+        self.held = None;
         self.mending.runs();
         let cause = "somebody stopped it by hand; it stays so until it is started";
         let exit_code = self.last_failure.as_ref().and_then(|failure| failure.exit_code);

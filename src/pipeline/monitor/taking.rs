@@ -339,7 +339,13 @@ fn take(
         EngineContainerFact::Died { exit_code } => {
             // What a stop by hand is told as comes with `stop`, at once.
             let waits = part.may_be_a_stop(now);
-            part.ended("exited", Some(exit_code), now).filter(|_| !waits)
+            match part.ended("exited", Some(exit_code), now) {
+                Some(told) if waits => {
+                    part.hold(told, now);
+                    None
+                }
+                told => told,
+            }
         }
         EngineContainerFact::Stopped => part.stopped_by_hand(now),
         EngineContainerFact::Removed => {

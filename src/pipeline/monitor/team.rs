@@ -208,6 +208,11 @@ impl Team {
         (if serves { TeamState::Degraded } else { TeamState::Failed }, causes.join("; "))
     }
 
+    /// Deaths that turned out to be no stops by hand.
+    pub(super) fn held(&mut self, now: Now) -> Vec<EventKind> {
+        self.parts.values_mut().filter_map(|part| part.take_held(now)).collect()
+    }
+
     /// What is to be told of it altogether.
     pub(super) fn settle(&mut self, now: Now) -> Option<EventKind> {
         if self.busy > 0 || self.is_quiet || !self.wanted.up {

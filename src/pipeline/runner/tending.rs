@@ -98,11 +98,13 @@ impl Runner {
         };
         for (team, of_team) in observed.iter().filter(|(team, _)| !known.contains(team)) {
             let Ok(reporter) = self.open_team(team, None, 1).await else { continue };
-            if reporter.update(|record| adopt(record, of_team)).await
-                && let Err(error) = reporter.save().await
-            {
+            if !reporter.update(|record| adopt(record, of_team)).await {
+                continue;
+            }
+            if let Err(error) = reporter.save().await {
                 tracing::error!(team.id = %team, %error, "the record cannot be written");
             }
+            self.monitor.ask_for_team(team);
         }
     }
 
