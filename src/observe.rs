@@ -74,6 +74,8 @@ pub struct Metrics {
     capacity_cpus: GaugeVec,
     orphans_removed: IntCounterVec,
     policy_denials: IntCounterVec,
+    egress_tunnels: IntCounterVec,
+    egress_bytes: IntCounter,
 }
 
 /// What a listing of the host showed, for gauges.

@@ -20,6 +20,7 @@ pub(crate) mod json;
 pub mod redact;
 pub mod schema;
 pub mod spec;
+mod sync_body;
 pub mod text;
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod previews;
 mod recovery;
 mod room;
 mod start;
+mod syncs;
 mod tending;
 
 use std::collections::BTreeMap;

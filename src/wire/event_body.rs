@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use super::agent_task_body::AgentTaskChanged;
+pub use super::sync_body::{SyncConflict, SyncFailed, SyncSynced};
 use crate::domain::event::{ContainerFact, PreviewFact, TeamState};
 use crate::domain::failure::{Code, Fault};
 use crate::domain::job::ActionKind;
@@ -408,31 +409,6 @@ pub struct PreviewChanged {
     /// What is wrong, if it fails: the first line that says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-}
-
-/// The workspace was brought in step with Git.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct SyncSynced {
-    /// The commit it is at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub head: Option<String>,
-}
-
-/// Local work is in the way; nothing was touched.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct SyncConflict {
-    /// What is in the way.
-    pub message: String,
-}
-
-/// Git failed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct SyncFailed {
-    /// Why.
-    pub failure: FailureBody,
 }
 
 /// The worker is ready.

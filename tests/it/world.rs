@@ -6,6 +6,7 @@ mod agents;
 mod engine;
 mod host;
 mod services;
+mod syncs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -86,6 +87,7 @@ struct Inner {
     /// The record of this team cannot be read.
     unreadable: Option<TeamId>,
     agents: agents::AgentsInner,
+    syncs: syncs::SyncsInner,
 }
 
 /// The world; cloning shares it.
@@ -134,6 +136,7 @@ impl World {
             engine: shared.clone(),
             host: shared.clone(),
             agents: shared.clone(),
+            syncs: shared.clone(),
             probe: shared.clone(),
             clock: shared.clone(),
             records: shared.clone(),
@@ -326,6 +329,12 @@ impl World {
 
     pub(crate) fn record(&self, team: &TeamId) -> Option<TeamRecord> {
         self.lock().records.get(team).cloned()
+    }
+
+    /// A small file of the host.
+    pub(crate) fn file(&self, path: &str) -> Option<String> {
+        let inner = self.lock();
+        inner.files.get(Path::new(path)).map(|bytes| String::from_utf8(bytes.clone()).unwrap())
     }
 
     /// A team's containers with their states.
