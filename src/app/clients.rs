@@ -34,8 +34,7 @@ fn crates(cargo: &Path) -> BTreeSet<String> {
 fn debian(apt: &Path) -> BTreeSet<String> {
     let mut files = vec![apt.join("sources.list")];
     files.extend(entries(&apt.join("sources.list.d")));
-    let text: String =
-        files.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
+    let text: String = files.iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     in_text(&lines.collect::<Vec<_>>().join("\n"))
 }
@@ -58,7 +57,8 @@ fn in_text(text: &str) -> BTreeSet<String> {
 }
 
 fn plain(host: &str) -> Option<String> {
-    let is_name = host.contains('.') && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+    let is_name =
+        host.contains('.') && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
     is_name.then(|| host.to_ascii_lowercase())
 }
 
@@ -76,7 +76,10 @@ mod tests {
         };
         write("config.toml", "[source.m]\nregistry = \"sparse+https://mirror.example:8443/i/\"\n");
         write("registry/index/index.example-1a2b/config.json", "{\"dl\":\"https://dl.example/c\"}");
-        write("sources.list", "# deb http://old.example/ x\ndeb [a=b] http://deb.example/debian x\n");
+        write(
+            "sources.list",
+            "# deb http://old.example/ x\ndeb [a=b] http://deb.example/debian x\n",
+        );
         write("sources.list.d/own.sources", "URIs: https://user:word@sec.example/\n");
         let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
         assert_eq!(crates(dir.path()), names(&["mirror.example", "index.example", "dl.example"]));

@@ -162,6 +162,7 @@ pub(super) async fn write_lists(
     if !known.allows_as(own) || own.seen - known.seen > CONFIRMED_EVERY_SECONDS {
         ports.host.write_file(&own_path, own.text().as_bytes(), 0o644, 0).await?;
     }
+    let mut wrote = false;
     loop {
         let all = believed(ports, &policies, own).await?;
         let files = lists(&all);
@@ -169,13 +170,16 @@ pub(super) async fn write_lists(
             let path = directory.join(name);
             if ports.host.read_file(&path).await?.as_deref() != Some(content.as_bytes()) {
                 ports.host.write_file(&path, content.as_bytes(), 0o644, 0).await?;
+                wrote = true;
             }
         }
         // Another instance may have written its policy meanwhile, and its lists
         // before ours: the last look decides.
         if believed(ports, &policies, own).await? == all {
             let read = ports.host.read_file(&directory.join(READ)).await?;
-            return Ok(read.as_deref() != Some(digest(&files).as_bytes()));
+            // A worker of an earlier version may have written other lists, and had
+            // them read, since.
+            return Ok(wrote || read.as_deref() != Some(digest(&files).as_bytes()));
         }
     }
 }
