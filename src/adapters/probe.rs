@@ -127,6 +127,38 @@ mod tests {
         assert!(matches!(answer.await, ProbeAnswer::Http { status: 302, .. }));
     }
 
+    /// Answers with a head and then `chunk` again and again, until nobody reads.
+    async fn answer_without_end(chunk: &'static [u8], pause: Duration) -> ProbeAnswer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await.unwrap();
+            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 10485760\r\n\r\n";
+            let mut more = stream.write_all(head).await;
+            while more.is_ok() {
+                tokio::time::sleep(pause).await;
+                more = stream.write_all(chunk).await;
+            }
+        };
+        let time_max = Duration::from_millis(500);
+        let probing = HttpProbe.http(address, "localhost", "/", time_max);
+        tokio::select! {
+            answer = probing => answer,
+            () = server => panic!("the probe hung up and did not answer"),
+        }
+    }
+
+    #[tokio::test]
+    async fn ten_megabytes_are_not_taken_and_a_slow_body_is_not_waited_for() {
+        let large = answer_without_end(&[b'x'; 65_536], Duration::ZERO).await;
+        let ProbeAnswer::Http { status: 200, body } = large else { panic!("{large:?}") };
+        assert!(body.len() <= BODY_BYTES_MAX);
+        let slow = answer_without_end(b"x", Duration::from_millis(50)).await;
+        assert_eq!(slow, ProbeAnswer::TimedOut);
+    }
+
     #[tokio::test]
     async fn what_is_not_http_is_broken() {
         assert!(matches!(answer_with(b"hello\r\n\r\n").await, ProbeAnswer::Broken(_)));

@@ -119,7 +119,7 @@ pub struct PartPicture {
     pub url: Option<String>,
     /// What a preview does.
     pub preview: Option<PreviewFact>,
-    /// The line that says what is wrong with a preview.
+    /// The line that says what is wrong with a preview, or in the way of Git.
     pub error: Option<String>,
     /// Tasks of an agent that run or wait.
     pub tasks_open: Option<u64>,

@@ -79,6 +79,10 @@ pub trait JobRunner: Send + Sync {
     /// it is left here.
     async fn give_away(&self, _team: &TeamId) {}
 
+    /// The team is another host's by now, and what is left of it here will be
+    /// removed: nobody watches it any more.
+    fn lets_go(&self, _team: &TeamId) {}
+
     /// The record of a stopped team, to go to another host, as text.
     ///
     /// # Errors

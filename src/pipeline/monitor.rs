@@ -162,7 +162,9 @@ impl Monitor {
 
     /// The team is no more this host's.
     pub(super) fn forget(&self, id: &TeamId) {
-        self.lock().teams.remove(id);
+        let mut inner = self.lock();
+        inner.teams.remove(id);
+        inner.outbox.remove(id);
     }
 
     /// A run begins or ends to be at work on a team.
@@ -218,6 +220,13 @@ impl Monitor {
     /// Resolves when somebody asked for a listing.
     pub(super) async fn listing_wanted(&self) {
         self.to_list.notified().await;
+    }
+
+    /// Directories behind the volumes of teams that should run.
+    pub(super) fn lost(&self, lost: &BTreeMap<TeamId, Vec<String>>) {
+        for (id, team) in &mut self.lock().teams {
+            team.lost = lost.get(id).filter(|_| team.wanted.up).cloned().unwrap_or_default();
+        }
     }
 
     /// The daemon did not answer a listing.
@@ -379,6 +388,15 @@ impl Monitor {
         let now = self.now();
         if let Some(team) = self.lock().teams.get_mut(id) {
             team.traced(trace, now);
+        }
+    }
+
+    /// Takes what is in the way of a workspace's being in step with Git.
+    pub(super) fn synced(&self, id: &TeamId, in_the_way: Option<String>) {
+        let mut inner = self.lock();
+        let Some(team) = inner.teams.get_mut(id) else { return };
+        if let Some(part) = team.parts.values_mut().find(|part| part.what.role == Role::Sync) {
+            part.error = in_the_way;
         }
     }
 

@@ -117,6 +117,17 @@ impl Memories {
         Ok(memory)
     }
 
+    /// A copy of what is known of a team, without a voice: nothing is asked of the log,
+    /// and what another host may have told stays open. Nothing, if there is no record.
+    pub async fn peek(&self, ports: &Ports, team: &TeamId) -> Option<TeamRecord> {
+        let memory = self.teams().get(team).cloned();
+        match memory.as_ref().and_then(|memory| memory.record.get()) {
+            Some(record) => Some(record.lock().await.clone()),
+            // A bad one was logged where it was read.
+            None => ports.records.load(team).await.ok().flatten(),
+        }
+    }
+
     /// Forgets a team that nobody speaks for right now; says whether it did.
     pub fn forget(&self, team: &TeamId) -> bool {
         let mut teams = self.teams();

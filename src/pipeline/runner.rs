@@ -368,6 +368,10 @@ impl JobRunner for Runner {
         self.note_given_away(team).await;
     }
 
+    fn lets_go(&self, team: &TeamId) {
+        self.monitor.forget(team);
+    }
+
     async fn depart(&self, lease: &TeamLease) -> Result<String, Failure> {
         self.pack_up(lease).await
     }

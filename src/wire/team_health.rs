@@ -111,7 +111,7 @@ pub struct PartHealthBody {
     /// What a preview does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preview: Option<String>,
-    /// The line that says what is wrong with a preview.
+    /// The line that says what is wrong with a preview, or in the way of Git.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Tasks of an agent that run or wait.

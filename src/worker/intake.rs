@@ -231,6 +231,8 @@ impl Intake<'_> {
     async fn vacate_once(self) -> bool {
         let Some(teams) = self.estate.inventory().await else { return false };
         let mut is_done = true;
+        // Before anything of them ends, or it would be mended.
+        teams.iter().for_each(|holding| self.runner.lets_go(&holding.team));
         for holding in teams {
             self.lanes.ended(&holding.team).cancelled().await;
             if !holding.runs {

@@ -49,6 +49,9 @@ const ABANDON_MAX: Duration = Duration::from_secs(10);
 /// would stand behind hundreds.
 const BESIDE_MAX: usize = 16;
 
+/// How long a session has been there before jobs of the host's own are taken.
+const OWN_AFTER: Duration = Duration::from_secs(1);
+
 /// The lanes of one session.
 pub struct Lanes(Arc<Shared>);
 
@@ -125,6 +128,8 @@ impl Lanes {
     /// # Cancellation
     /// Safe: what is not taken is asked for again.
     pub async fn take_own(&self) -> ! {
+        // What the mailbox holds comes first: that this host was evicted, or a stop.
+        tokio::time::sleep(OWN_AFTER).await;
         loop {
             let job = self.0.runner.own_job().await;
             let id = job.id;

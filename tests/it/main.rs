@@ -5,6 +5,7 @@
 
 mod agent_tasks;
 mod calls;
+mod cleaning;
 mod commands;
 mod compose;
 mod crashes;

@@ -294,11 +294,49 @@ async fn a_service_that_falls_silent_is_restarted_and_one_hiccup_is_not_told() {
 async fn a_daemon_that_hangs_is_waited_for_and_nothing_piles_up() {
     let host = Host::with_team(spec(&["main"])).await;
     let before = host.told().len();
-    host.world.hangs(Some("probe"));
-    host.during(3 * MINUTE, async {}).await;
-    assert_eq!(host.kinds(before), [""; 0], "no answer yet is no bad answer");
-    host.world.hangs(None);
-    host.during(MINUTE, async {}).await;
+    for hangs in ["probe", "list"] {
+        let probes = host.world.probes();
+        host.world.hangs(Some(hangs));
+        host.during(3 * MINUTE, async {}).await;
+        assert_eq!(host.kinds(before), [""; 0], "no answer yet is no bad answer");
+        let asked = host.world.probes() - probes;
+        assert!(hangs != "probe" || asked <= 3, "{asked} probes of three parts wait");
+        host.world.hangs(None);
+        host.during(MINUTE, async {}).await;
+    }
+    assert_eq!((host.kinds(before), host.world.calls()), (Vec::new(), Vec::new()));
+    assert_eq!(host.picture().state, TeamState::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_ends_no_team_and_hides_no_death() {
+    let host = Host::with_team(Spec { ttl: Some(60 * MINUTE), ..spec(&["main"]) }).await;
+    let day = 24 * 3_600_000;
+    for step in [day, -2 * day] {
+        host.world.pass(step);
+        host.world.sets_clock(step * 1_000_000);
+        let before = host.told().len();
+        host.during(10 * SECOND, async { host.world.ends(AGENT, 1) }).await;
+        let kinds = host.kinds(before);
+        assert_eq!(kinds[0], "container.exited", "{step}: {kinds:?}");
+        assert!(kinds.contains(&"container.restarted".to_owned()), "{step}: {kinds:?}");
+    }
+    assert_eq!(host.picture().state, TeamState::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_is_gone_is_reported() {
+    let host = Host::with_team(spec(&["main"])).await;
+    let before = host.told().len();
+    host.world.loses_directories(true);
+    host.during(40 * SECOND, async {}).await;
+    let picture = host.picture();
+    assert_eq!(picture.state, TeamState::Degraded);
+    assert!(picture.missing[0].contains("the directory behind"), "{:?}", picture.missing);
+    assert_eq!(host.kinds(before), ["team.degraded"]);
+    assert_eq!(host.world.calls(), [""; 0], "nothing is made over it");
+    host.world.loses_directories(false);
+    host.during(40 * SECOND, async {}).await;
     assert_eq!(host.picture().state, TeamState::Running);
 }
 

@@ -38,6 +38,9 @@ pub(super) struct Team {
     /// the process before this one, told of it.
     pub(super) is_quiet: bool,
     pub(super) missing: Vec<String>,
+    /// Directories behind volumes that are gone. Nothing is made over them: what was
+    /// in them is a person's to bring back.
+    pub(super) lost: Vec<String>,
     missing_mending: Mending,
     told: TeamState,
     told_unix_ms: i64,
@@ -62,6 +65,7 @@ impl Team {
             busy: 0,
             is_quiet: true,
             missing: Vec::new(),
+            lost: Vec::new(),
             missing_mending: Mending::default(),
             told,
             told_unix_ms: now.unix_ms,
@@ -193,7 +197,8 @@ impl Team {
             };
             format!("{}: {cause}", name(part))
         });
-        let causes: Vec<_> = causes.chain(self.missing.iter().cloned()).take(3).collect();
+        let missing = self.missing.iter().chain(&self.lost).cloned();
+        let causes: Vec<_> = causes.chain(missing).take(3).collect();
         if causes.is_empty() {
             // What was told to be bad is not told to be good on a mere beginning.
             let begins = wanted.iter().find(|part| matches!(part.health(), PartHealth::Starting));
@@ -349,7 +354,7 @@ impl Team {
             busy: self.busy > 0,
             generation: self.wanted.generation,
             parts: self.parts.values().map(|part| part.picture(now)).collect(),
-            missing: self.missing.clone(),
+            missing: self.missing.iter().chain(&self.lost).cloned().collect(),
             ttl_ends_unix_ms: end(EndReason::Ttl).filter(|_| is_up),
             idle_ends_unix_ms: end(EndReason::Idle).filter(|_| is_up),
             observed_unix_ms: now.unix_ms,

@@ -38,6 +38,7 @@ impl Runner {
         {
             let mut last = None;
             while let Some(look) = looks.next().await {
+                self.monitor.synced(&here.team, in_the_way(&look));
                 if is_news(last.as_ref(), &look) && self.tell_sync(&here.team, &look).await.is_err()
                 {
                     break;
@@ -52,6 +53,15 @@ impl Runner {
         let Some(kind) = sync_event(look) else { return Ok(()) };
         let reporter = self.open_team(team, None, 1).await.map_err(|_| GaveUp)?;
         reporter.tell(kind).await.map_err(|_| GaveUp)
+    }
+}
+
+/// What is in the way of the workspace's being in step, if anything is.
+fn in_the_way(look: &SyncLook) -> Option<String> {
+    match look {
+        SyncLook::Idle | SyncLook::InStep { .. } => None,
+        SyncLook::Conflict { message, .. } => Some(message.clone()),
+        SyncLook::Failed { words } => Some(failure_of(words).message),
     }
 }
 

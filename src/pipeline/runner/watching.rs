@@ -27,7 +27,7 @@ use crate::domain::plan::Role;
 use crate::pipeline::monitor::{Due, Need, Todo, Wanted};
 use crate::pipeline::preview_board::{self, PreviewLook};
 use crate::policy::wellness::Look;
-use crate::ports::engine::{EngineMoment, Filter};
+use crate::ports::engine::{EngineMoment, Filter, Observed, label};
 use crate::ports::probe::ProbeAnswer;
 
 /// How often a listing corrects what events said (DESIGN 7).
@@ -174,10 +174,13 @@ impl Runner {
 
     /// Takes what should be there of a team that a run was at work on.
     async fn read_record(&self, team: &TeamId) {
-        let Ok(reporter) = self.open_team(team, None, 1).await else { return };
-        let settings = &self.ports.settings;
-        let wanted = reporter.read(|record| Wanted::of(settings, record)).await;
-        self.monitor.want(team, wanted);
+        match self.memories.peek(&self.ports, team).await {
+            Some(record) if !record.given_away => {
+                self.monitor.want(team, Wanted::of(&self.ports.settings, &record));
+            }
+            Some(_) => self.monitor.forget(team),
+            None => {}
+        }
     }
 
     async fn list_team(&self, team: &TeamId) {
@@ -213,6 +216,7 @@ impl Runner {
             return true;
         }
         self.do_all(self.monitor.listed(None, &by_team, took)).await;
+        self.look_behind_volumes(&by_team).await;
         let orphans = self.look_for_orphans(&observed).await;
         if let Some(found) = self.monitor.reconcile(orphans) {
             let Reconciled { adopted, restarting, stopped, orphans } = found;
@@ -221,6 +225,23 @@ impl Runner {
             self.reconciled.send_replace(Some(found));
         }
         is_empty
+    }
+
+    /// Whether what volumes bind is still there: Docker would not say.
+    async fn look_behind_volumes(&self, by_team: &BTreeMap<TeamId, Observed>) {
+        let mut lost: BTreeMap<TeamId, Vec<String>> = BTreeMap::new();
+        for (team, observed) in by_team {
+            for volume in &observed.volumes {
+                let is_oneshot = volume.labels.get(label::ROLE).map(String::as_str)
+                    == Some(Role::Oneshot.as_str());
+                let Some(device) = volume.device.as_ref().filter(|_| !is_oneshot) else { continue };
+                if !self.ports.host.exists(device).await {
+                    let what = format!("the directory behind volume {} is gone", volume.name);
+                    lost.entry(team.clone()).or_default().push(what);
+                }
+            }
+        }
+        self.monitor.lost(&lost);
     }
 
     /// What was found when this process began, once that is known.
@@ -338,6 +359,10 @@ impl Runner {
     }
 
     async fn tell_one(&self, team: TeamId, kind: EventKind) -> TeamId {
+        if self.monitor.wanted(&team).is_none() {
+            // It went meanwhile, perhaps to another host, which speaks for it now.
+            return team;
+        }
         let told = match self.open_team(&team, None, 1).await {
             Ok(reporter) => reporter.tell(kind.clone()).await,
             Err(over) => Err(over),

@@ -6,6 +6,7 @@ use covibes::domain::names::ContainerName;
 use covibes::ports::engine::{
     EngineContainerFact, EngineEvent, EngineEvents, EngineFact, EngineMoment, label,
 };
+use covibes::ports::host::Kept;
 use covibes::ports::probe::ProbeAnswer;
 use futures::stream::{self, StreamExt as _};
 use tokio::sync::broadcast;
@@ -22,6 +23,12 @@ pub(crate) struct Daemon {
     /// What agents and sync services answer instead of being well.
     pub(super) services: Option<ProbeAnswer>,
     pub(super) shows_nothing: bool,
+    /// Directories behind volumes are gone.
+    pub(super) directories_gone: bool,
+    /// What lies on the disk, beside paths.
+    pub(super) kept: Vec<Kept>,
+    /// Probes so far.
+    pub(super) probes: usize,
     /// Stands for the state of all files.
     pub(super) files: u64,
 }
@@ -35,6 +42,9 @@ impl Default for Daemon {
             broken: None,
             services: None,
             shows_nothing: false,
+            directories_gone: false,
+            kept: Vec::new(),
+            probes: 0,
             files: 0,
         }
     }
@@ -140,6 +150,29 @@ impl World {
     /// Listings are empty, or true again.
     pub(crate) fn shows_nothing(&self, nothing: bool) {
         self.lock().daemon.shows_nothing = nothing;
+    }
+
+    /// The directories behind volumes are gone, or there again.
+    pub(crate) fn loses_directories(&self, gone: bool) {
+        self.lock().daemon.directories_gone = gone;
+    }
+
+    /// Something has lain on the disk for so many days.
+    pub(crate) fn keeps(&self, path: &str, is_dir: bool, days: i64) {
+        let mut inner = self.lock();
+        let modified_unix_ms = inner.now_unix_ms - days * 24 * 3_600_000;
+        let kept = Kept { path: path.into(), bytes: 1, is_dir, modified_unix_ms };
+        inner.daemon.kept.push(kept);
+    }
+
+    /// How many probes there were.
+    pub(crate) fn probes(&self) -> usize {
+        self.lock().daemon.probes
+    }
+
+    /// The clock of the daemon is set.
+    pub(crate) fn sets_clock(&self, nanos: i64) {
+        self.lock().daemon.nanos += nanos;
     }
 
     /// The files of all workspaces are in another state.

@@ -81,7 +81,7 @@ impl Engine for World {
                 .map(|(name, labels)| ObservedVolume {
                     name: VolumeName::from_engine(name).unwrap(),
                     labels: labels.clone(),
-                    device: None,
+                    device: Some("/behind".into()),
                 })
                 .collect(),
         })

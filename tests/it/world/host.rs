@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use covibes::domain::failure::Failure;
 use covibes::ports::host::{
-    Finding, Host, HostResources, HostRules, ModulesSize, Trace, WatchUse, WorkspaceDir,
+    Finding, Host, HostResources, HostRules, Kept, ModulesSize, Trace, WatchUse, WorkspaceDir,
 };
 
 use super::World;
@@ -62,8 +62,12 @@ impl Host for World {
     }
 
     async fn exists(&self, path: &Path) -> bool {
+        let inner = self.lock();
+        if path == Path::new("/behind") {
+            return !inner.daemon.directories_gone;
+        }
         // A directory exists by what lies in it.
-        self.lock().paths.iter().any(|p| p.starts_with(path))
+        inner.paths.iter().any(|p| p.starts_with(path))
     }
 
     async fn overlay_finding(&self, _path: &Path) -> Option<Finding> {
@@ -77,6 +81,7 @@ impl Host for World {
     async fn remove_tree(&self, path: &Path) -> Result<(), Failure> {
         let mut inner = self.lock();
         inner.paths.retain(|p| !p.starts_with(path));
+        inner.daemon.kept.retain(|kept| !kept.path.starts_with(path));
         inner.files.retain(|p, _| !p.starts_with(path));
         Ok(())
     }
@@ -98,6 +103,11 @@ impl Host for World {
 
     async fn measure_modules(&self, _: &Path) -> ModulesSize {
         ModulesSize::default()
+    }
+
+    async fn kept_in(&self, directory: &Path) -> Vec<Kept> {
+        let kept = self.lock().daemon.kept.clone();
+        kept.into_iter().filter(|kept| kept.path.parent() == Some(directory)).collect()
     }
 
     async fn trace(&self, _: &[PathBuf]) -> Trace {

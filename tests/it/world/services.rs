@@ -19,6 +19,7 @@ use super::World;
 #[async_trait]
 impl Probe for World {
     async fn http(&self, address: SocketAddr, _: &str, path: &str, _: Duration) -> ProbeAnswer {
+        self.lock().daemon.probes += 1;
         self.hang("probe").await;
         let state = self.lock().preview_state.clone();
         if address.port() == 9300 {
