@@ -4,6 +4,7 @@
 //! `observe/table.rs` says which there are, `observe/facts.rs` what moves them.
 
 mod facts;
+mod levels;
 mod table;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use prometheus::{
 };
 
 pub use self::facts::RunningJob;
+pub use self::levels::CountLines;
 use crate::domain::event::TeamState;
 use crate::domain::plan::Role;
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::limits::CONTAINER_UID;
@@ -14,11 +15,12 @@ use crate::ports::engine::{Filter, label};
 /// Prometheus scrapes every 15 s by custom; gauges should not be older.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Lists until `end`.
-pub async fn keep(ports: Ports, end: CancellationToken) {
+/// Lists until `end`; the page is shown the last listing.
+pub async fn keep(ports: Ports, shown: watch::Sender<Option<Listing>>, end: CancellationToken) {
     loop {
         if let Some(listing) = look(&ports).await {
             ports.metrics.observed(&listing);
+            shown.send_replace(Some(listing));
         }
         tokio::select! {
             () = end.cancelled() => return,
