@@ -25,8 +25,9 @@ function draw() {
   const rows = [...teams.values()].sort((a, b) => a.team.localeCompare(b.team)).map((team) => {
     const state = team.unsure ? "checking" : team.state;
     const parts = team.parts.map((part) => {
-      const words = [part.name || part.role, part.state, part.health].filter(Boolean).join(" ");
-      return element("li", { "data-state": part.state, "data-part": part.name || part.role }, words);
+      const name = part.part ?? part.role;
+      const words = [name, part.state, part.preview ?? part.health].join(" ");
+      return element("li", { "data-state": part.state, "data-part": name }, words);
     });
     const job = team.job ? `${team.job.action ?? "job"} ${team.job.state} ${team.job.step ?? ""} ${team.job.code ?? ""}` : "";
     return element("li", { "data-team": team.team, "data-state": state },

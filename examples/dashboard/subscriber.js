@@ -162,7 +162,7 @@ export class Subscriber {
     this.rereading.add(name);
     try {
       await pause(READ_AGAIN, this.aborter.signal);
-      const { team } = await this.json(`/api/teams/${name}`);
+      const team = await this.json(`/api/teams/${name}`);
       const old = this.teams.get(name);
       // Events have come further meanwhile: this answer is old already.
       if (old && team.sequence < old.sequence) setTimeout(() => this.readAgain(name));
@@ -191,10 +191,10 @@ function apply(team, { type, data, correlationid }) {
   } else if (kind === "team.snapshot") {
     team.state = data.state;
   } else if (kind.startsWith("preview.")) {
-    const part = team.parts.find((part) => part.role === "preview" && part.name === data.preview);
-    if (part) Object.assign(part, { health: data.fact, error: data.error });
+    const part = team.parts.find((part) => part.role === "preview" && part.part === data.preview);
+    if (part) Object.assign(part, { preview: data.fact, error: data.error });
   } else if (kind.startsWith("container.")) {
-    const part = team.parts.find((part) => part.role === data.role && part.name === (data.part ?? ""));
+    const part = team.parts.find((part) => part.role === data.role && part.part === data.part);
     const states = { exited: "exited", oom: "exited", started: "running", restarted: "running" };
     if (part) Object.assign(part, { state: states[data.fact] ?? part.state, health: data.fact });
   } else if (kind.startsWith("step.")) {

@@ -233,6 +233,8 @@ impl Board {
             | Body::HostUp(_)
             | Body::HostDraining(_)
             | Body::HostLost(_)
+            | Body::HostReconciled(_)
+            | Body::TeamExpiring(_)
             | Body::Unknown(_) => {}
         }
     }

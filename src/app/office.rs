@@ -28,6 +28,7 @@ use crate::domain::step::StepId;
 use crate::observe::Listing;
 use crate::pipeline::Ports;
 use crate::pipeline::converge::is_side_name;
+use crate::pipeline::monitor::Monitor;
 use crate::ports::broker::{BrokerState, Phase};
 use crate::ports::engine::{Filter, ObservedContainer, label};
 use crate::worker::hosts::Hosts;
@@ -53,6 +54,8 @@ const DEEDS_MAX: usize = 20;
 pub struct Office {
     /// Docker, records, clock.
     pub ports: Ports,
+    /// How teams are, part by part.
+    pub monitor: Arc<Monitor>,
     /// The board and its listeners.
     pub feed: Arc<Feed>,
     /// The broker's errands.

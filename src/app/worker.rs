@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod gauges;
+pub mod gc;
 pub mod host;
 pub mod observer;
 pub mod teams;
@@ -88,7 +89,9 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     let (asked, shutdown) = (CancellationToken::new(), CancellationToken::new());
     let tasks = TaskTracker::new();
     tasks.spawn(signals(asked.clone()));
-    let runner = Arc::new(Runner::new(wired.ports.clone(), Arc::clone(&wired.preparation)));
+    let leases = Arc::new(TeamLeases::default());
+    let runner = Runner::new(wired.ports.clone(), Arc::clone(&wired.preparation));
+    let runner = Arc::new(runner.with_leases(Arc::clone(&leases)));
     let load = Arc::new(LaneLoad::default());
     // The records' directory is held, so this one, above it, is as well.
     let known = Arc::new(FileKnownHosts::new(&settings.state_dir));
@@ -98,8 +101,10 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     hosts.remember().await;
     let state = Supervisor::state();
     let (listing, listed) = watch::channel(None);
+    let monitor = Arc::clone(runner.monitor());
     let office = Arc::new(Office {
         ports: wired.ports.clone(),
+        monitor: Arc::clone(&monitor),
         feed: Arc::clone(&events),
         client: client(&configuration)?,
         hosts: Arc::clone(&hosts),
@@ -119,19 +124,24 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     info!(page = %format!("http://{listen}/"), token = gate.place(), "the operator page is served");
     tasks.spawn(remember(Arc::clone(&office), served.clone()));
     tasks.spawn(http::serve(listener, office, gate, http.hosts, served.clone()));
-    tasks.spawn(gauges::keep(wired.ports.clone(), listing, served.clone()));
+    tasks.spawn(gauges::keep(wired.ports.clone(), monitor, listing, served.clone()));
     tasks.spawn(Arc::clone(&runner).tend(served.clone()));
     tasks.spawn(Arc::clone(&runner).follow_agents(served.clone()));
     let mut connected = state.subscribe();
     let told = {
         let (events, host) = (events.clone(), settings.host.clone());
-        let clock = clock.clone();
+        let (clock, runner, end) = (clock.clone(), Arc::clone(&runner), served.clone());
         async move {
             // Told once, by the first session.
             let up = crate::ports::broker::Phase::Connected;
             if connected.wait_for(|s| s.phase == up).await.is_ok() {
                 let kind = EventKind::HostUp { host: host.clone(), version: version.to_owned() };
                 tell_host(&*events, &*clock, &host, kind).await;
+                let found = end.run_until_cancelled(runner.reconciled()).await.flatten();
+                if let Some(found) = found {
+                    let kind = EventKind::HostReconciled { host: host.clone(), found };
+                    tell_host(&*events, &*clock, &host, kind).await;
+                }
             }
         }
     };
@@ -156,7 +166,7 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
         host: settings.host.clone(),
         parse: parse_job,
         runner,
-        leases: Arc::new(TeamLeases::default()),
+        leases,
         estate: Arc::new(HostEstate::new(wired.ports.clone())),
         hosts,
         voice: Voice { host: settings.host.clone(), events: events.clone(), clock: clock.clone() },

@@ -3,6 +3,7 @@
 //! in milliseconds.
 
 mod agents;
+mod daemon;
 mod engine;
 mod host;
 mod services;
@@ -86,6 +87,7 @@ struct Inner {
     /// The record of this team cannot be read.
     unreadable: Option<TeamId>,
     agents: agents::AgentsInner,
+    daemon: daemon::Daemon,
 }
 
 /// The world; cloning shares it.

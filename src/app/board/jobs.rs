@@ -270,6 +270,8 @@ impl JobLine {
             | Body::HostUp(_)
             | Body::HostDraining(_)
             | Body::HostLost(_)
+            | Body::HostReconciled(_)
+            | Body::TeamExpiring(_)
             | Body::Unknown(_) => {}
         }
         None

@@ -93,6 +93,8 @@ fn summary(data: &Body) -> String {
         Body::HostUp(data) => data.version.clone(),
         Body::HostDraining(_) => String::new(),
         Body::HostLost(data) => format!("silent for {}", duration(data.silent_ms)),
+        Body::TeamExpiring(data) => format!("{}, in {}", data.reason, duration(data.left_ms)),
+        Body::HostReconciled(_) => "what the worker found".to_owned(),
         Body::Unknown(_) => "(of a later version)".to_owned(),
     };
     text(words.trim())

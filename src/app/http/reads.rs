@@ -13,8 +13,11 @@ use serde_json::{Value, json};
 use super::gate::refuse;
 use crate::app::board::JobLine;
 use crate::app::office::Office;
+use crate::app::office::views::TeamView;
+use crate::domain::health::PartHealth;
 use crate::domain::ids::TeamId;
 use crate::wire::job::timestamp_text;
+use crate::wire::team_health::{PartHealthBody, TeamHealth};
 
 /// Jobs in one answer.
 const JOBS_MAX: usize = 500;
@@ -35,23 +38,70 @@ async fn overview(State(office): State<Arc<Office>>) -> Response {
     Json(office.overview().await).into_response()
 }
 
-/// The teams, and the place in `/events` from which on they change.
+/// The teams, how Docker answers, and the place in `/events` from which on they change.
 async fn teams(State(office): State<Arc<Office>>) -> Response {
     // Before the teams: an event that both tell of is known by its sequence.
     let place = place(&office);
     let (teams, trouble) = office.teams().await;
-    Json(json!({"teams": teams, "events": place, "trouble": trouble})).into_response()
+    let teams: Vec<Value> = teams.iter().map(|team| team_of(&office, team)).collect();
+    let engine = office.monitor.engine();
+    let docker =
+        json!({"up": engine.is_up, "millis": engine.millis, "followed": engine.is_followed});
+    let body = json!({"teams": teams, "docker": docker, "events": place, "trouble": trouble});
+    Json(body).into_response()
 }
 
 async fn team(State(office): State<Arc<Office>>, Path(name): Path<String>) -> Response {
-    let missing = || refuse(StatusCode::NOT_FOUND, "team.not_found", "No such team is here");
+    let missing = || refuse(StatusCode::NOT_FOUND, "team.not_found", "This host has no such team");
     let Ok(name) = TeamId::parse(&name) else { return missing() };
     let place = place(&office);
     let (team, trouble) = office.team(&name).await;
     let Some(team) = team else { return missing() };
-    let desired = office.desired(&name, &team).await;
-    let body = json!({"team": team, "desired": desired, "events": place, "trouble": trouble});
+    let mut body = team_of(&office, &team);
+    body["desired"] = json!(office.desired(&name, &team).await);
+    (body["events"], body["trouble"]) = (json!(place), json!(trouble));
     Json(body).into_response()
+}
+
+/// A team's health as snapshots have it, and what events have said of it: its state
+/// and number are those that a follower of `/events` has, too.
+fn team_of(office: &Office, view: &TeamView) -> Value {
+    let picture = TeamId::parse(&view.team).ok().and_then(|team| office.monitor.picture(&team));
+    let watched = picture.as_ref().filter(|picture| !picture.busy && picture.wanted);
+    let health = watched.map_or_else(|| unwatched(view), TeamHealth::from);
+    let mut body = json!(health);
+    for (key, value) in [
+        ("state", json!(view.state)),
+        ("cause", json!(view.cause)),
+        ("since_unix_ms", json!(view.since_unix_ms)),
+        ("sequence", json!(view.sequence)),
+        ("links", json!(view.links)),
+        ("sync", json!(view.sync)),
+        ("job", json!(view.job)),
+    ] {
+        body[key] = value;
+    }
+    body
+}
+
+/// A team on which a job is at work, or which is not to run: what Docker has of it.
+fn unwatched(view: &TeamView) -> TeamHealth {
+    let parts = view.parts.iter().map(|part| PartHealthBody {
+        role: part.role.clone(),
+        part: (!part.name.is_empty()).then(|| part.name.clone()),
+        container: part.container.clone(),
+        state: part.state.clone(),
+        health: PartHealth::Unknown.as_str().to_owned(),
+        url: part.url.clone(),
+        ..PartHealthBody::default()
+    });
+    TeamHealth {
+        team: view.team.clone(),
+        generation: view.generation,
+        parts: parts.collect(),
+        missing: view.missing.clone(),
+        ..TeamHealth::default()
+    }
 }
 
 /// The id of the last event, as `Last-Event-ID` has it; without a number if there

@@ -9,6 +9,7 @@ use super::views::{Desired, JobBrief, PartView, TeamView};
 use crate::app::board::{Board, JobLine, TeamLine};
 use crate::config::layout::Layout;
 use crate::domain::event::TeamState;
+use crate::domain::health::{PartHealth, PartPicture, TeamPicture};
 use crate::domain::ids::{JobId, PartName, TeamId};
 use crate::domain::names::ContainerName;
 use crate::domain::plan::Role;
@@ -23,6 +24,9 @@ impl Office {
     /// Every team that there is, by name, and why what Docker has may be old.
     pub async fn teams(&self) -> (Vec<TeamView>, Option<String>) {
         let (containers, trouble) = self.containers().await;
+        let pictures = self.monitor.pictures().into_iter();
+        let pictures: BTreeMap<String, TeamPicture> =
+            pictures.map(|picture| (picture.team.to_string(), picture)).collect();
         let board = self.feed.board();
         let last = last_jobs(&board);
         let mut names: Vec<&String> = board
@@ -31,6 +35,7 @@ impl Office {
             .filter(|(_, line)| line.state != TeamState::Destroyed.as_str())
             .map(|(name, _)| name)
             .chain(containers.keys())
+            .chain(pictures.keys())
             .collect();
         names.sort_unstable();
         names.dedup();
@@ -38,7 +43,7 @@ impl Office {
             let empty = TeamLine::default();
             let line = board.teams().get(name).unwrap_or(&empty);
             let own = containers.get(name).map_or(&[][..], Vec::as_slice);
-            self.view(name, line, own, last.get(name.as_str()).cloned())
+            self.view(name, line, own, last.get(name.as_str()).cloned(), pictures.get(name))
         });
         (views.collect(), trouble)
     }
@@ -46,15 +51,17 @@ impl Office {
     /// One team; nothing if nobody knows it.
     pub async fn team(&self, name: &TeamId) -> (Option<TeamView>, Option<String>) {
         let (containers, trouble) = self.containers().await;
+        let picture = self.monitor.picture(name);
         let board = self.feed.board();
         let (line, own) = (board.teams().get(name.as_str()), containers.get(name.as_str()));
-        if line.is_none() && own.is_none() {
+        if line.is_none() && own.is_none() && picture.is_none() {
             return (None, trouble);
         }
         let job = last_jobs(&board).remove(name.as_str());
         let own = own.map_or(&[][..], Vec::as_slice);
         let empty = TeamLine::default();
-        (Some(self.view(name.as_str(), line.unwrap_or(&empty), own, job)), trouble)
+        let line = line.unwrap_or(&empty);
+        (Some(self.view(name.as_str(), line, own, job, picture.as_ref())), trouble)
     }
 
     fn view(
@@ -63,12 +70,26 @@ impl Office {
         line: &TeamLine,
         containers: &[ObservedContainer],
         job: Option<JobBrief>,
+        picture: Option<&TeamPicture>,
     ) -> TeamView {
-        let mut parts: Vec<_> =
-            containers.iter().map(|container| self.part(name, line, container)).collect();
+        // While a job is at work, what is there changes by the second.
+        let watched = picture.filter(|picture| !picture.busy && picture.wanted);
+        let mut parts: Vec<_> = match watched {
+            Some(picture) => picture.parts.iter().map(|part| watched_part(line, part)).collect(),
+            None => containers.iter().map(|container| self.part(name, line, container)).collect(),
+        };
         parts.sort_by(|a, b| (order(&a.role), &a.name).cmp(&(order(&b.role), &b.name)));
-        let state = if line.state.is_empty() { "unknown" } else { &line.state };
+        // What was told last is what every other follower shows.
+        let state = match (line.state.as_str(), picture) {
+            ("", Some(picture)) => picture.state.as_str(),
+            ("", None) => "unknown",
+            (told, _) => told,
+        };
         TeamView {
+            missing: picture.map(|picture| picture.missing.clone()).unwrap_or_default(),
+            ends_unix_ms: picture
+                .map(|picture| (picture.ttl_ends_unix_ms, picture.idle_ends_unix_ms))
+                .unwrap_or_default(),
             team: name.to_owned(),
             state: state.to_owned(),
             cause: line.cause.clone(),
@@ -148,6 +169,39 @@ impl Office {
     }
 }
 
+/// A part as the monitor has it.
+fn watched_part(line: &TeamLine, part: &PartPicture) -> PartView {
+    let name = part.part.as_ref().map(ToString::to_string).unwrap_or_default();
+    let task = line.tasks.get(&name).filter(|_| part.role == Role::Agent);
+    let mut health = match (part.health, part.preview, task) {
+        (PartHealth::Healthy, Some(fact), _) => fact.as_str().to_owned(),
+        (PartHealth::Healthy, None, Some(task)) => format!("task {}", task.state),
+        (health, _, _) => health.as_str().to_owned(),
+    };
+    if part.crash_loop {
+        "ends again and again".clone_into(&mut health);
+    } else if part.stopped_by_hand {
+        "stopped by hand".clone_into(&mut health);
+    }
+    let usage = part.usage;
+    let cpus = |millis: Option<u64>| millis.map(|millis| millis as f64 / 1000.0);
+    PartView {
+        role: part.role.as_str().to_owned(),
+        name,
+        container: part.container.as_str().to_owned(),
+        state: part.state.clone(),
+        health,
+        error: part.error.clone().or_else(|| part.cause.clone()),
+        url: part.url.clone(),
+        restarts: Some(part.restarts),
+        oom_kills: part.oom_kills,
+        memory_bytes: usage.map(|usage| usage.memory_bytes),
+        memory_limit_bytes: usage.and_then(|usage| usage.memory_bytes_max),
+        cpus: cpus(usage.and_then(|usage| usage.cpu_millis)),
+        cpus_limit: cpus(usage.and_then(|usage| usage.cpu_millis_max)),
+    }
+}
+
 fn order(role: &str) -> usize {
     let role = Role::parse(role);
     Role::ALL.iter().position(|known| Some(*known) == role).unwrap_or(Role::ALL.len())
@@ -204,6 +258,7 @@ fn compare(record: &TeamRecord, view: &TeamView) -> Desired {
             drift.push(format!("{} {} was not asked for", part.role, part.name));
         }
     }
+    drift.extend(view.missing.iter().map(|what| format!("{what} is missing")));
     desired.drift = drift;
     desired
 }

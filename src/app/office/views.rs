@@ -148,6 +148,10 @@ pub struct TeamView {
     pub sequence: String,
     /// Its containers.
     pub parts: Vec<PartView>,
+    /// Networks and mounts that should be there and are not.
+    pub missing: Vec<String>,
+    /// When its `ttl`, and when `idle_stop` ends it, in unix milliseconds.
+    pub ends_unix_ms: (Option<i64>, Option<i64>),
     /// Preview name to link.
     pub links: BTreeMap<String, String>,
     /// What Git last said, and whether it is well.
@@ -181,8 +185,10 @@ pub struct PartView {
     pub error: Option<String>,
     /// Where it is seen.
     pub url: Option<String>,
-    /// Since the team was started.
+    /// As far as the worker knows.
     pub restarts: Option<u64>,
+    /// How often the kernel ended something in it for memory.
+    pub oom_kills: u64,
     /// Bytes that it uses.
     pub memory_bytes: Option<u64>,
     /// Bytes that it may use.

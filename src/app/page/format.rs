@@ -118,13 +118,21 @@ pub fn level(word: &str) -> &'static str {
         "succeeded" | "ready" | "healthy" | "connected" | "up" | "started" | "task succeeded" => {
             "ok"
         }
-        "waiting" | "compiling" | "installing" | "working" | "connecting" | "restarting"
-        | "created" | "restarted" | "task running" | "task queued" => "busy",
-        "retrying" | "unhealthy" | "draining" | "blocked" | "silent" | "no docker" | "disk low"
-        | "paused" | "task interrupted" => "warn",
-        "rejected" | "failing" | "exited" | "dead" | "oom" | "lost" | "closed" | "task failed" => {
-            "bad"
-        }
+        "starting" | "waiting" | "compiling" | "installing" | "working" | "connecting"
+        | "restarting" | "created" | "restarted" | "task running" | "task queued" => "busy",
+        "stopped by hand" | "retrying" | "unhealthy" | "draining" | "blocked" | "silent"
+        | "no docker" | "disk low" | "paused" | "task interrupted" => "warn",
+        "down"
+        | "absent"
+        | "ends again and again"
+        | "rejected"
+        | "failing"
+        | "exited"
+        | "dead"
+        | "oom"
+        | "lost"
+        | "closed"
+        | "task failed" => "bad",
         _ => "off",
     })
 }

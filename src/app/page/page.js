@@ -10,9 +10,12 @@
 
   const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
   const ago = (at) => {
-    const seconds = Math.max(0, Math.round((Date.now() - at) / 1000));
+    const passed = Math.round((Date.now() - at) / 1000);
+    // Two clocks are never quite the same.
+    const seconds = passed < -5 ? -passed : Math.max(0, passed);
     const [size, unit] = units.find(([size]) => seconds >= size) || units[3];
-    return `${Math.floor(seconds / size)} ${unit} ago`;
+    const words = `${Math.floor(seconds / size)} ${unit}`;
+    return passed < -5 ? `in ${words}` : `${words} ago`;
   };
   const times = () => {
     for (const time of document.querySelectorAll("time[datetime]")) {

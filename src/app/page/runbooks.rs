@@ -20,6 +20,7 @@ runbooks![
     "JobStuck",
     "JobsWithoutPlace",
     "MessagesDeadLettered",
+    "OrphansGrowing",
     "PreviewPortsLow",
     "QueueWaitHigh",
     "WorkerAbsent",

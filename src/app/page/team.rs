@@ -52,6 +52,11 @@ pub(super) fn render(
                 " · Git: " span.state data-state=(if *well { "ok" } else { "bad" }) { (text(words)) }
             }
         }
+        @for (at, why) in [(team.ends_unix_ms.0, "its ttl"), (team.ends_unix_ms.1, "idle_stop")] {
+            @if let Some(at) = at {
+                p.quiet { "Ends by " (why) " " (time(at)) " unless it is started again." }
+            }
+        }
         @if let Some(desired) = desired { (wanted(desired)) }
         section aria-labelledby="parts-h" {
             h2 #parts-h { "Parts" }
@@ -99,7 +104,8 @@ fn row(team: &TeamView, part: &PartView) -> Markup {
                 @if let Some(error) = &part.error { " " span.error { (text(error)) } }
             }
             td.number data-name="Restarts" {
-                (part.restarts.map_or("–".to_owned(), |n| n.to_string()))
+                @match part.restarts { Some(n) => (n), None => span.quiet { "–" } }
+                @if part.oom_kills > 0 { span.error { " (" (part.oom_kills) " for memory)" } }
             }
             td data-name="Memory" { (memory(part)) }
             td data-name="CPU" { (cpu(part)) }
