@@ -13,6 +13,7 @@ pub mod job_runner;
 pub mod lease;
 pub mod local_work;
 pub mod oneshot;
+pub mod own_image;
 pub mod preparation;
 pub mod preview_board;
 pub mod reporter;
@@ -21,6 +22,7 @@ pub mod runner;
 pub mod runtimes;
 pub mod steps;
 pub mod undo;
+pub mod unused_images;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 //! newtypes of `domain::names`, because bollard does not escape them.
 
 mod create;
+mod images;
 mod logs;
 mod making;
 mod map;
@@ -25,7 +26,7 @@ use crate::domain::plan::{ContainerPlan, NetworkPlan, VolumePlan};
 use crate::observe::Metrics;
 use crate::ports::engine::{
     ContainerState, Engine, EngineError, EngineVersion, Filter, ImageBuild, Observed,
-    ObservedNetwork, OnLine, label,
+    ObservedImage, ObservedNetwork, OnLine, label,
 };
 use making::Making;
 use map::{already, error, is_not_found};
@@ -381,19 +382,10 @@ impl Engine for DockerEngine {
         name: &ContainerName,
         on_line: OnLine<'_>,
     ) -> Result<i64, EngineError> {
-        let docker = self.docker()?;
-        logs::read(docker, name, None, true, on_line).await.map_err(|e| error(e, name.as_str()))?;
-        let options = None::<query::WaitContainerOptions>;
-        let mut wait = std::pin::pin!(self.docker()?.wait_container(name.as_str(), options));
-        match tokio::time::timeout(CALL_TIME_MAX, wait.next()).await {
-            Ok(Some(Ok(answer))) => Ok(answer.status_code),
-            Ok(Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. }))) => {
-                Ok(code)
-            }
-            Ok(Some(Err(e))) => Err(error(e, name.as_str())),
-            Ok(None) => Err(EngineError::NotFound { what: name.to_string() }),
-            Err(elapsed) => Err(EngineError::Unreachable { source: Box::new(elapsed) }),
-        }
+        let ended = logs::until_end(self.docker()?, name, on_line).await;
+        ended
+            .map_err(|e| error(e, name.as_str()))?
+            .ok_or_else(|| EngineError::NotFound { what: name.to_string() })
     }
 
     async fn log_tail(
@@ -431,28 +423,37 @@ impl Engine for DockerEngine {
         }
     }
 
+    async fn host_images(&self) -> Result<Vec<ObservedImage>, EngineError> {
+        let list = images::of_the_host(self.docker()?);
+        self.call("host_images", "images", CALL_TIME_MAX, list).await
+    }
+
+    async fn remove_image(&self, image: &ImageRef) -> Result<(), EngineError> {
+        let remove =
+            self.docker()?.remove_image(image.as_str(), None::<query::RemoveImageOptions>, None);
+        let result = self.call("remove_image", image.as_str(), START_TIME_MAX, remove).await;
+        // 409: a container has it.
+        already(result.map(drop), &[404, 409])
+    }
+
     async fn build_image(
         &self,
         build: &ImageBuild,
         on_line: OnLine<'_>,
     ) -> Result<(), EngineError> {
-        let context = create::context_tar(&build.files)?;
+        let context = create::context(build)?;
         let options = query::BuildImageOptions {
-            dockerfile: "Dockerfile".to_owned(),
             t: Some(build.image.as_str().to_owned()),
             rm: true,
             // Without it a failed build leaves containers behind.
             forcerm: true,
             buildargs: Some(build.args.clone().into_iter().collect()),
             labels: Some(build.labels.clone().into_iter().collect()),
-            ..Default::default()
+            ..create::build_limits(build)
         };
         let mut lines = map::Lines::default();
-        let mut stream = std::pin::pin!(self.docker()?.build_image(
-            options,
-            None,
-            Some(body_full(context.into()))
-        ));
+        let mut stream =
+            std::pin::pin!(self.docker()?.build_image(options, None, Some(body_full(context))));
         while let Some(progress) = stream.next().await {
             match progress {
                 Ok(info) => {

@@ -3,6 +3,7 @@
 //! Pure: the same input gives the same plan, so plans are compared, hashed and
 //! printed without touching Docker.
 
+mod frameworks;
 mod preview;
 mod tools;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use super::layout::Layout;
 use super::project::{PreviewMode, ProjectFile};
-use crate::domain::findings::{Findings, Framework};
+use crate::domain::findings::Findings;
 use crate::domain::ids::{JobId, PartName, RunId, TeamId};
 use crate::domain::limits::{self};
 use crate::domain::names::{ImageRef, Names, VolumeName};
@@ -22,6 +23,8 @@ use crate::domain::plan::{
 };
 use crate::domain::settings::Settings;
 use crate::domain::spec::{AgentSpec, PreviewSpec, Spec, WorkspaceSource};
+
+pub use frameworks::{framework_links, framework_mode, framework_writables};
 
 /// One preview with what was found out about it.
 #[derive(Debug, Clone)]
@@ -168,7 +171,9 @@ impl PlanInput<'_> {
         format!("http://{gateway}:{}", limits::PROXY_PORT)
     }
 
-    fn proxy_env(&self, space: ipnet::Ipv4Net) -> BTreeMap<String, String> {
+    /// How what runs on the networks of a space finds the way out.
+    #[must_use]
+    pub fn proxy_env(&self, space: ipnet::Ipv4Net) -> BTreeMap<String, String> {
         let url = self.proxy_url(space);
         let mut env = BTreeMap::new();
         for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
@@ -212,30 +217,6 @@ fn volume(name: &VolumeName, target: impl Into<String>, read_only: bool) -> Moun
 
 fn tmpfs(target: &str, mebibytes: u64, executable: bool) -> Tmpfs {
     Tmpfs { target: target.to_owned(), bytes: mebibytes * MIB, executable }
-}
-
-/// Directories that a framework insists on writing into, below its app.
-#[must_use]
-pub fn framework_writables(framework: Framework) -> &'static [&'static str] {
-    match framework {
-        Framework::Nextjs => &[".next"],
-        Framework::Nuxt => &[".nuxt"],
-        Framework::Sveltekit => &[".svelte-kit"],
-        Framework::Astro => &[".astro"],
-        Framework::Angular => &[".angular"],
-        Framework::ReactRouter => &[".react-router"],
-        _ => &[],
-    }
-}
-
-/// Files that a framework insists on writing, below its app, and where in the
-/// cache they go: Django's default database.
-#[must_use]
-pub fn framework_links(framework: Framework) -> &'static [(&'static str, &'static str)] {
-    match framework {
-        Framework::Django => &[("db.sqlite3", "/app/.cache/db.sqlite3")],
-        _ => &[],
-    }
 }
 
 /// Resolves a team.

@@ -109,6 +109,7 @@ pub async fn ensure_mount_points(run: &Run<'_>, input: &PlanInput<'_>) -> Result
             && findings.language == crate::domain::findings::Language::Node
         {
             wanted.push(below(&findings.install_dir, "node_modules"));
+            wanted.extend(findings.packages.iter().map(|dir| below(dir, "node_modules")));
         }
         if is_copy {
             // It is empty at first: the Engine would make what lies above a

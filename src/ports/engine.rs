@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use ipnet::Ipv4Net;
 
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{InstanceName, TeamId};
+use crate::domain::limits::Limits;
 use crate::domain::names::{ContainerName, ImageRef, NetworkName, VolumeName};
 use crate::domain::plan::{ContainerPlan, NetworkPlan, VolumePlan};
 
@@ -218,6 +220,34 @@ pub struct ImageBuild {
     pub args: BTreeMap<String, String>,
     /// Labels on the image.
     pub labels: BTreeMap<String, String>,
+    /// How it is held, if its instructions are a stranger's.
+    pub held: Option<HeldBuild>,
+}
+
+/// What a build may do whose instructions nobody trusts.
+#[derive(Debug, Clone)]
+pub struct HeldBuild {
+    /// A packed context in place of the files.
+    pub context: Option<Bytes>,
+    /// The Dockerfile in it.
+    pub dockerfile: String,
+    /// The stage that is wanted; the last one if none is named.
+    pub stage: Option<String>,
+    /// What each of its instructions may use.
+    pub limits: Limits,
+    /// The one network that they have.
+    pub network: NetworkName,
+}
+
+/// An image of Covibes' own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedImage {
+    /// Its name and tag.
+    pub image: ImageRef,
+    /// When it was made.
+    pub created_unix_ms: i64,
+    /// Whether a container has it, running or not, whosever it is.
+    pub in_use: bool,
 }
 
 /// Takes lines of output as they come. Called from the task that waits.
@@ -320,6 +350,12 @@ pub trait Engine: Send + Sync {
 
     /// Whether an image is there.
     async fn image_exists(&self, image: &ImageRef) -> Result<bool, EngineError>;
+
+    /// Lists the images that Covibes made for the host.
+    async fn host_images(&self) -> Result<Vec<ObservedImage>, EngineError>;
+
+    /// Removes an image, unless a container has it.
+    async fn remove_image(&self, image: &ImageRef) -> Result<(), EngineError>;
 
     /// Builds an image.
     async fn build_image(&self, build: &ImageBuild, on_line: OnLine<'_>)

@@ -209,7 +209,10 @@ impl File<'_> {
                     (self.volume(&container, source, &mount.target), false)
                 }
                 MountSource::Bind(_) => {
-                    modules.clone_from(&mount.target);
+                    // The first is the project's own; its packages' follow.
+                    if modules.is_empty() {
+                        modules.clone_from(&mount.target);
+                    }
                     let own = preview.and_then(|preview| {
                         preview.mounts.iter().find(|own| {
                             own.target.ends_with(&mount.target)
