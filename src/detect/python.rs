@@ -105,8 +105,8 @@ pub(crate) fn probe(look: &Look<'_>, dir: &str) -> Result<Option<Candidate>, Tre
     Ok(Some(Candidate { findings, score }))
 }
 
-/// Django: `manage.py` that names its settings, here or one level down. A bare `manage.py` is
-/// also what Flask-Script has.
+/// Django: `manage.py` that names its settings or calls Django, here or one level down. A bare
+/// `manage.py` is also what Flask-Script has: then only a dependency on Django alone decides.
 fn django(findings: &mut Findings, look: &Look<'_>, dependencies: &Dependencies) -> Option<u32> {
     let dir = findings.app_dir.clone();
     let mut below: Vec<String> =
@@ -119,10 +119,14 @@ fn django(findings: &mut Findings, look: &Look<'_>, dependencies: &Dependencies)
         }
     }
     let managed = std::iter::once(&dir).chain(&below).find(|place| {
+        let calls = |text: &str| {
+            ["DJANGO_SETTINGS_MODULE", "execute_from_command_line"]
+                .iter()
+                .any(|word| text.contains(word))
+        };
         look.has(place, "manage.py")
-            && look
-                .hint(&join(place, "manage.py"))
-                .is_some_and(|text| text.contains("DJANGO_SETTINGS_MODULE"))
+            && (dependencies.has("django") && !dependencies.has("flask")
+                || look.hint(&join(place, "manage.py")).is_some_and(|text| calls(&text)))
     });
     let found = managed.map(|place| {
         let file = join(place, "manage.py");

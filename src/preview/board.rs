@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::errors::ErrorLine;
-use super::sockets::ListeningSocket;
+use super::sockets::{self, ListeningSocket};
 use super::system;
 use super::watching::{self, Watching};
 use crate::service::mirror::{MirrorFacts, MirrorState};
@@ -159,13 +159,13 @@ impl Board {
 
     /// Looks at the listening sockets; true if the server runs.
     pub(super) fn observe(&self) -> bool {
-        self.look(&system::listening());
+        self.look(&sockets::listening());
         matches!(self.facts().stage, Stage::Running { .. })
     }
 
     /// Looks, and tells all.
     pub(super) fn report(&self) -> StateBody {
-        let listening = system::listening();
+        let listening = sockets::listening();
         self.look(&listening);
         let facts = self.facts();
         let (state, pid) = match facts.stage {

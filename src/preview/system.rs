@@ -1,21 +1,5 @@
 //! What the supervisor reads from the kernel.
 
-use crate::preview::sockets::{self, ListeningSocket};
-
-/// Returns the listening TCP sockets of this network namespace.
-pub(super) fn listening() -> Vec<ListeningSocket> {
-    let mut all = Vec::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        // A kernel without IPv6 has no second table.
-        if let Ok(text) = std::fs::read_to_string(table) {
-            all.extend(sockets::parse(&text));
-        }
-    }
-    all.sort();
-    all.dedup();
-    all
-}
-
 /// Returns the memory that the container uses, where a cgroup file tells it.
 pub(super) fn memory_bytes() -> Option<u64> {
     ["/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes"]

@@ -228,10 +228,14 @@ impl Work {
                     _ => self.first,
                 };
                 tokio::time::sleep(pause).await;
-                told = Some(Instant::now());
                 match tree.collect(&self.scope).await {
                     Ok((next, changes)) => {
                         tree = next;
+                        // The last events of a batch wake this once more: a look that
+                        // finds nothing must not hold up the next change.
+                        if !changes.is_empty() {
+                            told = Some(Instant::now());
+                        }
                         self.tell(changes);
                     }
                     Err(reason) => break reason,

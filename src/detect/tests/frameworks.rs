@@ -369,6 +369,9 @@ fn names_are_exact() {
         ("app.py", "app = Flask(__name__)"),
     ];
     assert_eq!(look(&files).unwrap().framework.as_str(), "flask");
+    // A manage.py that leaves the settings to a module of its own.
+    let files = [("manage.py", "from shop.start import main"), ("requirements.txt", "django")];
+    assert_eq!(look(&files).unwrap().framework.as_str(), "django");
 }
 
 #[test]
