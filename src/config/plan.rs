@@ -24,7 +24,9 @@ use crate::domain::plan::{
 use crate::domain::settings::Settings;
 use crate::domain::spec::{AgentSpec, PreviewSpec, Spec, WorkspaceSource};
 
-pub use frameworks::{framework_links, framework_mode, framework_writables};
+pub use frameworks::{
+    framework_declarations, framework_links, framework_mode, framework_writables,
+};
 
 /// One preview with what was found out about it.
 #[derive(Debug, Clone)]
@@ -55,6 +57,8 @@ pub struct Writable {
     pub directories: Vec<String>,
     /// Files that do not exist, each a link into the cache, as a database has it.
     pub files: Vec<String>,
+    /// Files that exist and that a tool writes anew: over each, one of the preview's own is mounted.
+    pub covered: Vec<String>,
 }
 
 impl PreviewInput {
@@ -85,6 +89,18 @@ impl PreviewInput {
         let mut links: Vec<_> = frameworks.chain(own).collect();
         links.dedup_by(|later, first| later.0 == first.0);
         links
+    }
+
+    /// Every file over which one of the preview's own is mounted.
+    pub fn covered_files(&self) -> impl Iterator<Item = &str> {
+        let covered = self.writable.covered.iter().map(String::as_str);
+        covered.filter(|_| self.mode == PreviewMode::Direct)
+    }
+
+    /// Where a covering file lies on the host, below the preview's places.
+    #[must_use]
+    pub fn file_of(file: &str) -> PathBuf {
+        Path::new(COVERS).join(file.replace('/', "--"))
     }
 
     /// Where a writable directory lies on the host, below the preview's places.
@@ -134,6 +150,9 @@ pub struct PlanInput<'a> {
 }
 
 const MIB: u64 = 1 << 20;
+
+/// The directory of root's that holds covering files, below the preview's places.
+pub const COVERS: &str = "covers";
 
 /// Where a preview that runs on a copy of the workspace has it, with what
 /// belongs to the copying beside it.

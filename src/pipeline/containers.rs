@@ -71,6 +71,13 @@ pub async fn ensure_volumes(
         if preview.mode == PreviewMode::Mirror {
             host.ensure_dir(&layout.mirror(&preview.spec.name), uid, gid).await?;
         }
+        for file in preview.covered_files() {
+            let path = layout.preview(&preview.spec.name).join(PreviewInput::file_of(file));
+            // What the tool wrote there stays.
+            if !host.exists(&path).await {
+                host.write_file(&path, b"", 0o644, uid).await?;
+            }
+        }
         for directory in preview.writable_directories() {
             let place = PreviewInput::place_of(directory);
             host.ensure_dir(&layout.preview(&preview.spec.name).join(place), uid, gid).await?;

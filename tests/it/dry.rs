@@ -272,6 +272,22 @@ fn a_framework_that_writes_everywhere_runs_on_a_copy_unless_told_otherwise() {
     assert!(!found.contains_key("/app/mirror"), "{found:#?}");
 }
 
+/// Next writes its declarations anew at each start, whether they are committed, ignored or not
+/// there at all.
+#[test]
+fn declarations_that_next_writes_are_the_previews_own() {
+    let place = project("nextjs", &[]);
+    let target = "/workspace/next-env.d.ts";
+    assert!(!mounts(&json(place.path(), "plan", &[])).contains_key(target), "no TypeScript");
+    let app = place.path().join("app");
+    std::fs::write(app.join("tsconfig.json"), "{}").unwrap();
+    assert!(!mounts(&json(place.path(), "plan", &[])).contains_key(target), "a link will do");
+    std::fs::write(app.join("next-env.d.ts"), "// as a build left it").unwrap();
+    let found = mounts(&json(place.path(), "plan", &[]));
+    assert_eq!(found.get(target), Some(&false), "{found:#?}");
+    assert_eq!(found.get("/workspace"), Some(&true), "{found:#?}");
+}
+
 #[test]
 fn what_no_image_runs_is_run_from_its_own_dockerfile_where_the_host_allows_it() {
     let place = tempfile::tempdir().unwrap();

@@ -58,6 +58,13 @@ pub fn framework_mode(framework: Framework) -> PreviewMode {
     }
 }
 
+/// A file that a framework writes anew at each start of a project in TypeScript, beside its
+/// sources: declarations of what it has made.
+#[must_use]
+pub fn framework_declarations(framework: Framework) -> Option<&'static str> {
+    (framework == Framework::Nextjs).then_some("next-env.d.ts")
+}
+
 /// Files that a framework insists on writing, below its app, and where in the
 /// cache they go: Django's default database.
 #[must_use]

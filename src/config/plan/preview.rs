@@ -138,6 +138,11 @@ pub(super) fn container(
         mounts.push(bind(place, format!("{app}/{directory}"), false));
     }
 
+    for file in preview.covered_files() {
+        let place = places.join(PreviewInput::file_of(file));
+        mounts.push(bind(place, format!("{app}/{file}"), false));
+    }
+
     let (listens, state_port) = (port.to_string(), limits::PREVIEW_STATE_PORT.to_string());
     let rest = ["--dir", &app, "--port", &listens, "--state-port", &state_port];
     command_line.extend(rest.map(str::to_owned));

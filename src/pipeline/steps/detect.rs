@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::hash;
 use crate::config::layout::Layout;
-use crate::config::plan::{Writable, framework_mode, framework_writables};
+use crate::config::plan::{Writable, framework_declarations, framework_mode, framework_writables};
 use crate::config::project::{self, PreviewMode, ProjectFile, ProjectPreview};
 use crate::detect::own_image;
 use crate::detect::tree::{Kind, Tree, join};
@@ -197,6 +197,17 @@ pub fn writable(
     project: Option<&ProjectPreview>,
 ) -> Writable {
     let mut writable = Writable::default();
+    let is_there = |name: &str| tree.kind(&join(&findings.app_dir, name)).ok().flatten();
+    if let Some(name) = framework_declarations(findings.framework)
+        && is_there("tsconfig.json").is_some()
+    {
+        match is_there(name) {
+            Some(Kind::File) => writable.covered.push(name.to_owned()),
+            // A link is that of an earlier start.
+            None | Some(Kind::Symlink) => writable.files.push(name.to_owned()),
+            Some(Kind::Directory | Kind::Special) => {}
+        }
+    }
     for path in project.iter().flat_map(|project| &project.writable) {
         let name = path.rsplit('/').next().unwrap_or(path);
         let known = writable.directories.contains(path) || writable.files.contains(path);
