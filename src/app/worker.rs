@@ -9,6 +9,7 @@ pub mod gc;
 pub mod host;
 pub mod observer;
 pub mod teams;
+pub mod top;
 
 use std::process::ExitCode;
 use std::sync::Arc;
