@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod board;
 pub mod cli;
+pub mod clients;
 pub mod columns;
 pub mod configuration;
 pub mod dry;
@@ -15,6 +16,7 @@ pub mod page;
 pub mod schemas;
 mod stdout;
 pub mod submit;
+pub mod sync;
 pub mod terminal;
 pub mod wiring;
 pub mod worker;

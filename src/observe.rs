@@ -81,6 +81,8 @@ pub struct Metrics {
     orphans_removed: IntCounterVec,
     waste_removed: IntCounterVec,
     policy_denials: IntCounterVec,
+    egress_tunnels: IntCounterVec,
+    egress_bytes: IntCounter,
 }
 
 /// What a listing of the host showed, for gauges.

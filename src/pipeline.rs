@@ -5,6 +5,7 @@ pub mod caches;
 pub mod calls;
 pub mod containers;
 pub mod converge;
+pub mod egress;
 pub mod estate;
 pub mod first_tasks;
 pub mod housekeeping;
@@ -22,6 +23,7 @@ pub mod run;
 pub mod runner;
 pub mod runtimes;
 pub mod steps;
+pub mod tunnels;
 pub mod undo;
 
 use std::path::Path;
@@ -38,6 +40,7 @@ use crate::ports::host::Host;
 use crate::ports::messages::EventSink;
 use crate::ports::probe::Probe;
 use crate::ports::records::Records;
+use crate::ports::syncs::Syncs;
 
 /// Opens a directory of untrusted files for reading.
 pub type OpenTree = fn(&Path) -> Result<Box<dyn Tree + Send>, Failure>;
@@ -51,6 +54,8 @@ pub struct Ports {
     pub host: Arc<dyn Host>,
     /// The agent services in their containers.
     pub agents: Arc<dyn Agents>,
+    /// The sync services in their containers.
+    pub syncs: Arc<dyn Syncs>,
     /// Probes of containers.
     pub probe: Arc<dyn Probe>,
     /// Time and identifiers.

@@ -21,6 +21,7 @@ pub(crate) mod json;
 pub mod redact;
 pub mod schema;
 pub mod spec;
+mod sync_body;
 pub mod team_health;
 pub mod text;
 

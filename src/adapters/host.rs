@@ -10,6 +10,7 @@ mod firewall;
 mod keeping;
 mod modules;
 mod network;
+mod verify;
 mod watches;
 
 use std::collections::BTreeSet;
@@ -43,6 +44,11 @@ impl LinuxHost {
     #[must_use]
     pub fn new(roots: Vec<PathBuf>) -> Self {
         Self { roots, watches: watches::LastLook::default() }
+    }
+
+    /// Tries the host's rules from where a team would; says what does not hold.
+    pub async fn verify_rules(&self) -> Vec<Finding> {
+        verify::verify().await
     }
 
     /// Refuses a path outside the roots, or one that could leave them.
@@ -287,6 +293,11 @@ impl Host for LinuxHost {
         self.own(path)?;
         let (path, content) = (path.to_owned(), content.to_owned());
         blocking(move || files::write_file(&path, &content, mode, uid)).await
+    }
+
+    async fn names_in(&self, directory: &Path) -> Result<Vec<String>, Failure> {
+        let directory = directory.to_owned();
+        blocking(move || files::names_in(&directory)).await
     }
 
     async fn read_file(&self, path: &Path) -> Result<Option<Vec<u8>>, Failure> {

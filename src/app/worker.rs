@@ -10,6 +10,7 @@ pub mod host;
 pub mod observer;
 pub mod teams;
 pub mod top;
+pub mod tunnels;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -126,8 +127,13 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     tasks.spawn(remember(Arc::clone(&office), served.clone()));
     tasks.spawn(http::serve(listener, office, gate, http.hosts, served.clone()));
     tasks.spawn(gauges::keep(wired.ports.clone(), monitor, listing, served.clone()));
+    tasks.spawn(tunnels::count(wired.ports.clone(), served.clone()));
+    let (preparation, ports) = (Arc::clone(&wired.preparation), wired.ports.clone());
+    let until = served.clone();
+    tasks.spawn(async move { preparation.keep_policy(&ports, until).await });
     tasks.spawn(Arc::clone(&runner).tend(served.clone()));
     tasks.spawn(Arc::clone(&runner).follow_agents(served.clone()));
+    tasks.spawn(Arc::clone(&runner).follow_syncs(served.clone()));
     let mut connected = state.subscribe();
     let told = {
         let (events, host) = (events.clone(), settings.host.clone());

@@ -308,6 +308,12 @@ pub enum EventKind {
     SyncConflict {
         /// What is in the way.
         message: String,
+        /// Local commits that the remote lacks.
+        ahead: Option<u64>,
+        /// Commits of the remote that are not here.
+        behind: Option<u64>,
+        /// The first files in the way.
+        paths: Vec<String>,
     },
     /// Git failed.
     SyncFailed {

@@ -199,6 +199,12 @@ impl Metrics {
         self.git_operation_duration.with_label_values(&[operation]).observe(duration.as_secs_f64());
     }
 
+    /// A tunnel through the egress proxy ended, or was not opened.
+    pub fn tunnel_ended(&self, outcome: &str, bytes: u64) {
+        self.egress_tunnels.with_label_values(&[outcome]).inc();
+        self.egress_bytes.inc_by(bytes);
+    }
+
     /// A rule refused something.
     pub fn policy_denied(&self, rule: &str) {
         self.policy_denials.with_label_values(&[rule]).inc();

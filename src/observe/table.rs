@@ -295,6 +295,15 @@ impl Metrics {
                 "Requests that a rule refused.",
                 &["rule"],
             ),
+            egress_tunnels: make.counters(
+                "covibes_egress_tunnels_total",
+                "Tunnels that teams asked the egress proxy for, by how they went.",
+                &["outcome"],
+            ),
+            egress_bytes: make.counter(
+                "covibes_egress_bytes_total",
+                "Bytes that teams received through tunnels that have ended.",
+            ),
             registry: {
                 make.register(super::levels::lines());
                 make.registry
@@ -354,6 +363,9 @@ impl Metrics {
             for state in ["running", "exited"] {
                 self.containers.with_label_values(&[role, state]);
             }
+        }
+        for outcome in ["opened", "denied", "failed"] {
+            self.egress_tunnels.with_label_values(&[outcome]);
         }
         for outcome in ["confirmed", "failed"] {
             self.events_published.with_label_values(&[outcome]);

@@ -20,6 +20,7 @@ mod reaping;
 mod recovery;
 mod room;
 mod start;
+mod syncs;
 mod tending;
 mod watching;
 

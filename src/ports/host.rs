@@ -224,6 +224,9 @@ pub trait Host: Send + Sync {
         uid: u32,
     ) -> Result<(), Failure>;
 
+    /// The names in a directory of Covibes' own; none if it is not there.
+    async fn names_in(&self, directory: &Path) -> Result<Vec<String>, Failure>;
+
     /// Reads a small file of Covibes' own; `None` if there is none.
     async fn read_file(&self, path: &Path) -> Result<Option<Vec<u8>>, Failure>;
 

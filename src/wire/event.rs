@@ -272,8 +272,13 @@ impl Scrubber<'_> {
             EventKind::SyncSynced { head } => {
                 Body::SyncSynced(SyncSynced { head: self.option(head.as_ref()) })
             }
-            EventKind::SyncConflict { message } => {
-                Body::SyncConflict(SyncConflict { message: self.text(message) })
+            EventKind::SyncConflict { message, ahead, behind, paths } => {
+                Body::SyncConflict(SyncConflict {
+                    message: self.text(message),
+                    ahead: *ahead,
+                    behind: *behind,
+                    paths: paths.iter().map(|path| self.text(path)).collect(),
+                })
             }
             EventKind::SyncFailed { failure } => {
                 Body::SyncFailed(SyncFailed { failure: self.failure(failure) })

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 pub use super::agent_task_body::AgentTaskChanged;
 pub use super::host_bodies::{HostDraining, HostLost, HostReconciled, HostUp};
+pub use super::sync_body::{SyncConflict, SyncFailed, SyncSynced};
 use super::team_health::TeamHealth;
 use crate::domain::event::{ContainerFact, PreviewFact, TeamState};
 use crate::domain::failure::{Code, Fault};
@@ -432,31 +433,6 @@ pub struct PreviewChanged {
     /// What is wrong, if it fails: the first line that says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-}
-
-/// The workspace was brought in step with Git.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct SyncSynced {
-    /// The commit it is at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub head: Option<String>,
-}
-
-/// Local work is in the way; nothing was touched.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct SyncConflict {
-    /// What is in the way.
-    pub message: String,
-}
-
-/// Git failed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct SyncFailed {
-    /// Why.
-    pub failure: FailureBody,
 }
 
 const FAULTS: [Fault; 5] =

@@ -7,6 +7,7 @@ mod daemon;
 mod engine;
 mod host;
 mod services;
+mod syncs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -88,6 +89,7 @@ struct Inner {
     unreadable: Option<TeamId>,
     agents: agents::AgentsInner,
     daemon: daemon::Daemon,
+    syncs: syncs::SyncsInner,
 }
 
 /// The world; cloning shares it.
@@ -136,6 +138,7 @@ impl World {
             engine: shared.clone(),
             host: shared.clone(),
             agents: shared.clone(),
+            syncs: shared.clone(),
             probe: shared.clone(),
             clock: shared.clone(),
             records: shared.clone(),
@@ -328,6 +331,12 @@ impl World {
 
     pub(crate) fn record(&self, team: &TeamId) -> Option<TeamRecord> {
         self.lock().records.get(team).cloned()
+    }
+
+    /// A small file of the host.
+    pub(crate) fn file(&self, path: &str) -> Option<String> {
+        let inner = self.lock();
+        inner.files.get(Path::new(path)).map(|bytes| String::from_utf8(bytes.clone()).unwrap())
     }
 
     /// A team's containers with their states.

@@ -375,6 +375,9 @@ pub(crate) fn mounts_below(path: &Path) -> Vec<String> {
 /// while a test fails.
 fn remove_instance(instance: &str) {
     docker::remove_instance(instance);
+    // What it allowed on the host ends with it.
+    let policy = format!("/var/covibes/host/egress/policies/{instance}.txt");
+    let _ = std::fs::remove_file(policy);
     for parent in ["/var/covibes/instances", "/var/lib/covibes/instances"] {
         let path = Path::new(parent).join(instance);
         for mount in mounts_below(&path) {

@@ -155,7 +155,12 @@ fn kinds(text: &str) -> Vec<EventKind> {
         }),
         EventKind::TeamExpiring { reason: EndReason::Idle, left: Duration::from_secs(600) },
         EventKind::SyncSynced { head: Some(text()) },
-        EventKind::SyncConflict { message: text() },
+        EventKind::SyncConflict {
+            message: text(),
+            ahead: Some(1),
+            behind: Some(2),
+            paths: vec![text()],
+        },
         EventKind::SyncFailed { failure: Failure::new(Code::GitUnreachable, text()) },
         EventKind::HostUp { host: host(), version: text() },
         EventKind::HostDraining { host: host() },

@@ -160,6 +160,8 @@ pub async fn doctor(configuration: Configuration, as_json: bool) -> anyhow::Resu
         let hint = if found { "is there" } else { "is missing: its limits are not enforced" };
         checks.push((program, found, hint.to_owned()));
     }
+    checks.extend(rules().await);
+    checks.extend(ways_out(&configuration.settings.host_dir));
     checks.extend(limits(&configuration).await);
     let ok = checks.iter().all(|(_, ok, _)| *ok);
     if as_json {
@@ -174,6 +176,31 @@ pub async fn doctor(configuration: Configuration, as_json: bool) -> anyhow::Resu
         }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+/// Whether teams are really kept from this host, and really reach the proxy.
+async fn rules() -> Vec<(&'static str, bool, String)> {
+    let findings = LinuxHost::new(Vec::new()).verify_rules().await;
+    if findings.is_empty() {
+        let detail = "tried: a team reaches the egress proxy and nothing else of this host";
+        return vec![("host rules", true, detail.to_owned())];
+    }
+    findings.into_iter().map(|finding| ("host rules", false, finding.message)).collect()
+}
+
+/// What the proxy lets everybody through to, private addresses by name.
+fn ways_out(host_dir: &Path) -> Option<(&'static str, bool, String)> {
+    let list = |name: &str| {
+        let text = std::fs::read_to_string(host_dir.join("egress").join(name)).ok()?;
+        Some(text.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let (hosts, private) = (list("allowed-hosts.txt")?, list("allow-private.txt")?);
+    let private: Vec<_> = private.into_iter().filter(|net| net != "255.255.255.255").collect();
+    let mut detail = format!("the proxy lets through to {}", hosts.join(", "));
+    if !private.is_empty() {
+        detail.push_str(&format!("; at private addresses {}", private.join(", ")));
+    }
+    Some(("egress", true, detail))
 }
 
 /// What this host holds previews to: file watches, and the size of a cache.

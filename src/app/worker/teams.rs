@@ -19,6 +19,7 @@ use crate::app::columns::{self, Cell, Columns};
 use crate::app::configuration::Configuration;
 use crate::app::local::LOCAL_INSTANCE;
 use crate::app::stdout::outln;
+use crate::app::sync;
 use crate::domain::event::{PreviewFact, TeamState};
 use crate::domain::ids::{InstanceName, PartName, TeamId};
 use crate::domain::plan::Role;
@@ -40,7 +41,7 @@ pub enum Teams {
         #[arg(short, long)]
         watch: bool,
     },
-    /// Show one team's containers, links and agents' tasks.
+    /// Show one team's containers, links, agents' tasks and workspace.
     Show {
         /// The team.
         team: String,
@@ -128,6 +129,18 @@ async fn tasks(
     asked.await.map_err(|error| eprintln!("{}: {error:#}", container.name)).ok()
 }
 
+/// How the workspace stands, of a container that is the sync service's.
+async fn sync_status(
+    configuration: &Configuration,
+    container: &ObservedContainer,
+) -> Option<serde_json::Value> {
+    if !sync::is_running_sync(container) {
+        return None;
+    }
+    let asked = sync::status_of(configuration, container).await;
+    asked.map_err(|error| eprintln!("{}: {error:#}", container.name)).ok()
+}
+
 /// Runs a command.
 ///
 /// # Errors
@@ -186,13 +199,14 @@ async fn show(configuration: &Configuration, team: &str, json: bool) -> anyhow::
         bail!("no team {team} runs here; `covibes teams ls` lists those that do");
     }
     let mut columns = Columns::new(&["ROLE", "STATE", "CONTAINER", "LINK"]);
-    let (mut troubles, mut all_tasks) = (Vec::new(), Vec::new());
+    let (mut troubles, mut all_tasks, mut statuses) = (Vec::new(), Vec::new(), Vec::new());
     for ((_, instance), list) in own {
         let looks = join_all(list.iter().map(look)).await;
         for (container, look) in list.iter().zip(looks) {
             let role = container.labels.get(label::ROLE).cloned().unwrap_or_default();
             let link = link(configuration, container);
             let tasks = tasks(configuration, container).await;
+            let status = sync_status(configuration, container).await;
             if json {
                 let mut line = json!({"container": container.name.as_str(), "role": role,
                     "instance": instance, "state": container.state, "link": link,
@@ -200,6 +214,9 @@ async fn show(configuration: &Configuration, team: &str, json: bool) -> anyhow::
                     "error": look.as_ref().and_then(|look| look.error.as_deref())});
                 if let Some(tasks) = tasks {
                     line["tasks"] = tasks.into_iter().map(|(_, body)| body).collect();
+                }
+                if let Some(status) = status {
+                    line["sync"] = status;
                 }
                 outln!("{line}");
                 continue;
@@ -214,6 +231,7 @@ async fn show(configuration: &Configuration, team: &str, json: bool) -> anyhow::
             let error = look.and_then(|look| look.error);
             troubles.extend(error.map(|error| (container.name.clone(), error)));
             all_tasks.extend(tasks.unwrap_or_default());
+            statuses.extend(status);
         }
     }
     if !json {
@@ -222,6 +240,7 @@ async fn show(configuration: &Configuration, team: &str, json: bool) -> anyhow::
             outln!("{name}: {}", logs::shown(&error, false));
         }
         all_tasks.iter().for_each(|(seen, _)| agent::print_task(seen));
+        statuses.iter().for_each(sync::print_status);
     }
     Ok(())
 }

@@ -80,6 +80,8 @@ impl Runner {
             self.admit(run, spec).await.map_err(Stop::Failed)?
         };
         self.prepare(run).await?;
+        let allowed = self.preparation.allow_team(&self.ports, run.team(), slot).await;
+        allowed.map_err(Stop::Failed)?;
         let images = self.preparation.catalog();
         let (sync_image, agent_image) = (
             images.image(&crate::pipeline::image_catalog::ImageKind::Sync),

@@ -120,6 +120,13 @@ impl Host for World {
         Ok(())
     }
 
+    async fn names_in(&self, directory: &Path) -> Result<Vec<String>, Failure> {
+        let inner = self.lock();
+        let here = inner.files.keys().filter(|path| path.parent() == Some(directory));
+        let names = here.filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
+        Ok(names.collect())
+    }
+
     async fn read_file(&self, path: &Path) -> Result<Option<Vec<u8>>, Failure> {
         Ok(match path.starts_with("/bin") {
             true => Some(b"binary".to_vec()),

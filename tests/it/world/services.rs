@@ -40,10 +40,6 @@ impl Probe for World {
         }
     }
 
-    async fn post(&self, _: SocketAddr, _: &str, _: &str, _: Duration) -> ProbeAnswer {
-        ProbeAnswer::Http { status: 200, body: br#"{"outcome":"up_to_date"}"#.to_vec() }
-    }
-
     async fn tcp(&self, _: SocketAddr, _: Duration) -> ProbeAnswer {
         ProbeAnswer::Connected
     }
