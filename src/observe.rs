@@ -5,6 +5,7 @@
 
 mod facts;
 mod levels;
+mod maker;
 mod table;
 
 use std::collections::BTreeMap;

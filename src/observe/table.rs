@@ -2,10 +2,10 @@
 //! operators know, and every known series exists from the start at zero.
 
 use prometheus::{
-    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
-    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder, Gauge, Histogram, HistogramOpts, Opts, Registry, TextEncoder,
 };
 
+use super::maker::{Maker, kubelet_buckets};
 use super::{BROKER_ROLES, Metrics};
 use crate::domain::event::TeamState;
 use crate::domain::failure::{Code, Fault};
@@ -435,50 +435,6 @@ fn steps_of(code: Code) -> Vec<&'static str> {
         Some("port") => vec!["config", "start"],
         Some("docker" | "host" | "record" | "job" | "internal") => all(),
         _ => vec!["none"],
-    }
-}
-
-/// The kubelet's buckets: 5 ms times 2.5 to the n.
-fn kubelet_buckets() -> Vec<f64> {
-    (0..14).map(|n| 0.005 * 2.5_f64.powi(n)).collect()
-}
-
-struct Maker {
-    registry: Registry,
-}
-
-impl Maker {
-    fn register<T: prometheus::core::Collector + Clone + 'static>(&self, metric: T) -> T {
-        self.registry
-            .register(Box::new(metric.clone()))
-            .expect("every metric is registered once, under a name of its own");
-        metric
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.register(IntCounter::new(name, help).expect("a literal name"))
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.register(IntCounterVec::new(Opts::new(name, help), labels).expect("a literal name"))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.register(IntGauge::new(name, help).expect("a literal name"))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.register(IntGaugeVec::new(Opts::new(name, help), labels).expect("a literal name"))
-    }
-
-    /// Gauges that are not whole.
-    fn floats(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-        self.register(GaugeVec::new(Opts::new(name, help), labels).expect("a literal name"))
-    }
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str], b: &[f64]) -> HistogramVec {
-        let opts = HistogramOpts::new(name, help).buckets(b.to_vec());
-        self.register(HistogramVec::new(opts, labels).expect("a literal name"))
     }
 }
 

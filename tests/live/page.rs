@@ -104,6 +104,21 @@ async fn click(page: &Page, what: &str, expression: &str) {
     .await;
 }
 
+/// Waits until a page shows a text by itself. It is loaded again now and then: while
+/// Docker makes and removes networks, Chromium gives up what it is just loading.
+async fn until_comes(page: &Page, place: &Place, path: &str, text: &str) {
+    until(&format!("{path} shows {text}"), 2 * STATE_MAX, async || {
+        go(page, place, path).await;
+        let seen = async {
+            while !page.text().await.contains(text) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), seen).await.ok()
+    })
+    .await;
+}
+
 /// Follows a link or button by its words.
 async fn press(page: &Page, words: &str) {
     let all = "[...document.querySelectorAll('main a, main button')]";
@@ -244,9 +259,10 @@ async fn team_is_steered(page: &Page, place: &Place) {
         press(page, action).await;
         page.until_shows("Cancel").await;
         press(page, &format!("{action} blue")).await;
-        page.until_shows("succeeded").await;
-        go(page, place, "/teams/blue").await;
-        page.until_shows(state).await;
+        page.until_shows("Job ").await;
+        let job = page.value("location.pathname").await.as_str().unwrap().to_owned();
+        until_comes(page, place, &job, "succeeded").await;
+        until_comes(page, place, "/teams/blue", state).await;
     }
     // Asked, and not meant.
     press(page, "Destroy").await;

@@ -199,14 +199,14 @@ async fn show(configuration: &Configuration, team: &str, json: bool) -> anyhow::
         bail!("no team {team} runs here; `covibes teams ls` lists those that do");
     }
     let mut columns = Columns::new(&["ROLE", "STATE", "CONTAINER", "LINK"]);
-    let (mut troubles, mut all_tasks, mut statuses) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut troubles, mut all_tasks, mut all_synced) = (Vec::new(), Vec::new(), Vec::new());
     for ((_, instance), list) in own {
         let looks = join_all(list.iter().map(look)).await;
         for (container, look) in list.iter().zip(looks) {
             let role = container.labels.get(label::ROLE).cloned().unwrap_or_default();
             let link = link(configuration, container);
             let tasks = tasks(configuration, container).await;
-            let status = sync_status(configuration, container).await;
+            let synced = sync_status(configuration, container).await;
             if json {
                 let mut line = json!({"container": container.name.as_str(), "role": role,
                     "instance": instance, "state": container.state, "link": link,
@@ -215,8 +215,8 @@ async fn show(configuration: &Configuration, team: &str, json: bool) -> anyhow::
                 if let Some(tasks) = tasks {
                     line["tasks"] = tasks.into_iter().map(|(_, body)| body).collect();
                 }
-                if let Some(status) = status {
-                    line["sync"] = status;
+                if let Some(synced) = synced {
+                    line["sync"] = synced;
                 }
                 outln!("{line}");
                 continue;
@@ -231,7 +231,7 @@ async fn show(configuration: &Configuration, team: &str, json: bool) -> anyhow::
             let error = look.and_then(|look| look.error);
             troubles.extend(error.map(|error| (container.name.clone(), error)));
             all_tasks.extend(tasks.unwrap_or_default());
-            statuses.extend(status);
+            all_synced.extend(synced);
         }
     }
     if !json {
@@ -240,7 +240,7 @@ async fn show(configuration: &Configuration, team: &str, json: bool) -> anyhow::
             outln!("{name}: {}", logs::shown(&error, false));
         }
         all_tasks.iter().for_each(|(seen, _)| agent::print_task(seen));
-        statuses.iter().for_each(sync::print_status);
+        all_synced.iter().for_each(sync::print_status);
     }
     Ok(())
 }
