@@ -9,9 +9,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod agents;
+mod bad_installs;
 mod bad_projects;
+mod bad_trees;
 mod broker;
 mod browser;
+mod caches;
 mod clients;
 mod compose;
 mod compose_alone;
@@ -34,6 +37,7 @@ mod isolation;
 mod model_server;
 mod monitor;
 mod net;
+mod own_images;
 mod page;
 mod place;
 mod policy;
