@@ -136,6 +136,8 @@ enum Command {
     /// Look at the teams of this host.
     #[command(subcommand)]
     Teams(worker::teams::Teams),
+    /// Show what the teams of this host use now: CPU, memory, processes.
+    Top(worker::top::Top),
     /// Give agents tasks, list them, end them.
     #[command(subcommand)]
     Agent(agent::Agent),
@@ -270,6 +272,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Teams(command) => worker::teams::run(load()?, command).await,
+        Command::Top(wish) => worker::top::run(load()?, wish).await,
         Command::Agent(command) => agent::run(load()?, command).await,
         Command::Sync(command) => sync::run(load()?, command).await,
         Command::Dlq(command) => submit::dlq::run(load()?, command).await,

@@ -9,6 +9,7 @@ pub mod gc;
 pub mod host;
 pub mod observer;
 pub mod teams;
+pub mod top;
 pub mod tunnels;
 
 use std::process::ExitCode;

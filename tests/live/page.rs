@@ -104,6 +104,21 @@ async fn click(page: &Page, what: &str, expression: &str) {
     .await;
 }
 
+/// Waits until a page shows a text by itself. It is loaded again now and then: while
+/// Docker makes and removes networks, Chromium gives up what it is just loading.
+async fn until_comes(page: &Page, place: &Place, path: &str, text: &str) {
+    until(&format!("{path} shows {text}"), 2 * STATE_MAX, async || {
+        go(page, place, path).await;
+        let seen = async {
+            while !page.text().await.contains(text) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), seen).await.ok()
+    })
+    .await;
+}
+
 /// Follows a link or button by its words.
 async fn press(page: &Page, words: &str) {
     let all = "[...document.querySelectorAll('main a, main button')]";
@@ -162,6 +177,8 @@ async fn a_person_sees_and_steers_a_team() {
     log_is_shown(&page, &place, &log).await;
     team_is_steered(&page, &place).await;
     letters_are_settled(&page, &place, &mut events, &bad).await;
+    the_terminal_says_the_same(&place).await;
+    listeners_who_never_read(&page, &place, &worker).await;
     what_is_old_says_so(&page, &place, worker).await;
     let problems = page.problems();
     let of_page: Vec<_> = problems.iter().filter(|p| p.contains("page.js")).collect();
@@ -242,9 +259,10 @@ async fn team_is_steered(page: &Page, place: &Place) {
         press(page, action).await;
         page.until_shows("Cancel").await;
         press(page, &format!("{action} blue")).await;
-        page.until_shows("succeeded").await;
-        go(page, place, "/teams/blue").await;
-        page.until_shows(state).await;
+        page.until_shows("Job ").await;
+        let job = page.value("location.pathname").await.as_str().unwrap().to_owned();
+        until_comes(page, place, &job, "succeeded").await;
+        until_comes(page, place, "/teams/blue", state).await;
     }
     // Asked, and not meant.
     press(page, "Destroy").await;
@@ -301,6 +319,72 @@ async fn letters_are_settled(page: &Page, place: &Place, events: &mut Follower, 
     page.until_shows("2 dropped").await;
     go(page, place, "/dead-letters").await;
     page.until_shows("No message was put aside.").await;
+}
+
+/// What the page shows, in columns and as JSON.
+async fn the_terminal_says_the_same(place: &Place) {
+    let check = async |arguments: &[&str], words: &[&str]| {
+        let ended = place.run(arguments).await;
+        assert_eq!(ended.code, Some(0), "{arguments:?}: {}", ended.stderr);
+        for word in words {
+            assert!(ended.stdout.contains(word), "{arguments:?}: {word}: {}", ended.stdout);
+        }
+        assert!(!ended.stdout.contains('\u{1b}'), "no colour off a terminal: {}", ended.stdout);
+    };
+    check(&["teams", "ls"], &["TEAM", "blue", "running", "http://main--blue"]).await;
+    check(&["teams", "show", "blue"], &["preview", "ready", "http://main--blue"]).await;
+    check(&["top"], &["TEAM", "blue", "MEMORY", "MiB"]).await;
+    check(&["top", "--json"], &["\"team\":\"blue\"", "\"memory_bytes\":"]).await;
+    check(&["jobs", "--team", "blue"], &["start", "succeeded", "rejected"]).await;
+    check(&["jobs", "--state", "succeeded", "--json"], &["\"action\":\"stop\""]).await;
+    check(&["events", "--team", "blue"], &["step.finished", "team.running", "job.rejected"]).await;
+    check(&["events", "--json", "--since", "30m"], &["\"specversion\":\"1.0\""]).await;
+    let wrong = place.run(&["jobs", "--state", "odd"]).await;
+    assert!(wrong.code == Some(1) && wrong.stderr.contains("use one of"), "{}", wrong.stderr);
+}
+
+/// A thousand listeners who never read cost little, and nobody else anything.
+async fn listeners_who_never_read(page: &Page, place: &Place, worker: &Worker<'_>) {
+    use tokio::io::AsyncWriteExt as _;
+    let limit = rustix::process::Rlimit { current: Some(8192), maximum: Some(8192) };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
+    let before = worker.memory();
+    let mut listeners = Vec::new();
+    for _ in 0..1000 {
+        let mut stream = tokio::net::TcpStream::connect(place.http()).await.unwrap();
+        let head = format!(
+            "GET /events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        listeners.push(stream);
+    }
+    let client = place.client();
+    for _ in 0..600 {
+        let asked = Message::new("nobody", "status");
+        let body = asked.body.to_string();
+        client.publish_job(body.as_bytes(), &asked.key, &asked.id, &[]).await.unwrap();
+    }
+    worker.until_metric("covibes_jobs_received_total{action=\"status\"}", 600.0).await;
+    assert_eq!(worker.get("/livez").await.unwrap().status, 200);
+    let grown = worker.memory().saturating_sub(before) >> 20;
+    // Sixteen kilobytes each, and the ring; a debug build needs more for each task.
+    assert!(grown < 160, "{grown} MiB for a thousand who never read");
+    go(page, place, "/jobs").await;
+    page.until_shows("nobody").await;
+    let paint = page.value("performance.getEntriesByType('paint').map((e) => e.startTime)").await;
+    until("the page was put in place once", STATE_MAX, async || {
+        Message::new("nobody", "status").publish(place).await;
+        let count = page.value("performance.getEntriesByName('covibes-update').length").await;
+        (count.as_u64() > Some(2)).then_some(())
+    })
+    .await;
+    let updates =
+        "performance.getEntriesByName('covibes-update').map((e) => Math.round(e.duration))";
+    let updates = page.value(updates).await;
+    eprintln!(
+        "{grown} MiB for 1,000 listeners; /jobs with 200 rows: paint {paint}, updates {updates} ms"
+    );
+    drop(listeners);
 }
 
 /// Hidden, cut off, and back.

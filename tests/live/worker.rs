@@ -33,6 +33,15 @@ impl<'a> Worker<'a> {
         .await;
     }
 
+    /// Bytes of memory that it holds.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.expect("the worker runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kib * 1024
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Option<Answer> {
         get(self.place.http(), "localhost", path).await
     }
