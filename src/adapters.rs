@@ -8,5 +8,6 @@ pub mod memory_queue;
 pub mod probe;
 pub mod rabbitmq;
 pub mod records;
+pub mod syncs;
 pub mod system;
 pub mod tree;

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod cli;
+pub mod clients;
 pub mod configuration;
 pub mod dry;
 pub mod http;
@@ -9,6 +10,7 @@ pub mod local;
 pub mod schemas;
 mod stdout;
 pub mod submit;
+pub mod sync;
 pub mod terminal;
 pub mod wiring;
 pub mod worker;

@@ -5,13 +5,16 @@ pub mod caches;
 pub mod calls;
 pub mod containers;
 pub mod converge;
+pub mod egress;
 pub mod estate;
 pub mod first_tasks;
+pub mod housekeeping;
 pub mod image_catalog;
 pub mod interrupt;
 pub mod job_runner;
 pub mod lease;
 pub mod local_work;
+pub mod monitor;
 pub mod oneshot;
 pub mod own_image;
 pub mod preparation;
@@ -21,8 +24,8 @@ pub mod run;
 pub mod runner;
 pub mod runtimes;
 pub mod steps;
+pub mod tunnels;
 pub mod undo;
-pub mod unused_images;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,6 +41,7 @@ use crate::ports::host::Host;
 use crate::ports::messages::EventSink;
 use crate::ports::probe::Probe;
 use crate::ports::records::Records;
+use crate::ports::syncs::Syncs;
 
 /// Opens a directory of untrusted files for reading.
 pub type OpenTree = fn(&Path) -> Result<Box<dyn Tree + Send>, Failure>;
@@ -51,6 +55,8 @@ pub struct Ports {
     pub host: Arc<dyn Host>,
     /// The agent services in their containers.
     pub agents: Arc<dyn Agents>,
+    /// The sync services in their containers.
+    pub syncs: Arc<dyn Syncs>,
     /// Probes of containers.
     pub probe: Arc<dyn Probe>,
     /// Time and identifiers.

@@ -12,4 +12,5 @@ pub mod host;
 pub mod messages;
 pub mod probe;
 pub mod records;
+pub mod syncs;
 pub mod table;

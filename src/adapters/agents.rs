@@ -31,6 +31,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// Until the head of an answer; a task is written down before it is taken on.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
+/// The same for Git, which waits for a server; the sync service gives up before.
+const PATIENT_ANSWER_MAX: Duration = Duration::from_secs(310);
+
 /// An answer that is read whole; a list of 67 tasks is the longest.
 const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -116,6 +119,18 @@ impl HttpAgents {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> Result<AgentAnswer, AgentError> {
+        self.exchange(door, method, path, headers, body, ANSWER_MAX).await
+    }
+
+    async fn exchange(
+        &self,
+        door: &AgentDoor,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+        answer_max: Duration,
+    ) -> Result<AgentAnswer, AgentError> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -146,7 +161,7 @@ impl HttpAgents {
             };
             Ok::<_, hyper::Error>((response, connection))
         };
-        match tokio::time::timeout(ANSWER_MAX, exchanged).await {
+        match tokio::time::timeout(answer_max, exchanged).await {
             Ok(Ok((response, connection))) => {
                 let (parts, incoming) = response.into_parts();
                 let body = AgentBody { incoming, connection };
@@ -171,6 +186,26 @@ impl HttpAgents {
     ) -> Result<Value, AgentError> {
         let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let answer = self.send(door, method, path, headers, bytes).await?;
+        Self::read(answer).await
+    }
+
+    /// The same, but for what takes as long as a remote's server.
+    ///
+    /// # Errors
+    /// Nobody answers, or the answer is no good.
+    pub async fn ask_patiently(
+        &self,
+        door: &AgentDoor,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, AgentError> {
+        let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let answer = self.exchange(door, method, path, &[], bytes, PATIENT_ANSWER_MAX).await?;
+        Self::read(answer).await
+    }
+
+    async fn read(answer: AgentAnswer) -> Result<Value, AgentError> {
         let status = answer.status;
         let whole = tokio::time::timeout(ANSWER_MAX, answer.body.whole()).await;
         let whole = whole.map_err(|_| unreachable("its answer does not end"))??;

@@ -5,6 +5,7 @@
 //! newtypes of `domain::names`, because bollard does not escape them.
 
 mod create;
+mod events;
 mod images;
 mod logs;
 mod making;
@@ -17,16 +18,15 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bollard::query_parameters as query;
-use bollard::{API_DEFAULT_VERSION, Docker, body_full};
-use futures::StreamExt;
+use bollard::{API_DEFAULT_VERSION, Docker};
 
 use crate::domain::ids::TeamId;
 use crate::domain::names::{ContainerName, ImageRef, NetworkName, VolumeName};
 use crate::domain::plan::{ContainerPlan, NetworkPlan, VolumePlan};
 use crate::observe::Metrics;
 use crate::ports::engine::{
-    ContainerState, Engine, EngineError, EngineVersion, Filter, ImageBuild, Observed,
-    ObservedImage, ObservedNetwork, OnLine, label,
+    ContainerState, Engine, EngineError, EngineEvents, EngineMoment, EngineVersion, Filter,
+    ImageBuild, Observed, ObservedImage, ObservedNetwork, OnLine, label,
 };
 use making::Making;
 use map::{already, error, is_not_found};
@@ -377,6 +377,10 @@ impl Engine for DockerEngine {
         }
     }
 
+    async fn events(&self, since: Option<EngineMoment>) -> Result<EngineEvents, EngineError> {
+        Ok(events::follow(self.docker()?.clone(), since))
+    }
+
     async fn wait_container(
         &self,
         name: &ContainerName,
@@ -423,17 +427,29 @@ impl Engine for DockerEngine {
         }
     }
 
-    async fn host_images(&self) -> Result<Vec<ObservedImage>, EngineError> {
-        let list = images::of_the_host(self.docker()?);
-        self.call("host_images", "images", CALL_TIME_MAX, list).await
+    async fn own_images(&self) -> Result<Vec<ObservedImage>, EngineError> {
+        let reference = vec!["covibes/*".to_owned()];
+        let options = query::ListImagesOptions {
+            filters: Some(HashMap::from([("reference".to_owned(), reference)])),
+            ..Default::default()
+        };
+        let images = self
+            .call("list", "images", CALL_TIME_MAX, self.docker()?.list_images(Some(options)))
+            .await?;
+        Ok(images.into_iter().flat_map(map::images).collect())
     }
 
-    async fn remove_image(&self, image: &ImageRef) -> Result<(), EngineError> {
-        let remove =
-            self.docker()?.remove_image(image.as_str(), None::<query::RemoveImageOptions>, None);
-        let result = self.call("remove_image", image.as_str(), START_TIME_MAX, remove).await;
-        // 409: a container has it.
-        already(result.map(drop), &[404, 409])
+    async fn remove_image(&self, image: &ImageRef) -> Result<bool, EngineError> {
+        let options = query::RemoveImageOptions::default();
+        let docker = self.docker()?;
+        let remove = docker.remove_image(image.as_str(), Some(options), None);
+        match self.call("remove_image", image.as_str(), START_TIME_MAX, remove).await {
+            Ok(_) => Ok(true),
+            Err(EngineError::NotFound { .. } | EngineError::Refused { status: 409, .. }) => {
+                Ok(false)
+            }
+            Err(e) => Err(e),
+        }
     }
 
     async fn build_image(
@@ -441,36 +457,6 @@ impl Engine for DockerEngine {
         build: &ImageBuild,
         on_line: OnLine<'_>,
     ) -> Result<(), EngineError> {
-        let context = create::context(build)?;
-        let options = query::BuildImageOptions {
-            t: Some(build.image.as_str().to_owned()),
-            rm: true,
-            // Without it a failed build leaves containers behind.
-            forcerm: true,
-            buildargs: Some(build.args.clone().into_iter().collect()),
-            labels: Some(build.labels.clone().into_iter().collect()),
-            ..create::build_limits(build)
-        };
-        let mut lines = map::Lines::default();
-        let mut stream =
-            std::pin::pin!(self.docker()?.build_image(options, None, Some(body_full(context))));
-        while let Some(progress) = stream.next().await {
-            match progress {
-                Ok(info) => {
-                    if let Some(detail) = info.error_detail {
-                        return Err(EngineError::Build {
-                            message: detail.message.unwrap_or_default(),
-                        });
-                    }
-                    lines.push(info.stream.unwrap_or_default().as_bytes(), on_line);
-                }
-                Err(bollard::errors::Error::DockerStreamError { error }) => {
-                    return Err(EngineError::Build { message: error });
-                }
-                Err(e) => return Err(error(e, build.image.as_str())),
-            }
-        }
-        lines.finish(on_line);
-        Ok(())
+        images::build(self.docker()?, build, on_line).await
     }
 }

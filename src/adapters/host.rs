@@ -4,11 +4,14 @@
 //! `mount`) do what they are made for; each is run with a clean environment,
 //! fixed arguments and a deadline. What the host denies becomes a finding.
 
+mod cgroups;
 mod context;
 mod files;
 mod firewall;
+mod keeping;
 mod modules;
 mod network;
+mod verify;
 mod watches;
 
 use std::collections::BTreeSet;
@@ -22,7 +25,8 @@ use tokio::io::AsyncWriteExt;
 
 use crate::domain::failure::{Code, Failure};
 use crate::ports::host::{
-    Finding, Host, HostResources, HostRules, ModulesSize, WatchUse, WorkspaceDir,
+    Finding, Host, HostResources, HostRules, Kept, ModulesSize, Trace, Usage, WatchUse,
+    WorkspaceDir,
 };
 
 /// Longest run of one host program: `mkfs` and `rm -rf` of a large tree.
@@ -41,6 +45,11 @@ impl LinuxHost {
     #[must_use]
     pub fn new(roots: Vec<PathBuf>) -> Self {
         Self { roots, watches: watches::LastLook::default() }
+    }
+
+    /// Tries the host's rules from where a team would; says what does not hold.
+    pub async fn verify_rules(&self) -> Vec<Finding> {
+        verify::verify().await
     }
 
     /// Refuses a path outside the roots, or one that could leave them.
@@ -246,6 +255,23 @@ impl Host for LinuxHost {
         blocking(move || Ok(modules::measure(&path))).await.unwrap_or_default()
     }
 
+    async fn usage(&self, pids: &[u32]) -> Vec<Option<Usage>> {
+        let pids = pids.to_owned();
+        let none = vec![None; pids.len()];
+        // In one go for all of them: a thread for each would cost more than the reading.
+        blocking(move || Ok(cgroups::Files::default().usage(&pids))).await.unwrap_or(none)
+    }
+
+    async fn trace(&self, directories: &[PathBuf]) -> Trace {
+        let directories = directories.to_owned();
+        blocking(move || Ok(keeping::trace(&directories))).await.unwrap_or_default()
+    }
+
+    async fn kept_in(&self, directory: &Path) -> Vec<Kept> {
+        let directory = directory.to_owned();
+        blocking(move || Ok(keeping::kept_in(&directory))).await.unwrap_or_default()
+    }
+
     async fn watch_use(&self, uid: u32) -> WatchUse {
         let last = self.watches.clone();
         blocking(move || Ok(last.look(uid))).await.unwrap_or_default()
@@ -268,6 +294,11 @@ impl Host for LinuxHost {
         self.own(path)?;
         let (path, content) = (path.to_owned(), content.to_owned());
         blocking(move || files::write_file(&path, &content, mode, uid)).await
+    }
+
+    async fn names_in(&self, directory: &Path) -> Result<Vec<String>, Failure> {
+        let directory = directory.to_owned();
+        blocking(move || files::names_in(&directory)).await
     }
 
     async fn read_file(&self, path: &Path) -> Result<Option<Vec<u8>>, Failure> {

@@ -90,20 +90,6 @@ impl Probe for HttpProbe {
         Self::send(address, request, time_max).await
     }
 
-    async fn post(
-        &self,
-        address: SocketAddr,
-        path: &str,
-        token: &str,
-        time_max: Duration,
-    ) -> ProbeAnswer {
-        let request = hyper::Request::post(path)
-            .header("host", "localhost")
-            .header("authorization", format!("Bearer {token}"))
-            .header("content-length", "0");
-        Self::send(address, request, time_max).await
-    }
-
     async fn tcp(&self, address: SocketAddr, time_max: Duration) -> ProbeAnswer {
         match tokio::time::timeout(time_max, TcpStream::connect(address)).await {
             Ok(Ok(_)) => ProbeAnswer::Connected,

@@ -208,7 +208,8 @@ fn show_line(line: &Value) {
 }
 
 /// Text without what would steer a terminal.
-fn plain(text: &str) -> String {
+#[must_use]
+pub fn plain(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 

@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::app::configuration::{self, Configuration, OneOrMore};
 use crate::app::stdout::{self, outln};
 use crate::app::terminal::Style;
-use crate::app::{agent, dry, local, submit, worker};
+use crate::app::{agent, dry, local, submit, sync, worker};
 use crate::domain::ids::TeamId;
 use crate::domain::job::Action;
 
@@ -134,6 +134,8 @@ enum Command {
     /// Give agents tasks, list them, end them.
     #[command(subcommand)]
     Agent(agent::Agent),
+    /// Bring a team's workspace in step with its remote now, or commit and push.
+    Sync(sync::Sync),
     /// Look at dead letters, send them again, or drop them.
     #[command(subcommand)]
     Dlq(submit::dlq::Dlq),
@@ -262,6 +264,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Teams(command) => worker::teams::run(load()?, command).await,
         Command::Agent(command) => agent::run(load()?, command).await,
+        Command::Sync(command) => sync::run(load()?, command).await,
         Command::Dlq(command) => submit::dlq::run(load()?, command).await,
         Command::Host(command) => worker::host::run(load()?, command).await,
         Command::Doctor { json } => worker::host::doctor(load()?, json).await,

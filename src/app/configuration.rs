@@ -4,26 +4,25 @@
 //! A variable `COVIBES_<SECTION>_<KEY>` sets `[section] key`; its value is read
 //! as TOML if it is TOML, and as text otherwise.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::cluster::{Cluster, ClusterSection};
 use crate::domain::ids::{HostId, InstanceName};
-use crate::domain::settings::{Capacity, Egress, GitPolicy, PreviewEgress, Settings};
+use crate::domain::settings::{Capacity, PreviewEgress, Settings};
 
 mod agent;
 mod amqp;
 pub mod cluster;
+mod egress;
 mod http;
 
 pub use self::agent::{AgentSection, PermissionWord};
 pub use self::amqp::{AmqpSection, OneOrMore};
+pub use self::egress::{EgressSection, GitSection};
 pub use self::http::{HttpSection, HttpSettings};
 
 /// Where the file is looked for when nothing names one.
@@ -159,41 +158,6 @@ impl Default for PreviewSection {
     }
 }
 
-/// What agents, sync and installs may reach.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct EgressSection {
-    /// Host names; a leading dot also allows everything below.
-    pub allow: Vec<String>,
-    /// Package registries by group; an empty list asks the group's own client.
-    pub groups: BTreeMap<String, Vec<String>>,
-    /// Private networks that may be reached all the same.
-    pub allow_private: Vec<String>,
-}
-
-impl Default for EgressSection {
-    fn default() -> Self {
-        let egress = Settings::default().egress;
-        Self { allow: egress.allow, groups: egress.groups, allow_private: Vec::new() }
-    }
-}
-
-/// Which repositories may be cloned.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct GitSection {
-    /// Allowed hosts.
-    pub hosts: Vec<String>,
-    /// Private networks that these hosts may be in.
-    pub allow_private: Vec<String>,
-}
-
-impl Default for GitSection {
-    fn default() -> Self {
-        Self { hosts: Settings::default().git.hosts, allow_private: Vec::new() }
-    }
-}
-
 /// How much the host takes on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -309,16 +273,6 @@ fn merge_variable(table: &mut toml::Table, name: &str, value: &str) -> anyhow::R
     Ok(())
 }
 
-fn networks(list: &[String], key: &str) -> anyhow::Result<Vec<IpNet>> {
-    list.iter()
-        .map(|text| {
-            text.parse::<IpNet>()
-                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-                .with_context(|| format!("`{key}`: {text} is not a network such as 10.0.0.0/8"))
-        })
-        .collect()
-}
-
 fn check(file: File) -> anyhow::Result<Configuration> {
     let host = match &file.host.id {
         Some(id) => HostId::parse(id).context("`host.id`")?,
@@ -360,15 +314,8 @@ fn check(file: File) -> anyhow::Result<Configuration> {
             EgressWord::Proxy => PreviewEgress::Proxy,
         },
         agent: file.agent.check()?,
-        egress: Egress {
-            allow: file.egress.allow.clone(),
-            groups: file.egress.groups.clone(),
-            allow_private: networks(&file.egress.allow_private, "egress.allow_private")?,
-        },
-        git: GitPolicy {
-            hosts: file.git.hosts.iter().map(|h| h.to_ascii_lowercase()).collect(),
-            allow_private: networks(&file.git.allow_private, "git.allow_private")?,
-        },
+        egress: file.egress.check()?,
+        git: file.git.check()?,
         capacity: Capacity {
             teams_max: file.capacity.teams_max,
             previews_per_team: file.capacity.previews_per_team,

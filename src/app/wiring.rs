@@ -10,8 +10,10 @@ use crate::adapters::docker::DockerEngine;
 use crate::adapters::host::LinuxHost;
 use crate::adapters::probe::HttpProbe;
 use crate::adapters::records::FileRecords;
+use crate::adapters::syncs::HttpSyncs;
 use crate::adapters::system::SystemClock;
 use crate::adapters::tree::WorkspaceTree;
+use crate::app::clients;
 use crate::app::configuration::Configuration;
 use crate::detect::tree::Tree;
 use crate::domain::failure::{Code, Failure};
@@ -56,6 +58,7 @@ pub async fn wire(
         engine: Arc::new(engine),
         host,
         agents: Arc::new(HttpAgents),
+        syncs: Arc::new(HttpSyncs),
         probe: Arc::new(HttpProbe),
         clock: Arc::new(SystemClock),
         records: Arc::new(records),
@@ -64,7 +67,8 @@ pub async fn wire(
         metrics,
         settings,
     };
-    Ok(Wired { ports, preparation: Arc::new(Preparation::new(catalog)) })
+    let preparation = Preparation::new(catalog).with_client_hosts(clients::hosts());
+    Ok(Wired { ports, preparation: Arc::new(preparation) })
 }
 
 /// Opens an untrusted directory for detection.

@@ -13,6 +13,9 @@ struct CommandLine {
     /// Exit 0 if the service on this host is healthy, else 1.
     #[arg(long)]
     healthcheck: bool,
+    /// Bring everything in step once, and end: 0 if that worked, else 1.
+    #[arg(long)]
+    once: bool,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -26,6 +29,23 @@ async fn serve() -> anyhow::Result<ExitCode> {
         let port = environment.listen("COVIBES_LISTEN", "0.0.0.0:8080")?.port();
         let healthy = http::is_healthy(port).await;
         return Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    // Its words are for whoever started it.
+    if asked.once {
+        let settings = match SyncSettings::once(&environment) {
+            Ok(settings) => settings,
+            Err(error) => {
+                println!("{}", logs::Chain(&error));
+                return Ok(ExitCode::from(covibes::service::EXIT_CONFIG));
+            }
+        };
+        return Ok(match sync::run_once(settings).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(words) => {
+                println!("{words}");
+                ExitCode::FAILURE
+            }
+        });
     }
     logs::init(&environment);
     let served = match SyncSettings::from_environment(&environment) {

@@ -22,7 +22,7 @@ use crate::domain::plan::{
     PREVIEW_NETWORKS, Plan, ProbeKind, Restart, Role, Tmpfs, VolumePlan, VolumeSource, slot_subnet,
 };
 use crate::domain::settings::Settings;
-use crate::domain::spec::{AgentSpec, PreviewSpec, Spec, WorkspaceSource};
+use crate::domain::spec::{AgentSpec, GitSource, PreviewSpec, Spec, WorkspaceSource};
 
 pub use frameworks::{
     framework_declarations, framework_links, framework_mode, framework_writables,
@@ -329,17 +329,21 @@ fn sync(input: &PlanInput<'_>, workspace: &VolumeName) -> ContainerPlan {
         bind(Layout::token_dir(&layout.sync()), "/run/covibes", true),
     ];
     if let WorkspaceSource::Git(git) = &input.spec.workspace {
-        env.insert("COVIBES_GIT_REMOTE".to_owned(), git.url.clone());
-        if let Some(reference) = &git.reference {
-            env.insert("COVIBES_GIT_REF".to_owned(), reference.clone());
+        env.extend(git_env(git));
+        let shown = input.previews.iter().filter(|preview| preview.worktree).filter_map(|p| {
+            p.spec.branch.as_deref().map(|branch| format!("{}={branch}", p.spec.name))
+        });
+        let shown: Vec<String> = shown.collect();
+        if !shown.is_empty() {
+            env.insert("COVIBES_WORKTREES".to_owned(), shown.join(" "));
         }
         if git.credentials.is_some() {
-            let key = format!("{GIT_CREDENTIALS}/key");
             mounts.push(bind(layout.cache().join("git"), GIT_CREDENTIALS, true));
-            env.insert("COVIBES_GIT_KEY_FILE".to_owned(), key);
-            let known = format!("{GIT_CREDENTIALS}/known_hosts");
-            env.insert("COVIBES_KNOWN_HOSTS_FILE".to_owned(), known);
         }
+    }
+    if input.workspace != layout.workspace() {
+        // A person's own directory: nothing is moved or committed there.
+        env.insert("COVIBES_REPORT_ONLY".to_owned(), "1".to_owned());
     }
     if let Some(source) = input.mirror_source {
         mounts.push(bind(source.to_owned(), "/source", true));
@@ -370,8 +374,25 @@ fn sync(input: &PlanInput<'_>, workspace: &VolumeName) -> ContainerPlan {
     }
 }
 
-/// Where a repository's key and known hosts are mounted.
-const GIT_CREDENTIALS: &str = "/run/covibes-git";
+/// Where a repository's key or token and the pinned host keys are mounted.
+pub const GIT_CREDENTIALS: &str = "/run/covibes-git";
+
+/// What `covibes-sync` is told of a repository.
+#[must_use]
+pub fn git_env(git: &GitSource) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::from([("COVIBES_GIT_REMOTE".to_owned(), git.url.clone())]);
+    if let Some(reference) = &git.reference {
+        env.insert("COVIBES_GIT_REF".to_owned(), reference.clone());
+    }
+    if git.credentials.is_some() {
+        let variable =
+            if git.is_https() { "COVIBES_GIT_TOKEN_FILE" } else { "COVIBES_GIT_KEY_FILE" };
+        env.insert(variable.to_owned(), format!("{GIT_CREDENTIALS}/key"));
+        let known = format!("{GIT_CREDENTIALS}/known_hosts");
+        env.insert("COVIBES_KNOWN_HOSTS_FILE".to_owned(), known);
+    }
+    env
+}
 
 /// Where an agent's key and the pinned hosts are.
 const AGENT_SSH: &str = "/home/claude/.ssh";
@@ -426,8 +447,10 @@ fn agent(
         bind(Layout::token_dir(&files), "/run/covibes", true),
         bind(files.join("secrets"), "/run/secrets/covibes", true),
     ];
+    // A token is for sync alone: agents ask it to push.
     if let WorkspaceSource::Git(git) = &input.spec.workspace
         && git.credentials.is_some()
+        && !git.is_https()
     {
         let git = layout.cache().join("git");
         for (file, name) in [("key", "id_rsa"), ("known_hosts", "known_hosts")] {

@@ -29,6 +29,8 @@ pub struct Egress {
     pub groups: BTreeMap<String, Vec<String>>,
     /// Private networks that may be reached all the same.
     pub allow_private: Vec<IpNet>,
+    /// What single teams may reach besides.
+    pub teams: BTreeMap<TeamId, Vec<String>>,
 }
 
 /// What the operator decides about agents.
@@ -169,6 +171,7 @@ impl Default for Settings {
                     ("pypi".to_owned(), Vec::new()),
                 ]),
                 allow_private: Vec::new(),
+                teams: BTreeMap::new(),
             },
             git: GitPolicy {
                 hosts: ["github.com", "gitlab.com", "bitbucket.org", "codeberg.org"]

@@ -28,6 +28,14 @@ pub struct GitSource {
     pub credentials: Option<SecretRef>,
 }
 
+impl GitSource {
+    /// Whether credentials are a token for HTTPS, and no key for SSH.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.url.starts_with("https://")
+    }
+}
+
 /// Names a file below the worker's secret directory: `kind:name` or
 /// `folder/name`, without `..`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

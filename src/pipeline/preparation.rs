@@ -9,16 +9,16 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Ports;
 use super::image_catalog::{ImageCatalog, ImageKind};
-use super::oneshot;
+use super::{egress, oneshot};
 use crate::config::hash;
 use crate::domain::failure::{Code, Failure};
-use crate::domain::ids::InstanceName;
+use crate::domain::ids::{InstanceName, TeamId};
 use crate::domain::limits::{self, Limits, PROXY_PORT};
 use crate::domain::names::{ContainerName, ImageRef};
 use crate::domain::plan::{
@@ -32,12 +32,19 @@ use crate::ports::probe::ProbeAnswer;
 /// pay for it; a daemon that lost its rules gets them back within a minute.
 const BELIEVED: Duration = Duration::from_secs(60);
 
+/// How often a worker confirms its egress policy.
+const POLICY_CONFIRMED_EVERY: Duration = Duration::from_secs(3700);
+
 /// How often the proxy is looked after before a refusal is taken as one.
 const PROXY_TRIES: u32 = 3;
 
 /// Prepares the host.
 pub struct Preparation {
     catalog: ImageCatalog,
+    /// Registries by group, as this host's own clients are configured.
+    client_hosts: BTreeMap<String, BTreeSet<String>>,
+    /// Of teams that have hosts of their own; the record knows those of before.
+    slots: Mutex<BTreeMap<TeamId, u16>>,
     /// When the host was last prepared, and what it lacks.
     done: Mutex<Option<(Instant, Vec<Finding>)>>,
     /// One build at a time: they share layers.
@@ -48,7 +55,45 @@ impl Preparation {
     /// Prepares with these images.
     #[must_use]
     pub fn new(catalog: ImageCatalog) -> Self {
-        Self { catalog, done: Mutex::new(None), building: Mutex::new(()) }
+        let client_hosts = BTreeMap::new();
+        let slots = Mutex::default();
+        Self { catalog, client_hosts, slots, done: Mutex::new(None), building: Mutex::new(()) }
+    }
+
+    /// The same, with registries that clients on this host are configured for.
+    #[must_use]
+    pub fn with_client_hosts(mut self, hosts: BTreeMap<String, BTreeSet<String>>) -> Self {
+        self.client_hosts = hosts;
+        self
+    }
+
+    /// Confirms this instance's egress policy every hour until `end`: those of
+    /// instances that are gone are forgotten some day.
+    pub async fn keep_policy(&self, ports: &Ports, end: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = end.cancelled() => return,
+                () = ports.clock.sleep(POLICY_CONFIRMED_EVERY) => {}
+            }
+            // Not before the first preparation: a worker without a team allows nothing.
+            if self.done.lock().await.is_some()
+                && let Err(failure) = self.ensure_proxy(ports, &|_| {}).await
+            {
+                tracing::warn!(%failure, "the egress policy could not be confirmed");
+            }
+        }
+    }
+
+    /// Has the proxy know what the host policy allows to one team, before it needs it.
+    ///
+    /// # Errors
+    /// The proxy does not come up.
+    pub async fn allow_team(&self, ports: &Ports, team: &TeamId, slot: u16) -> Result<(), Failure> {
+        if !ports.settings.egress.teams.contains_key(team) {
+            return Ok(());
+        }
+        self.slots.lock().await.insert(team.clone(), slot);
+        self.ensure_proxy(ports, &|_| {}).await
     }
 
     /// The images.
@@ -89,6 +134,11 @@ impl Preparation {
         }
         *done = Some((Instant::now(), findings.clone()));
         Ok(findings)
+    }
+
+    /// Believes no earlier preparation: the daemon went, and the proxy with it.
+    pub async fn doubt(&self) {
+        *self.done.lock().await = None;
     }
 
     /// Sets the host's firewall rules; also at boot, before any job.
@@ -178,19 +228,8 @@ impl Preparation {
         say("starting the egress proxy".to_owned());
         let groups = self.registry_hosts(ports).await?;
         let directory = ports.settings.host_dir.join("egress");
-        let (hosts, private) = allow_lists(ports, &groups).await;
-        let mut changed = false;
-        for (name, content) in [
-            ("squid.conf", include_str!("../../ops/images/egress/squid.conf.template").to_owned()),
-            ("allowed-hosts.txt", hosts),
-            ("allow-private.txt", private),
-        ] {
-            let path = directory.join(name);
-            if ports.host.read_file(&path).await?.as_deref() != Some(content.as_bytes()) {
-                ports.host.write_file(&path, content.as_bytes(), 0o644, 0).await?;
-                changed = true;
-            }
-        }
+        let policy = egress::policy_of(ports, &groups, &*self.slots.lock().await).await?;
+        let changed = egress::write_lists(ports, &directory, &policy).await?;
         let plan = proxy_plan(self.catalog.image(&ImageKind::Egress), &directory);
         let wanted = hash::container(&plan);
         let state = ports.engine.inspect_container(&plan.name).await?;
@@ -208,9 +247,11 @@ impl Preparation {
             {
                 if changed {
                     ports.engine.hangup_container(&plan.name).await?;
+                    egress::note_read(ports, &directory).await?;
                 }
             }
             _ => {
+                egress::note_read(ports, &directory).await?;
                 ports.engine.remove_container(&plan.name).await?;
                 ports.engine.create_container(&plan, &wanted).await?;
                 ports.engine.start_container(&plan.name).await?;
@@ -253,7 +294,7 @@ impl Preparation {
             ports.host.write_file(&cache, text.as_bytes(), 0o644, 0).await?;
             text
         };
-        let mut groups: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut groups = self.client_hosts.clone();
         for (group, url) in text.lines().skip(1).filter_map(|l| l.split_once(' ')) {
             if let Some(host) =
                 url::Url::parse(url.trim()).ok().and_then(|u| Some(u.host_str()?.to_owned()))
@@ -375,40 +416,4 @@ pub fn is_private(ip: IpAddr) -> bool {
                 || ip.is_unicast_link_local()
         }
     }
-}
-
-/// The proxy's two lists: host names, and the private addresses they may have.
-async fn allow_lists(
-    ports: &Ports,
-    groups: &BTreeMap<String, BTreeSet<String>>,
-) -> (String, String) {
-    let egress = &ports.settings.egress;
-    let mut hosts: BTreeSet<String> = egress.allow.iter().cloned().collect();
-    hosts.extend(ports.settings.git.hosts.iter().cloned());
-    let api = ports.settings.agent.api_base_url.as_ref();
-    hosts.extend(api.and_then(|url| url.host_str()).map(str::to_owned));
-    let mut private: BTreeSet<String> = egress
-        .allow_private
-        .iter()
-        .chain(&ports.settings.git.allow_private)
-        .map(IpNet::to_string)
-        .collect();
-    for (group, configured) in &egress.groups {
-        let found = groups.get(group).cloned().unwrap_or_default();
-        let wanted =
-            if configured.is_empty() { found } else { configured.iter().cloned().collect() };
-        for host in wanted {
-            // Operators chose these hosts by choosing the clients' registries,
-            // so the address they have is meant, private or not.
-            let addresses = ports.host.resolve(&host).await;
-            private.extend(addresses.into_iter().filter(|a| is_private(*a)).map(|a| a.to_string()));
-            hosts.insert(host);
-        }
-    }
-    let list = |items: BTreeSet<String>, never: &str| {
-        // Squid warns on an empty list; this entry matches nothing.
-        let items = if items.is_empty() { BTreeSet::from([never.to_owned()]) } else { items };
-        items.into_iter().map(|item| format!("{item}\n")).collect::<String>()
-    };
-    (list(hosts, "invalid.invalid"), list(private, "255.255.255.255"))
 }

@@ -37,15 +37,6 @@ pub trait Probe: Send + Sync {
         time_max: Duration,
     ) -> ProbeAnswer;
 
-    /// `POST path` with an empty body and a bearer token.
-    async fn post(
-        &self,
-        address: SocketAddr,
-        path: &str,
-        token: &str,
-        time_max: Duration,
-    ) -> ProbeAnswer;
-
     /// A TCP connect.
     async fn tcp(&self, address: SocketAddr, time_max: Duration) -> ProbeAnswer;
 }

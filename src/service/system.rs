@@ -19,6 +19,12 @@ pub fn fresh_id() -> uuid::Uuid {
     uuid::Uuid::now_v7()
 }
 
+/// Returns a number from 0 up to 1 that nobody can foresee, for pauses.
+pub fn chance() -> f64 {
+    let [.., a, b, c, d] = *uuid::Uuid::new_v4().as_bytes();
+    f64::from(u32::from_be_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)
+}
+
 /// The variables of the process, read once; tests write their own.
 #[derive(Debug, Clone, Default)]
 pub struct Environment(BTreeMap<String, OsString>);

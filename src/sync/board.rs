@@ -4,9 +4,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::repository::{Checkout, Distance};
+use super::strategy::Strategy;
 use crate::service::mirror::MirrorFacts;
 
 /// How a cycle ended.
@@ -20,6 +22,8 @@ pub(super) enum Outcome {
     UpToDate,
     /// The checkout was moved forward.
     FastForwarded,
+    /// Two histories became one, as somebody asked; what went to a branch.
+    Joined { strategy: Strategy, branch: Option<String> },
     /// There is something new, and local work in its way.
     Conflict(Vec<Conflict>),
     /// Another branch is checked out, on purpose.
@@ -29,6 +33,20 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
+    /// Every name.
+    pub(super) const NAMES: [&'static str; 10] = [
+        "no_repository",
+        "local_only",
+        "up_to_date",
+        "fast_forwarded",
+        "rebased",
+        "merged",
+        "branched",
+        "conflict",
+        "skipped",
+        "failed",
+    ];
+
     /// Returns the word for it, in JSON and metrics.
     pub(super) fn name(&self) -> &'static str {
         match self {
@@ -36,22 +54,72 @@ impl Outcome {
             Self::LocalOnly => "local_only",
             Self::UpToDate => "up_to_date",
             Self::FastForwarded => "fast_forwarded",
+            Self::Joined { strategy: Strategy::Rebase, .. } => "rebased",
+            Self::Joined { strategy: Strategy::Merge, .. } => "merged",
+            Self::Joined { strategy: Strategy::Branch, .. } => "branched",
             Self::Conflict(_) => "conflict",
             Self::Skipped(_) => "skipped",
             Self::Failed(_) => "failed",
         }
     }
+
+    /// Whether files were moved.
+    fn is_move(&self) -> bool {
+        matches!(self, Self::FastForwarded | Self::Joined { .. })
+    }
 }
 
-/// Why the checkout was left alone.
+/// Why a checkout was left alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Conflict {
     /// Tracked files are changed.
     Dirty { paths: Vec<String>, total: usize },
-    /// Both sides have commits of their own.
-    Diverged { ahead: u64, behind: u64 },
+    /// Both sides have commits of their own, and these paths on both sides.
+    Diverged { ahead: u64, behind: u64, paths: Vec<String>, rewritten: bool },
     /// New files of the remote would overwrite files that Git does not know.
     Untracked { paths: Vec<String> },
+    /// Both sides changed these, so that no strategy can join them.
+    Merge { paths: Vec<String> },
+}
+
+/// How one worktree stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) name: String,
+    pub(super) branch: String,
+    pub(super) head: Option<String>,
+    pub(super) standing: Standing,
+}
+
+/// How a worktree stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    UpToDate,
+    /// It was moved forward just now.
+    FastForwarded,
+    /// It was made just now.
+    Created,
+    Conflict(Vec<Conflict>),
+    /// The remote has no such branch any more; the worktree stays.
+    BranchGone,
+    /// The remote has no such branch, and there is no worktree.
+    NoBranch,
+    Failed(String),
+}
+
+impl Standing {
+    /// Returns the word for it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::UpToDate => "up_to_date",
+            Self::FastForwarded => "fast_forwarded",
+            Self::Created => "created",
+            Self::Conflict(_) => "conflict",
+            Self::BranchGone => "branch_gone",
+            Self::NoBranch => "no_branch",
+            Self::Failed(_) => "failed",
+        }
+    }
 }
 
 /// One finished cycle.
@@ -62,32 +130,89 @@ pub(super) struct Cycle {
     pub(super) took: Duration,
     pub(super) checkout: Option<Checkout>,
     pub(super) distance: Option<Distance>,
+    /// Whether the remote answered.
+    pub(super) fetched: bool,
+    /// Branches whose history the remote has replaced.
+    pub(super) rewritten: Vec<String>,
+    /// Branches that the remote has no more.
+    pub(super) missing: Vec<String>,
+    pub(super) worktrees: Vec<Shown>,
     pub(super) outcome: Outcome,
+}
+
+impl Cycle {
+    /// Whether a reader of the last one would want to know of this one.
+    fn is_news(&self, last: Option<&Self>) -> bool {
+        let moved =
+            |shown: &Shown| matches!(shown.standing, Standing::FastForwarded | Standing::Created);
+        let head = |cycle: &Self| cycle.checkout.as_ref().and_then(|found| found.head.clone());
+        self.outcome.is_move()
+            || self.worktrees.iter().any(moved)
+            || last.is_none_or(|last| {
+                last.outcome != self.outcome
+                    || last.worktrees != self.worktrees
+                    || last.missing != self.missing
+                    || last.rewritten != self.rewritten
+                    || head(last) != head(self)
+            })
+    }
 }
 
 #[derive(Debug, Default)]
 struct Facts {
     cycle: Option<Cycle>,
+    fetched: Option<Instant>,
+    last_error: Option<(Timestamp, String)>,
     mirror: Option<MirrorFacts>,
 }
 
 /// The cycle and the mirror write here, the HTTP side reads.
-#[derive(Debug, Default)]
-pub(super) struct Board(Mutex<Facts>);
+#[derive(Debug)]
+pub(super) struct Board {
+    facts: Mutex<Facts>,
+    news: watch::Sender<u64>,
+}
 
 impl Board {
     pub(super) fn new() -> Self {
-        Self::default()
+        Self { facts: Mutex::default(), news: watch::Sender::new(0) }
     }
 
     /// Notes a finished cycle.
     pub(super) fn cycled(&self, cycle: Cycle) {
-        self.facts().cycle = Some(cycle);
+        let mut facts = self.facts();
+        if let Outcome::Failed(text) = &cycle.outcome {
+            facts.last_error = Some((cycle.finished_at, text.clone()));
+        }
+        if cycle.fetched {
+            facts.fetched = Some(cycle.finished);
+        }
+        let is_news = cycle.is_news(facts.cycle.as_ref());
+        facts.cycle = Some(cycle);
+        drop(facts);
+        if is_news {
+            self.news.send_modify(|number| *number += 1);
+        }
     }
 
     /// Returns the last cycle.
     pub(super) fn cycle(&self) -> Option<Cycle> {
         self.facts().cycle.clone()
+    }
+
+    /// Returns when the remote answered last.
+    pub(super) fn fetched(&self) -> Option<Instant> {
+        self.facts().fetched
+    }
+
+    /// Returns what Git said last when it did not do what it was asked.
+    pub(super) fn last_error(&self) -> Option<(Timestamp, String)> {
+        self.facts().last_error.clone()
+    }
+
+    /// Counts what a reader wants to know of.
+    pub(super) fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
     }
 
     /// Notes how the mirror stands.
@@ -101,6 +226,6 @@ impl Board {
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

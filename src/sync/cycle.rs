@@ -1,90 +1,78 @@
-//! One cycle: look, fetch, and move a clean checkout forward.
+//! One cycle: look, fetch, and move clean checkouts forward.
 //!
-//! Only one runs at a time. Local work always wins: a changed file or a commit of
-//! its own leaves the checkout as it is, and the report says why.
+//! Only one runs at a time, and no commit or push beside it. Local work always
+//! wins: a changed file or a commit of its own leaves a checkout as it is, and the
+//! report says why.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::sync::mpsc;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
-use super::board::{Conflict, Cycle, Outcome};
+use super::board::{Conflict, Cycle, Outcome, Shown};
 use super::git::{Git, GitError, Operation};
 use super::remote::Branch;
-use super::repository::{self, Checkout, Distance};
+use super::repository::{self, Checkout, Distance, Merged, Moved};
 use super::settings::{Remote, Source};
-use super::{Done, Shared};
+use super::strategy::{self, Histories, Joined, Strategy};
+use super::{Shared, worktrees};
 use crate::service::logs::Chain;
 use crate::service::system::now;
 
-/// A remote that is away for long is asked this often.
-const PAUSE_MAX: Duration = Duration::from_secs(600);
+/// Git's files that say that somebody is in the middle of something.
+const UNDER_WAY: &[&str] = &[
+    "MERGE_HEAD",
+    "CHERRY_PICK_HEAD",
+    "REVERT_HEAD",
+    "BISECT_LOG",
+    "rebase-merge",
+    "rebase-apply",
+    "sequencer",
+];
 
-/// The pause doubles this many times at most, which is beyond any `PAUSE_MAX`.
-const DOUBLINGS_MAX: u32 = 16;
-
-/// What Git says when a new file is in the way of one it does not know.
-const WOULD_OVERWRITE: &str = "would be overwritten by merge";
-
-/// Runs cycles at the interval, and at once when asked.
-pub(super) async fn run_cycles(shared: Arc<Shared>, mut orders: mpsc::Receiver<Done>) {
-    let mut failures = 0;
-    let mut waiting: Vec<Done> = Vec::new();
-    loop {
-        let cycle = run_cycle(&shared).await;
-        if shared.scope.is_stopping() {
-            return;
-        }
-        failures = match cycle.outcome {
-            Outcome::Failed(_) => DOUBLINGS_MAX.min(failures + 1),
-            Outcome::NoRepository
-            | Outcome::LocalOnly
-            | Outcome::UpToDate
-            | Outcome::FastForwarded
-            | Outcome::Conflict(_)
-            | Outcome::Skipped(_) => 0,
-        };
-        shared.metrics.cycled(&cycle);
-        shared.board.cycled(cycle);
-        for done in waiting.drain(..) {
-            // The caller may have gone.
-            let _ = done.send(());
-        }
-        let interval = shared.settings.interval;
-        let pause = (interval * 2_u32.pow(failures)).min(PAUSE_MAX.max(interval));
-        tokio::select! {
-            () = shared.scope.stopping() => return,
-            () = tokio::time::sleep(pause) => {}
-            done = orders.recv() => {
-                waiting.extend(done);
-            }
-        }
-        // Whoever asked before the cycle begins is answered by it.
-        while let Ok(done) = orders.try_recv() {
-            waiting.push(done);
-        }
-    }
+/// What is remembered from one cycle to the next.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Where the remote's branches were seen last.
+    pub(super) tracked: Option<BTreeMap<String, String>>,
+    /// Branches whose history the remote has replaced, until nothing of the old
+    /// one is in the way.
+    pub(super) rewritten: BTreeSet<String>,
+    /// What was found out about two commits.
+    compared: Option<(String, String, Distance, Vec<String>)>,
 }
 
-async fn run_cycle(shared: &Shared) -> Cycle {
+/// Runs one cycle.
+pub(super) async fn run_cycle(
+    shared: &Shared,
+    memory: &mut Memory,
+    strategy: Option<Strategy>,
+) -> Cycle {
     let began = Instant::now();
     let mut seen = Seen::default();
-    let outcome = match look_and_move(shared, &mut seen).await {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            if !shared.scope.is_stopping() {
-                tracing::warn!(error = %Chain(&error), "the workspace could not be synced");
+    let outcome =
+        match look_and_move(shared, memory, strategy, &mut seen).await {
+            Ok(outcome) => outcome,
+            Err(error) if is_busy(&error) => Outcome::Skipped(shared.redact(&format!(
+                "another Git is at work, or left a lock behind: {}",
+                Chain(&error)
+            ))),
+            Err(error) => {
+                let text = public_text(shared, &error);
+                if !shared.scope.is_stopping() {
+                    tracing::warn!(error = text, "the workspace could not be synced");
+                }
+                Outcome::Failed(text)
             }
-            Outcome::Failed(public_text(&error))
-        }
-    };
+        };
     Cycle {
         finished: Instant::now(),
         finished_at: now(),
         took: began.elapsed(),
         checkout: seen.checkout,
         distance: seen.distance,
+        fetched: seen.fetched,
+        rewritten: memory.rewritten.iter().cloned().collect(),
+        missing: seen.missing,
+        worktrees: seen.worktrees,
         outcome,
     }
 }
@@ -94,73 +82,239 @@ async fn run_cycle(shared: &Shared) -> Cycle {
 struct Seen {
     checkout: Option<Checkout>,
     distance: Option<Distance>,
+    fetched: bool,
+    missing: Vec<String>,
+    worktrees: Vec<Shown>,
 }
 
-async fn look_and_move(shared: &Shared, seen: &mut Seen) -> Result<Outcome, GitError> {
+async fn look_and_move(
+    shared: &Shared,
+    memory: &mut Memory,
+    strategy: Option<Strategy>,
+    seen: &mut Seen,
+) -> Result<Outcome, GitError> {
     let settings = &shared.settings;
     let opened = Git::open(&settings.git, &shared.scope, &settings.workspace).await?;
     let Some(git) = opened else { return Ok(Outcome::NoRepository) };
-    let checkout = seen.checkout.insert(repository::status(&git).await?).clone();
     let remote = match &settings.source {
-        Source::Nothing | Source::Mirror(_) => return Ok(Outcome::LocalOnly),
+        Source::Nothing | Source::Mirror(_) => {
+            seen.distance = seen.checkout.insert(repository::status(&git).await?).upstream;
+            return Ok(Outcome::LocalOnly);
+        }
         Source::Remote(remote) => remote,
     };
-    let Some(branch) = wanted_branch(remote, &checkout) else {
-        return Ok(Outcome::Skipped("no branch is checked out".to_owned()));
+    // Looking costs the disk, fetching the network: both at once, unless the
+    // look has to say what to fetch.
+    let (missing, branch) = if remote.branch.is_some() {
+        let branches = branches(shared, remote.branch.as_ref());
+        let (status, fetched) =
+            tokio::join!(repository::status(&git), fetch(shared, &git, remote, &branches, memory));
+        seen.checkout = Some(status?);
+        (fetched?, remote.branch.clone())
+    } else {
+        let checkout = seen.checkout.insert(repository::status(&git).await?);
+        let branch = checkout.branch.as_deref().and_then(|name| Branch::parse(name).ok());
+        let branches = branches(shared, branch.as_ref());
+        (fetch(shared, &git, remote, &branches, memory).await?, branch)
     };
-    let commit = repository::fetch(&git, &remote.url, &branch).await?;
-    if checkout.head.is_none() {
-        return Ok(Outcome::Skipped("nothing is checked out yet".to_owned()));
+    seen.fetched = true;
+    let tracked = memory.tracked.clone().unwrap_or_default();
+    seen.missing = missing.iter().map(|branch| branch.as_str().to_owned()).collect();
+    let outcome = match &branch {
+        None => Outcome::Skipped("no branch is checked out".to_owned()),
+        Some(branch) if missing.contains(branch) => {
+            Outcome::Skipped(format!("the remote has no branch {}", branch.as_str()))
+        }
+        Some(branch) => match tracked.get(branch.as_str()) {
+            None => Outcome::Skipped(format!("the remote has no branch {}", branch.as_str())),
+            Some(commit) => {
+                keep_workspace(shared, &git, memory, (branch, commit), strategy, seen).await?
+            }
+        },
+    };
+    seen.worktrees = worktrees::keep(shared, &git, &tracked, &seen.missing).await;
+    Ok(outcome)
+}
+
+/// Every branch that is shown somewhere, once.
+fn branches(shared: &Shared, own: Option<&Branch>) -> Vec<Branch> {
+    let mut all: Vec<Branch> = own.into_iter().cloned().collect();
+    for (_, branch) in &shared.settings.worktrees {
+        if !all.contains(branch) {
+            all.push(branch.clone());
+        }
     }
-    let distance = *seen.distance.insert(repository::distance(&git, &commit).await?);
+    all
+}
+
+/// Fetches, and notes which branches the remote has written anew.
+async fn fetch(
+    shared: &Shared,
+    git: &Git<'_>,
+    remote: &Remote,
+    branches: &[Branch],
+    memory: &mut Memory,
+) -> Result<Vec<Branch>, GitError> {
+    if branches.is_empty() {
+        return Ok(Vec::new());
+    }
+    let before = match memory.tracked.take() {
+        Some(before) => before,
+        None => repository::tracked(git, branches).await?,
+    };
+    let began = Instant::now();
+    let fetched = repository::fetch(git, &remote.url, branches).await;
+    shared.metrics.fetched(fetched.is_ok(), began.elapsed());
+    let missing = match fetched {
+        Ok(missing) => missing,
+        Err(error) => {
+            memory.tracked = Some(before);
+            return Err(error);
+        }
+    };
+    let after = repository::tracked(git, branches).await?;
+    for (branch, commit) in &after {
+        let Some(old) = before.get(branch).filter(|old| *old != commit) else { continue };
+        if !repository::is_ancestor(git, old, commit).await? {
+            tracing::warn!(branch, old, commit, "the remote has replaced a branch's history");
+            memory.rewritten.insert(branch.clone());
+            shared.metrics.rewritten();
+        }
+    }
+    memory.tracked = Some(after);
+    Ok(missing)
+}
+
+async fn keep_workspace(
+    shared: &Shared,
+    git: &Git<'_>,
+    memory: &mut Memory,
+    (branch, commit): (&Branch, &str),
+    strategy: Option<Strategy>,
+    seen: &mut Seen,
+) -> Result<Outcome, GitError> {
+    let checkout = seen.checkout.clone().unwrap_or_default();
+    let Some(head) = checkout.head.clone() else {
+        return Ok(Outcome::Skipped("nothing is checked out yet".to_owned()));
+    };
+    let (distance, paths) = compare(git, memory, &head, commit).await?;
+    seen.distance = Some(distance);
     if checkout.branch.as_deref() != Some(branch.as_str()) {
         let other = checkout.branch.as_deref().unwrap_or("a detached commit");
         return Ok(Outcome::Skipped(format!("{other} is checked out, not {}", branch.as_str())));
     }
+    if distance.ahead == 0 {
+        memory.rewritten.remove(branch.as_str());
+    }
     if distance.behind == 0 {
         return Ok(Outcome::UpToDate);
     }
+    // Looked at again: the fetch took its time, and agents are at work.
+    let checkout = seen.checkout.insert(repository::status(git).await?).clone();
     let mut conflicts = Vec::new();
     if distance.ahead > 0 {
         let Distance { ahead, behind } = distance;
-        conflicts.push(Conflict::Diverged { ahead, behind });
+        let rewritten = memory.rewritten.contains(branch.as_str());
+        conflicts.push(Conflict::Diverged { ahead, behind, paths, rewritten });
     }
-    // Looked at again: the fetch took its time, and agents are at work.
-    let checkout = seen.checkout.insert(repository::status(&git).await?).clone();
     if checkout.changed > 0 {
         let paths = checkout.changed_paths.clone();
         conflicts.push(Conflict::Dirty { paths, total: checkout.changed });
     }
-    if !conflicts.is_empty() {
+    let is_joined = distance.ahead > 0 && checkout.changed == 0;
+    let strategy = strategy.filter(|_| is_joined);
+    if !conflicts.is_empty() && strategy.is_none() {
         return Ok(Outcome::Conflict(conflicts));
     }
-    match repository::fast_forward(&git, &commit).await {
-        Ok(()) => {}
-        Err(GitError::Refused { operation: _, message }) if message.contains(WOULD_OVERWRITE) => {
-            let paths = message.lines().filter_map(|line| line.strip_prefix('\t'));
-            let paths = paths.map(str::to_owned).collect();
-            return Ok(Outcome::Conflict(vec![Conflict::Untracked { paths }]));
-        }
-        Err(error) => return Err(error),
+    if let Some(what) = under_way(git) {
+        return Ok(Outcome::Skipped(format!("somebody is in the middle of something ({what})")));
     }
-    seen.checkout = Some(repository::status(&git).await?);
-    seen.distance = Some(repository::distance(&git, &commit).await?);
-    tracing::info!(commit, "the workspace was moved forward");
-    Ok(Outcome::FastForwarded)
+    repository::measure(git, commit).await?;
+    let outcome = match strategy {
+        None => match repository::fast_forward(git, commit).await? {
+            Moved::Done => Outcome::FastForwarded,
+            Moved::InTheWay(paths) => {
+                return Ok(Outcome::Conflict(vec![Conflict::Untracked { paths }]));
+            }
+        },
+        Some(strategy) => {
+            let team = &shared.settings.team;
+            let histories = Histories { branch, head: &head, commit, team };
+            match strategy::join(git, strategy, &histories).await? {
+                Joined::Done { branch } => Outcome::Joined { strategy, branch },
+                Joined::Conflicts(paths) => {
+                    return Ok(Outcome::Conflict(vec![Conflict::Merge { paths }]));
+                }
+                Joined::InTheWay(paths) => {
+                    return Ok(Outcome::Conflict(vec![Conflict::Untracked { paths }]));
+                }
+                Joined::Unfit(why) => return Ok(Outcome::Skipped(why.to_owned())),
+            }
+        }
+    };
+    let checkout = seen.checkout.insert(repository::status(git).await?);
+    let head = checkout.head.clone().unwrap_or_default();
+    let (distance, _) = compare(git, memory, &head, commit).await?;
+    if distance.ahead == 0 {
+        memory.rewritten.remove(branch.as_str());
+    }
+    seen.distance = Some(distance);
+    tracing::info!(head, "the workspace was moved: {}", outcome.name());
+    Ok(outcome)
 }
 
-fn wanted_branch(remote: &Remote, checkout: &Checkout) -> Option<Branch> {
-    remote
-        .branch
-        .clone()
-        .or_else(|| checkout.branch.as_deref().and_then(|name| Branch::parse(name).ok()))
+/// How far two commits are apart, and what both sides changed if they parted;
+/// asked of Git only when one of them is new.
+async fn compare(
+    git: &Git<'_>,
+    memory: &mut Memory,
+    head: &str,
+    commit: &str,
+) -> Result<(Distance, Vec<String>), GitError> {
+    if head == commit {
+        return Ok((Distance { ahead: 0, behind: 0 }, Vec::new()));
+    }
+    if let Some((a, b, distance, paths)) = &memory.compared
+        && (a.as_str(), b.as_str()) == (head, commit)
+    {
+        return Ok((*distance, paths.clone()));
+    }
+    let distance = repository::distance(git, commit).await?;
+    let paths = if distance.ahead > 0 && distance.behind > 0 {
+        match repository::merge(git, head, commit).await {
+            Ok(Merged::Conflicts(paths)) => paths,
+            // Also for histories that share nothing: there is nothing to name.
+            Ok(Merged::Clean(_)) | Err(GitError::Refused { .. }) => Vec::new(),
+            Err(error) => return Err(error),
+        }
+    } else {
+        Vec::new()
+    };
+    memory.compared = Some((head.to_owned(), commit.to_owned(), distance, paths.clone()));
+    Ok((distance, paths))
 }
 
-/// A text for whoever reads `/status`; Git's own words hold no credential,
-/// because addresses with credentials are refused.
-fn public_text(error: &GitError) -> String {
+/// What somebody is in the middle of, if anything.
+pub(super) fn under_way(git: &Git<'_>) -> Option<&'static str> {
+    let exists = |name: &&&str| git.place().git_dir.join(name).symlink_metadata().is_ok();
+    UNDER_WAY.iter().find(exists).copied()
+}
+
+/// Tells whether Git was kept out by a lock.
+pub(super) fn is_busy(error: &GitError) -> bool {
+    match error {
+        GitError::Refused { operation, message } => {
+            !matches!(operation, Operation::Fetch | Operation::Push)
+                && message.contains(".lock': File exists")
+        }
+        GitError::Run { .. } | GitError::Timeout { .. } | GitError::Stopping { .. } => false,
+    }
+}
+
+/// A text for whoever reads `/status`.
+pub(super) fn public_text(shared: &Shared, error: &GitError) -> String {
     let text = match error {
-        GitError::Refused { operation: Operation::Status, message }
+        GitError::Refused { operation: Operation::Status | Operation::Config, message }
             if message.contains("dubious ownership") =>
         {
             "the workspace belongs to another user".to_owned()
@@ -170,5 +324,5 @@ fn public_text(error: &GitError) -> String {
         | GitError::Timeout { .. }
         | GitError::Stopping { .. } => Chain(error).to_string(),
     };
-    text.chars().take(1000).collect()
+    shared.redact(&text)
 }

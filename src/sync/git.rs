@@ -7,20 +7,25 @@
 //! emptied one by one, and each call has a deadline, a cap on its output and a
 //! process group that ends as a whole. See `security.md` 2.5 for the sources.
 
-use std::collections::BTreeSet;
+mod configured;
+mod hardened;
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
+use super::remote::RemoteUrl;
 use super::settings::GitSettings;
+use super::system;
 use crate::service::Scope;
 use crate::service::process::{Group, Ladder};
+use configured::Configured;
+use hardened::Extra;
 
 /// On SIGTERM Git takes its lock files away.
 const END: &Ladder = &[(Signal::TERM, Duration::from_secs(1))];
@@ -29,40 +34,6 @@ const END: &Ladder = &[(Signal::TERM, Duration::from_secs(1))];
 const STDOUT_BYTES_MAX: usize = 4 * 1024 * 1024;
 const STDERR_BYTES_MAX: usize = 16 * 1024;
 
-/// Somebody who configures more filters than this wants something else.
-const FILTERS_MAX: usize = 64;
-
-/// Settings that win over the repository's. None may run or load anything.
-const SETTINGS: &[(&str, &str)] = &[
-    ("core.hooksPath", "/dev/null"),
-    ("core.fsmonitor", "false"),
-    ("core.attributesFile", "/dev/null"),
-    ("core.excludesFile", "/dev/null"),
-    ("core.alternateRefsCommand", "true"),
-    ("core.protectNTFS", "true"),
-    ("core.protectHFS", "true"),
-    ("http.followRedirects", "false"),
-    ("http.sslVerify", "true"),
-    ("http.lowSpeedLimit", "1000"),
-    ("http.lowSpeedTime", "30"),
-    ("transfer.fsckObjects", "true"),
-    ("fetch.fsckObjects", "true"),
-    ("transfer.bundleURI", "false"),
-    ("transfer.credentialsInUrl", "die"),
-    ("credential.helper", ""),
-    ("submodule.recurse", "false"),
-    ("fetch.recurseSubmodules", "false"),
-    ("status.submoduleSummary", "false"),
-    ("diff.ignoreSubmodules", "all"),
-    ("safe.bareRepository", "explicit"),
-    ("gc.auto", "0"),
-    ("maintenance.auto", "false"),
-    ("fetch.writeCommitGraph", "false"),
-    ("merge.verifySignatures", "false"),
-    ("merge.autoStash", "false"),
-    ("log.showSignature", "false"),
-];
-
 /// What a call is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
@@ -70,7 +41,13 @@ pub(super) enum Operation {
     Status,
     Fetch,
     Compare,
+    Count,
     FastForward,
+    Merge,
+    Move,
+    Worktree,
+    Commit,
+    Push,
 }
 
 impl Operation {
@@ -81,7 +58,13 @@ impl Operation {
             Self::Status => "status",
             Self::Fetch => "fetch",
             Self::Compare => "compare",
+            Self::Count => "count",
             Self::FastForward => "fast_forward",
+            Self::Merge => "merge",
+            Self::Move => "move",
+            Self::Worktree => "worktree",
+            Self::Commit => "commit",
+            Self::Push => "push",
         }
     }
 
@@ -89,8 +72,11 @@ impl Operation {
     fn bound(self) -> Duration {
         match self {
             Self::Config | Self::Compare => Duration::from_secs(30),
-            Self::Status => Duration::from_secs(60),
-            Self::Fetch | Self::FastForward => Duration::from_secs(120),
+            Self::Status | Self::Count | Self::Merge => Duration::from_secs(60),
+            Self::Fetch | Self::FastForward | Self::Move | Self::Commit | Self::Push => {
+                Duration::from_secs(120)
+            }
+            Self::Worktree => Duration::from_secs(300),
         }
     }
 }
@@ -126,13 +112,70 @@ impl Output {
     }
 }
 
-/// Git on one workspace.
+/// How a call ended, good or bad.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) code: Option<i32>,
+    pub(super) output: Output,
+    pub(super) message: String,
+}
+
+/// Where a checkout has its parts.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) work_tree: PathBuf,
+    pub(super) git_dir: PathBuf,
+    pub(super) common_dir: PathBuf,
+}
+
+/// An index of a call's own, gone with it.
+#[derive(Debug)]
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes a name that nobody else has.
+    pub(super) fn new(directory: &Path) -> Self {
+        let name = format!("covibes-index-{}", crate::service::system::fresh_id());
+        Self(directory.join(name))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        for suffix in ["", ".lock"] {
+            let mut path = self.0.clone().into_os_string();
+            path.push(suffix);
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// One call with all that may belong to it.
+#[derive(Debug, Default)]
+pub(super) struct Call<'a> {
+    pub(super) arguments: Vec<OsString>,
+    pub(super) variables: &'a [(&'a str, OsString)],
+    pub(super) index: Option<&'a Scratch>,
+    pub(super) input: &'a [u8],
+    /// The remote that it speaks with.
+    pub(super) remote: Option<&'a RemoteUrl>,
+}
+
+impl<'a> Call<'a> {
+    /// A call with these arguments.
+    pub(super) fn new<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
+        let arguments = arguments.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        Self { arguments, ..Self::default() }
+    }
+}
+
+/// Git on one checkout.
 #[derive(Debug)]
 pub(super) struct Git<'a> {
     settings: &'a GitSettings,
     scope: &'a Scope,
-    workspace: PathBuf,
-    filters: Vec<String>,
+    place: Place,
+    configured: Configured,
 }
 
 impl<'a> Git<'a> {
@@ -144,14 +187,52 @@ impl<'a> Git<'a> {
         scope: &'a Scope,
         workspace: &Path,
     ) -> Result<Option<Self>, GitError> {
-        let metadata = tokio::fs::symlink_metadata(workspace.join(".git")).await;
-        if !metadata.is_ok_and(|metadata| metadata.is_dir()) {
+        let git_dir = workspace.join(".git");
+        if !is_directory(&git_dir).await {
             return Ok(None);
         }
-        let mut git =
-            Self { settings, scope, workspace: workspace.to_owned(), filters: Vec::new() };
-        git.filters = git.configured_filters().await?;
-        Ok(Some(git))
+        let common_dir = git_dir.clone();
+        let place = Place { work_tree: workspace.to_owned(), git_dir, common_dir };
+        Self::at(settings, scope, place).await.map(Some)
+    }
+
+    /// Opens a worktree of this repository, or returns nothing when it is none.
+    ///
+    /// An agent may write the file that says where its parts are, so only parts
+    /// of this repository are taken.
+    pub(super) async fn worktree(&self, directory: &Path) -> Result<Option<Self>, GitError> {
+        let admin = self.place.common_dir.join("worktrees");
+        let Some(git_dir) = system::read_git_link(&directory.join(".git")) else {
+            return Ok(None);
+        };
+        let is_ours = git_dir.parent() == Some(&admin) && git_dir.file_name().is_some();
+        if !is_ours || !is_directory(&git_dir).await {
+            return Ok(None);
+        }
+        let common_dir = self.place.common_dir.clone();
+        let place = Place { work_tree: directory.to_owned(), git_dir, common_dir };
+        Self::at(self.settings, self.scope, place).await.map(Some)
+    }
+
+    async fn at(
+        settings: &'a GitSettings,
+        scope: &'a Scope,
+        place: Place,
+    ) -> Result<Self, GitError> {
+        let mut git = Self { settings, scope, place, configured: Configured::default() };
+        let arguments = ["config", "--null", "--get-regexp", configured::PATTERN];
+        git.configured = match git.run(Operation::Config, arguments).await {
+            Ok(output) => Configured::read(&output)?,
+            // This is how `git config` says that there are none.
+            Err(GitError::Refused { message, .. }) if message.is_empty() => Configured::default(),
+            Err(error) => return Err(error),
+        };
+        Ok(git)
+    }
+
+    /// Where its parts are.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Runs Git with these arguments.
@@ -163,17 +244,51 @@ impl<'a> Git<'a> {
         operation: Operation,
         arguments: impl IntoIterator<Item = S>,
     ) -> Result<Output, GitError> {
+        self.call(operation, Call::new(arguments)).await
+    }
+
+    /// Makes a call that has to end well.
+    ///
+    /// # Cancellation
+    /// Kills the process group.
+    pub(super) async fn call(
+        &self,
+        operation: Operation,
+        call: Call<'_>,
+    ) -> Result<Output, GitError> {
+        let ended = self.try_call(operation, call).await?;
+        if ended.code == Some(0) {
+            return Ok(ended.output);
+        }
+        Err(GitError::Refused { operation, message: ended.message })
+    }
+
+    /// Makes a call whose status says something.
+    ///
+    /// # Cancellation
+    /// Kills the process group.
+    pub(super) async fn try_call(
+        &self,
+        operation: Operation,
+        call: Call<'_>,
+    ) -> Result<Ended, GitError> {
         let failed = |source| GitError::Run { operation, source };
-        let mut command = self.command();
-        command.args(arguments);
-        let mut group = Group::spawn(&mut command).map_err(failed)?;
+        let mut group = self.spawn(operation, &call)?;
         let (Some(stdout), Some(stderr)) = (group.stdout(), group.stderr()) else {
             return Err(failed(io::ErrorKind::BrokenPipe.into()));
         };
+        let stdin = group.stdin();
         let finished = async {
-            let (stdout, stderr) = tokio::join!(
+            let write = async {
+                if let Some(mut stdin) = stdin {
+                    // Git may end before it has read all; its status tells.
+                    let _ = stdin.write_all(call.input).await;
+                }
+            };
+            let (stdout, stderr, ()) = tokio::join!(
                 read_capped(stdout, STDOUT_BYTES_MAX),
-                read_capped(stderr, STDERR_BYTES_MAX)
+                read_capped(stderr, STDERR_BYTES_MAX),
+                write
             );
             io::Result::Ok((stdout?, stderr?, group.wait().await?))
         };
@@ -184,8 +299,10 @@ impl<'a> Git<'a> {
         };
         match ended {
             Ok(finished) => {
-                let (stdout, stderr, status) = finished.map_err(failed)?;
-                judge(operation, status, stdout, &stderr)
+                let ((bytes, truncated), (stderr, _), status) = finished.map_err(failed)?;
+                let message = String::from_utf8_lossy(&stderr).trim().to_owned();
+                let output = Output { bytes, truncated };
+                Ok(Ended { code: status.code(), output, message })
             }
             Err(error) => {
                 group.end(END).await.map_err(failed)?;
@@ -194,121 +311,70 @@ impl<'a> Git<'a> {
         }
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new("git");
-        command
-            .current_dir(&self.workspace)
-            .env_clear()
-            .env("PATH", &self.settings.path)
-            .envs([
-                ("HOME", "/nonexistent"),
-                ("LC_ALL", "C"),
-                ("GIT_CONFIG_NOSYSTEM", "1"),
-                ("GIT_CONFIG_GLOBAL", "/dev/null"),
-                ("GIT_ATTR_NOSYSTEM", "1"),
-                ("GIT_ALLOW_PROTOCOL", self.settings.protocols),
-                ("GIT_TERMINAL_PROMPT", "0"),
-                ("GIT_ASKPASS", "/bin/false"),
-                ("SSH_ASKPASS", "/bin/false"),
-                ("GIT_EDITOR", "/bin/false"),
-                ("GIT_PAGER", "cat"),
-                ("GIT_LFS_SKIP_SMUDGE", "1"),
-                // A promisor remote would be fetched from in the middle of a status.
-                ("GIT_NO_LAZY_FETCH", "1"),
-                // Agents run Git at the same time: reading must not take their locks.
-                ("GIT_OPTIONAL_LOCKS", "0"),
-                ("GIT_SSH_VARIANT", "ssh"),
-                // For the reflog; nothing is committed.
-                ("GIT_COMMITTER_NAME", "covibes-sync"),
-                ("GIT_COMMITTER_EMAIL", "sync@covibes.invalid"),
-            ])
-            .env("GIT_SSH_COMMAND", ssh_command(self.settings))
-            // Named here so that `core.worktree` cannot name another.
-            .env("GIT_DIR", self.workspace.join(".git"))
-            .env("GIT_WORK_TREE", &self.workspace)
-            .envs(self.overrides())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        if let Some(proxy) = &self.settings.proxy {
-            command.env("HTTPS_PROXY", &proxy.url).env("https_proxy", &proxy.url);
-        }
-        if let Some(bundle) = &self.settings.ca_bundle {
-            command.env("GIT_SSL_CAINFO", bundle);
-        }
-        command
-    }
-
-    /// Settings as variables: unlike with `-c`, a filter's name may hold any byte.
-    fn overrides(&self) -> Vec<(OsString, OsString)> {
-        let proxy = self.settings.proxy.as_ref().map_or("", |proxy| proxy.url.as_str());
-        let mut pairs: Vec<(String, &str)> =
-            SETTINGS.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect();
-        pairs.push(("http.proxy".to_owned(), proxy));
-        for filter in &self.filters {
-            for (part, value) in
-                [("clean", ""), ("smudge", ""), ("process", ""), ("required", "false")]
-            {
-                pairs.push((format!("filter.{filter}.{part}"), value));
+    /// Reads what Git prints, up to each NUL, until `enough` has had enough.
+    pub(super) async fn scan<S: AsRef<OsStr>>(
+        &self,
+        operation: Operation,
+        arguments: impl IntoIterator<Item = S>,
+        mut enough: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), GitError> {
+        let failed = |source| GitError::Run { operation, source };
+        let mut group = self.spawn(operation, &Call::new(arguments))?;
+        let (Some(stdout), Some(stderr)) = (group.stdout(), group.stderr()) else {
+            return Err(failed(io::ErrorKind::BrokenPipe.into()));
+        };
+        let scanned = async {
+            let mut reader = tokio::io::BufReader::new(stdout);
+            let mut entry = Vec::new();
+            loop {
+                entry.clear();
+                let length =
+                    tokio::io::AsyncBufReadExt::read_until(&mut reader, 0, &mut entry).await?;
+                if length == 0 {
+                    return io::Result::Ok(true);
+                }
+                if enough(entry.strip_suffix(&[0]).unwrap_or(&entry)) {
+                    return Ok(false);
+                }
+            }
+        };
+        let ended = tokio::select! {
+            scanned = scanned => scanned.map_err(failed),
+            () = tokio::time::sleep(operation.bound()) => Err(GitError::Timeout { operation }),
+            () = self.scope.stopping() => Err(GitError::Stopping { operation }),
+        };
+        match ended {
+            Ok(true) => {
+                let (stderr, _) = read_capped(stderr, STDERR_BYTES_MAX).await.map_err(failed)?;
+                if group.wait().await.map_err(failed)?.success() {
+                    return Ok(());
+                }
+                let message = String::from_utf8_lossy(&stderr).trim().to_owned();
+                Err(GitError::Refused { operation, message })
+            }
+            Ok(false) => group.end(END).await.map(drop).map_err(failed),
+            Err(error) => {
+                group.end(END).await.map_err(failed)?;
+                Err(error)
             }
         }
-        let mut variables = vec![("GIT_CONFIG_COUNT".into(), pairs.len().to_string().into())];
-        for (index, (key, value)) in pairs.into_iter().enumerate() {
-            variables.push((format!("GIT_CONFIG_KEY_{index}").into(), key.into()));
-            variables.push((format!("GIT_CONFIG_VALUE_{index}").into(), value.into()));
-        }
-        variables
     }
 
-    /// Lists the filters that the repository's configuration names.
-    async fn configured_filters(&self) -> Result<Vec<String>, GitError> {
-        let operation = Operation::Config;
-        let arguments = ["config", "--null", "--name-only", "--get-regexp", r"^filter\."];
-        let output = match self.run(operation, arguments).await {
-            Ok(output) => output,
-            // This is how `git config` says that there are none.
-            Err(GitError::Refused { message, .. }) if message.is_empty() => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let names: BTreeSet<String> = String::from_utf8_lossy(&output.bytes)
-            .split('\0')
-            .filter_map(|key| key.strip_prefix("filter.")?.rsplit_once('.'))
-            .map(|(name, _)| name.to_owned())
-            .collect();
-        if names.len() > FILTERS_MAX || output.truncated {
-            let message = "the repository configures too many filters".to_owned();
-            return Err(GitError::Refused { operation, message });
+    fn spawn(&self, operation: Operation, call: &Call<'_>) -> Result<Group, GitError> {
+        if let Some(url) = call.remote {
+            self.configured.check(url)?;
         }
-        Ok(names.into_iter().collect())
+        let extra = Extra { remote: call.remote, variables: call.variables };
+        let mut command =
+            hardened::command(self.settings, &self.place, &self.configured, call.index, &extra);
+        let stdin = if call.input.is_empty() { Stdio::null() } else { Stdio::piped() };
+        command.args(&call.arguments).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Group::spawn(&mut command).map_err(|source| GitError::Run { operation, source })
     }
 }
 
-/// Git gives this line to a shell; every part of it is of plain characters.
-fn ssh_command(settings: &GitSettings) -> String {
-    let known_hosts = settings.known_hosts_file.as_ref().map_or("/dev/null", |path| path.as_str());
-    let key = settings.key_file.as_ref().map_or("/dev/null", |path| path.as_str());
-    let proxy = settings.proxy.as_ref().map_or_else(String::new, |proxy| {
-        format!(" -o'ProxyCommand=nc -X connect -x {}:{} %h %p'", proxy.host, proxy.port)
-    });
-    format!(
-        "ssh -F /dev/null -oBatchMode=yes -oStrictHostKeyChecking=yes \
-         -oUserKnownHostsFile={known_hosts} -oGlobalKnownHostsFile=/dev/null \
-         -oIdentitiesOnly=yes -oIdentityFile={key} -oForwardAgent=no \
-         -oPermitLocalCommand=no -oConnectTimeout=10{proxy}"
-    )
-}
-
-fn judge(
-    operation: Operation,
-    status: ExitStatus,
-    (bytes, truncated): (Vec<u8>, bool),
-    (stderr, _): &(Vec<u8>, bool),
-) -> Result<Output, GitError> {
-    if status.success() {
-        return Ok(Output { bytes, truncated });
-    }
-    let message = String::from_utf8_lossy(stderr).trim().to_owned();
-    Err(GitError::Refused { operation, message })
+async fn is_directory(path: &Path) -> bool {
+    tokio::fs::symlink_metadata(path).await.is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// Reads to the end, keeps the beginning.
@@ -327,34 +393,5 @@ async fn read_capped(
         let room = length.min(bytes_max - kept.len());
         kept.extend_from_slice(&buffer[..room]);
         truncated |= room < length;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::settings::SyncSettings;
-    use super::*;
-    use crate::service::Environment;
-
-    #[test]
-    fn ssh_goes_through_the_proxy_with_pinned_keys() {
-        let dir = tempfile::tempdir().unwrap();
-        let token = dir.path().join("token");
-        std::fs::write(&token, "0123456789abcdef").unwrap();
-        let settings = SyncSettings::from_environment(&Environment::from_pairs([
-            ("COVIBES_TOKEN_FILE", token.as_os_str()),
-            ("COVIBES_GIT_KEY_FILE", OsStr::new("/run/secrets/key")),
-            ("COVIBES_KNOWN_HOSTS_FILE", OsStr::new("/etc/hosts.pinned")),
-            ("HTTPS_PROXY", OsStr::new("http://172.21.0.1:3128")),
-        ]))
-        .unwrap();
-        assert_eq!(
-            ssh_command(&settings.git),
-            "ssh -F /dev/null -oBatchMode=yes -oStrictHostKeyChecking=yes \
-             -oUserKnownHostsFile=/etc/hosts.pinned -oGlobalKnownHostsFile=/dev/null \
-             -oIdentitiesOnly=yes -oIdentityFile=/run/secrets/key -oForwardAgent=no \
-             -oPermitLocalCommand=no -oConnectTimeout=10 \
-             -o'ProxyCommand=nc -X connect -x 172.21.0.1:3128 %h %p'"
-        );
     }
 }

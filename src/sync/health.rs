@@ -1,6 +1,6 @@
 //! The sync service's health: its tree, Git's view of it, and the last cycle.
 
-use super::board::{Cycle, Outcome};
+use super::board::{Cycle, Outcome, Standing};
 use super::{Shared, system};
 use crate::service::health::{Check, Health, Status};
 use crate::service::mirror::{MirrorFacts, MirrorState};
@@ -15,6 +15,7 @@ const SLACK_SECONDS: f64 = 300.0;
 pub(super) fn health(shared: &Shared) -> Health {
     let cycle = shared.board.cycle();
     let mut checks = vec![workspace(shared), git(cycle.as_ref()), sync(shared, cycle.as_ref())];
+    checks.extend(cycle.as_ref().and_then(worktrees));
     checks.extend(shared.board.mirror().as_ref().map(mirror));
     Health::of("covibes-sync", checks)
 }
@@ -43,6 +44,7 @@ fn git(cycle: Option<&Cycle>) -> Check {
             | Outcome::LocalOnly
             | Outcome::UpToDate
             | Outcome::FastForwarded
+            | Outcome::Joined { .. }
             | Outcome::Conflict(_)
             | Outcome::Skipped(_),
             None,
@@ -62,13 +64,35 @@ fn sync(shared: &Shared, cycle: Option<&Cycle>) -> Check {
         | Outcome::LocalOnly
         | Outcome::UpToDate
         | Outcome::FastForwarded
+        | Outcome::Joined { .. }
         | Outcome::Skipped(_)) => {
             let late = cycle.finished.elapsed().as_secs_f64() > late;
             let status = if late { Status::Degraded } else { Status::Ok };
-            (status, outcome.name().to_owned())
+            let fetched = shared.board.fetched().map(|at| at.elapsed().as_secs());
+            let fetched = fetched.map_or_else(String::new, |age| format!(", fetched {age} s ago"));
+            (status, format!("{}{fetched}", outcome.name()))
         }
     };
     aged("sync", cycle, status, detail)
+}
+
+/// Says which worktrees are not in step, if there are any at all.
+fn worktrees(cycle: &Cycle) -> Option<Check> {
+    if cycle.worktrees.is_empty() {
+        return None;
+    }
+    let is_well = |standing: &Standing| {
+        matches!(standing, Standing::UpToDate | Standing::FastForwarded | Standing::Created)
+    };
+    let others = cycle.worktrees.iter().filter(|shown| !is_well(&shown.standing));
+    let others: Vec<String> =
+        others.map(|shown| format!("{} {}", shown.name, shown.standing.name())).collect();
+    let (status, detail) = if others.is_empty() {
+        (Status::Ok, format!("{} in step", cycle.worktrees.len()))
+    } else {
+        (Status::Degraded, others.join(", "))
+    };
+    Some(aged("worktrees", cycle, status, detail))
 }
 
 fn mirror(facts: &MirrorFacts) -> Check {

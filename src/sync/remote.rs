@@ -33,6 +33,18 @@ impl RemoteUrl {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Tells whether it is spoken to over HTTP.
+    pub(super) fn is_http(&self) -> bool {
+        self.0.starts_with("https://") || self.0.starts_with("http://")
+    }
+
+    /// Returns what a credential helper is asked about, `https://host:port`.
+    pub(super) fn scheme_and_host(&self) -> Option<&str> {
+        let host = self.0.find("://")? + 3;
+        let end = self.0[host..].find('/').map_or(self.0.len(), |at| host + at);
+        self.is_http().then(|| &self.0[..end])
+    }
 }
 
 fn is_https(text: &str) -> bool {
@@ -145,6 +157,15 @@ mod tests {
         ] {
             assert_eq!(RemoteUrl::parse(text).is_ok(), taken, "{text:?}");
         }
+    }
+
+    #[test]
+    fn credentials_are_asked_for_by_scheme_and_host() {
+        let of = |url: &str| RemoteUrl(url.to_owned()).scheme_and_host().map(str::to_owned);
+        assert_eq!(of("https://a.example:8443/b/c").as_deref(), Some("https://a.example:8443"));
+        assert_eq!(of("https://a.example").as_deref(), Some("https://a.example"));
+        assert_eq!(of("ssh://git@a.example/b"), None);
+        assert_eq!(of("git@a.example:b"), None);
     }
 
     #[test]

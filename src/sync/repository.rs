@@ -1,10 +1,25 @@
 //! What the sync service asks a repository, in its own words.
 
-use super::git::{Git, GitError, Operation, Output};
+use std::collections::BTreeMap;
+
+use super::git::{Call, Git, GitError, Operation, Output};
 use super::remote::{Branch, RemoteUrl};
 
 /// A report names the first; the count tells the rest.
-const PATHS_SHOWN_MAX: usize = 50;
+pub(super) const PATHS_SHOWN_MAX: usize = 50;
+
+/// What Git says when a branch is not there.
+const NO_SUCH_REF: &str = "couldn't find remote ref refs/heads/";
+
+/// What Git says when a file is in the way of one that comes.
+const WOULD_OVERWRITE: [&str; 2] =
+    ["would be overwritten by merge", "would be overwritten by checkout"];
+
+/// Files of a tree that is checked out; more is a bomb, not a project.
+const FILES_MAX: u64 = 100_000;
+
+/// Bytes of a tree that is checked out: what a workspace may hold.
+const BYTES_MAX: u64 = 10 << 30;
 
 /// Where a checkout stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,6 +28,8 @@ pub(super) struct Checkout {
     pub(super) head: Option<String>,
     /// The branch, unless detached.
     pub(super) branch: Option<String>,
+    /// How far it is from what its own configuration calls its upstream.
+    pub(super) upstream: Option<Distance>,
     /// Tracked files that differ from the commit.
     pub(super) changed: usize,
     /// The first of them.
@@ -26,6 +43,23 @@ pub(super) struct Checkout {
 pub(super) struct Distance {
     pub(super) ahead: u64,
     pub(super) behind: u64,
+}
+
+/// How a move went.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Moved {
+    Done,
+    /// These files are in the way, and nothing was touched.
+    InTheWay(Vec<String>),
+}
+
+/// What merging two commits would give.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Merged {
+    /// The tree of the merge.
+    Clean(String),
+    /// Both sides changed these.
+    Conflicts(Vec<String>),
 }
 
 /// Reads where the checkout stands; changes nothing.
@@ -55,6 +89,12 @@ fn parse_status(output: &Output) -> Checkout {
                 Some(("branch.head", name)) if name != "(detached)" => {
                     checkout.branch = Some(name.to_owned());
                 }
+                Some(("branch.ab", counts)) => {
+                    let number = |word: &str| word.get(1..)?.parse().ok();
+                    checkout.upstream = counts.split_once(' ').and_then(|(ahead, behind)| {
+                        Some(Distance { ahead: number(ahead)?, behind: number(behind)? })
+                    });
+                }
                 Some(_) | None => {}
             },
             // The path follows 7 fields, or 9 of an unmerged entry.
@@ -71,44 +111,92 @@ fn parse_status(output: &Output) -> Checkout {
     checkout
 }
 
-/// Fetches one branch into `refs/remotes/origin/`; returns its commit.
+/// Fetches branches into `refs/remotes/origin/`; returns those that are not there.
 pub(super) async fn fetch(
     git: &Git<'_>,
     url: &RemoteUrl,
-    branch: &Branch,
-) -> Result<String, GitError> {
-    let tracking = tracking(branch);
-    let refspec = format!("+refs/heads/{}:{tracking}", branch.as_str());
-    let arguments = [
-        "fetch",
-        "--quiet",
-        "--no-tags",
-        "--no-prune",
-        "--no-recurse-submodules",
-        "--no-write-fetch-head",
-        "--no-auto-maintenance",
-        "--no-show-forced-updates",
-        // The repository may name another program for a remote of this address.
-        "--upload-pack=git-upload-pack",
-        "--refmap=",
-        "--",
-        url.as_str(),
-        &refspec,
-    ];
-    git.run(Operation::Fetch, arguments).await?;
-    let arguments = ["rev-parse", "--verify", "--quiet", &tracking];
-    Ok(git.run(Operation::Compare, arguments).await?.line())
+    branches: &[Branch],
+) -> Result<Vec<Branch>, GitError> {
+    let mut wanted: Vec<&Branch> = branches.iter().collect();
+    let mut missing = Vec::new();
+    while !wanted.is_empty() {
+        let refspecs = wanted
+            .iter()
+            .map(|branch| format!("+refs/heads/{}:{}", branch.as_str(), tracking(branch)));
+        let arguments = [
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-prune",
+            "--no-recurse-submodules",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+            "--no-show-forced-updates",
+            // The repository may name another program for a remote of this address.
+            "--upload-pack=git-upload-pack",
+            "--refmap=",
+            "--",
+            url.as_str(),
+        ];
+        let arguments = arguments.into_iter().map(str::to_owned).chain(refspecs);
+        let call = Call { remote: Some(url), ..Call::new(arguments) };
+        match git.call(Operation::Fetch, call).await {
+            Ok(_) => break,
+            Err(GitError::Refused { operation, message }) => {
+                let gone = message.split_once(NO_SUCH_REF).and_then(|(_, rest)| {
+                    let name = rest.lines().next()?.trim_end();
+                    wanted.iter().position(|branch| branch.as_str() == name)
+                });
+                match gone {
+                    // Git names one at a time, and fetches nothing then.
+                    Some(at) => missing.push(wanted.remove(at).clone()),
+                    None => return Err(GitError::Refused { operation, message }),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(missing)
 }
 
 fn tracking(branch: &Branch) -> String {
     format!("refs/remotes/origin/{}", branch.as_str())
 }
 
+/// Reads at which commits the branches of the remote were last seen.
+pub(super) async fn tracked(
+    git: &Git<'_>,
+    branches: &[Branch],
+) -> Result<BTreeMap<String, String>, GitError> {
+    let format = "--format=%(objectname) %(refname)".to_owned();
+    let arguments = ["for-each-ref".to_owned(), format].into_iter();
+    let arguments = arguments.chain(branches.iter().map(tracking));
+    let output = git.run(Operation::Compare, arguments).await?;
+    let text = String::from_utf8_lossy(&output.bytes).into_owned();
+    let pairs = text.lines().filter_map(|line| {
+        let (commit, name) = line.split_once(' ')?;
+        let name = name.strip_prefix("refs/remotes/origin/")?;
+        let is_wanted = branches.iter().any(|branch| branch.as_str() == name);
+        is_wanted.then(|| (name.to_owned(), commit.to_owned()))
+    });
+    Ok(pairs.collect())
+}
+
+/// Tells whether a commit is part of another's history, as far as that is here.
+pub(super) async fn is_ancestor(
+    git: &Git<'_>,
+    ancestor: &str,
+    commit: &str,
+) -> Result<bool, GitError> {
+    let call = Call::new(["merge-base", "--is-ancestor", ancestor, commit]);
+    git.try_call(Operation::Compare, call).await.map(|ended| ended.code == Some(0))
+}
+
 /// Counts the commits between the checkout and another commit.
 pub(super) async fn distance(git: &Git<'_>, commit: &str) -> Result<Distance, GitError> {
     let operation = Operation::Compare;
     let range = format!("HEAD...{commit}");
-    let arguments = ["rev-list", "--left-right", "--count", &range];
+    let arguments = ["rev-list", "--left-right", "--count", &range, "--"];
     let line = git.run(operation, arguments).await?.line();
     let counts = line.split_once('\t').and_then(|(ahead, behind)| {
         Some(Distance { ahead: ahead.parse().ok()?, behind: behind.parse().ok()? })
@@ -116,14 +204,156 @@ pub(super) async fn distance(git: &Git<'_>, commit: &str) -> Result<Distance, Gi
     counts.ok_or_else(|| GitError::Refused { operation, message: "no counts".to_owned() })
 }
 
+/// Refuses a commit whose files are too many or too large to be checked out.
+pub(super) async fn measure(git: &Git<'_>, commit: &str) -> Result<(), GitError> {
+    measure_within(git, commit, FILES_MAX, BYTES_MAX).await
+}
+
+/// The same, for tests that cannot have so many.
+pub(super) async fn measure_within(
+    git: &Git<'_>,
+    commit: &str,
+    files_max: u64,
+    bytes_max: u64,
+) -> Result<(), GitError> {
+    let (mut files, mut bytes) = (0_u64, 0_u64);
+    let arguments = ["ls-tree", "-r", "-l", "-z", "--full-tree", commit, "--"];
+    git.scan(Operation::Count, arguments, |entry| {
+        files += 1;
+        // `mode type object    size<tab>path`
+        let head = entry.split(|byte| *byte == b'\t').next().unwrap_or_default();
+        let size = head.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+        bytes += std::str::from_utf8(size).ok().and_then(|s| s.parse::<u64>().ok()).unwrap_or(0);
+        files > files_max || bytes > bytes_max
+    })
+    .await?;
+    let message = if files > files_max {
+        format!("the remote's commit holds more than {files_max} files")
+    } else if bytes > bytes_max {
+        format!("the remote's commit holds more than {} MB", bytes_max >> 20)
+    } else {
+        return Ok(());
+    };
+    Err(GitError::Refused { operation: Operation::Count, message })
+}
+
 /// Moves a clean checkout forward to a commit that descends from it.
 ///
 /// # Guarantees
-/// Git itself refuses, and changes nothing, when a file would be overwritten.
-pub(super) async fn fast_forward(git: &Git<'_>, commit: &str) -> Result<(), GitError> {
+/// Git itself refuses, and changes nothing, when a file would be overwritten:
+/// one that differs, one that it does not know, and one that it ignores.
+pub(super) async fn fast_forward(git: &Git<'_>, commit: &str) -> Result<Moved, GitError> {
+    let arguments = [
+        "merge",
+        "--ff-only",
+        "--no-overwrite-ignore",
+        "--no-autostash",
+        "--no-stat",
+        "--quiet",
+        "--no-verify-signatures",
+        commit,
+    ];
+    moved(git.run(Operation::FastForward, arguments).await)
+}
+
+/// Moves a branch that is checked out, and the checkout with it, to any commit.
+///
+/// # Guarantees
+/// As [`fast_forward`]; and the commit that it was at keeps a name.
+pub(super) async fn move_branch(
+    git: &Git<'_>,
+    branch: &Branch,
+    commit: &str,
+) -> Result<Moved, GitError> {
+    let arguments = [
+        "checkout",
+        "--quiet",
+        "--no-overwrite-ignore",
+        "--no-recurse-submodules",
+        "--no-track",
+        "-B",
+        branch.as_str(),
+        commit,
+        "--",
+    ];
+    let result = moved(git.run(Operation::Move, arguments).await)?;
+    if result == Moved::Done {
+        // Somebody may have committed a moment ago: whatever it was, it is kept.
+        let before = git.run(Operation::Compare, ["rev-parse", "--verify", "HEAD@{1}"]).await?;
+        keep(git, &before.line()).await?;
+    }
+    Ok(result)
+}
+
+/// Moves a detached checkout to any commit.
+///
+/// # Guarantees
+/// As [`move_branch`].
+pub(super) async fn move_detached(git: &Git<'_>, commit: &str) -> Result<Moved, GitError> {
+    let before = git.run(Operation::Compare, ["rev-parse", "--verify", "HEAD"]).await?.line();
+    keep(git, &before).await?;
+    let arguments = [
+        "checkout",
+        "--quiet",
+        "--no-overwrite-ignore",
+        "--no-recurse-submodules",
+        "--detach",
+        commit,
+        "--",
+    ];
+    moved(git.run(Operation::Move, arguments).await)
+}
+
+/// Tells whether a branch of the remote was seen at this commit before, so that
+/// nothing in it is local.
+pub(super) async fn was_remote(
+    git: &Git<'_>,
+    branch: &str,
+    commit: &str,
+) -> Result<bool, GitError> {
+    let name = format!("refs/remotes/origin/{branch}");
+    let arguments = ["log", "-g", "--format=%H", "--max-count=1000", &name, "--"];
+    let output = git.run(Operation::Compare, arguments).await?;
+    Ok(String::from_utf8_lossy(&output.bytes).lines().any(|line| line == commit))
+}
+
+/// Gives a commit a name under which nothing collects it.
+pub(super) async fn keep(git: &Git<'_>, commit: &str) -> Result<(), GitError> {
+    let name = format!("refs/covibes/kept/{commit}");
+    git.run(Operation::Move, ["update-ref", &name, commit]).await.map(drop)
+}
+
+fn moved(result: Result<Output, GitError>) -> Result<Moved, GitError> {
+    match result {
+        Ok(_) => Ok(Moved::Done),
+        Err(GitError::Refused { message, .. })
+            if WOULD_OVERWRITE.iter().any(|words| message.contains(words)) =>
+        {
+            let paths = message.lines().filter_map(|line| line.strip_prefix('\t'));
+            Ok(Moved::InTheWay(paths.take(PATHS_SHOWN_MAX).map(str::to_owned).collect()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Merges two commits without touching any file.
+pub(super) async fn merge(git: &Git<'_>, ours: &str, theirs: &str) -> Result<Merged, GitError> {
+    let operation = Operation::Merge;
     let arguments =
-        ["merge", "--ff-only", "--no-autostash", "--no-stat", "--quiet", "--no-verify-signatures"];
-    git.run(Operation::FastForward, arguments.into_iter().chain([commit])).await.map(drop)
+        ["merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", ours, theirs];
+    let ended = git.try_call(operation, Call::new(arguments)).await?;
+    let text = String::from_utf8_lossy(&ended.output.bytes).into_owned();
+    let mut words = text.split('\0').filter(|word| !word.is_empty());
+    match (ended.code, words.next()) {
+        (Some(0), Some(tree)) => Ok(Merged::Clean(tree.to_owned())),
+        (Some(1), Some(_)) => {
+            let mut paths: Vec<String> = words.map(str::to_owned).collect();
+            paths.dedup();
+            paths.truncate(PATHS_SHOWN_MAX);
+            Ok(Merged::Conflicts(paths))
+        }
+        _ => Err(GitError::Refused { operation, message: ended.message }),
+    }
 }
 
 #[cfg(test)]
@@ -142,6 +372,7 @@ mod tests {
             (checkout.head.as_deref(), checkout.branch.as_deref()),
             (Some("1234"), Some("main"))
         );
+        assert_eq!(checkout.upstream, Some(Distance { ahead: 1, behind: 2 }));
         assert_eq!(checkout.changed_paths, ["a file", "both sides"]);
         assert_eq!((checkout.changed, checkout.untracked), (2, 1));
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::remote::{Branch, RemoteUrl};
 use crate::service::auth::Token;
 use crate::service::proxy::Proxy;
+use crate::service::system::fresh_id;
 use crate::service::{Environment, SettingError};
 
 /// A day: more than anyone means by an interval.
@@ -24,6 +25,14 @@ pub struct SyncSettings {
     pub team: String,
     /// The directory to keep in step.
     pub workspace: PathBuf,
+    /// The parent of the worktrees.
+    pub worktrees_dir: PathBuf,
+    /// Worktrees to keep in step, each with the branch that it shows.
+    pub worktrees: Vec<(String, Branch)>,
+    /// Whether the workspace is a person's own, of which only the state is told.
+    pub report_only: bool,
+    /// Where files of a moment may lie.
+    pub scratch_dir: PathBuf,
     /// The pause between two cycles.
     pub interval: Duration,
     /// What the workspace is kept in step with.
@@ -59,6 +68,8 @@ pub struct GitSettings {
     pub protocols: &'static str,
     /// The SSH key.
     pub key_file: Option<ShellPath>,
+    /// A file with a token for HTTPS, `token` or `user:token`.
+    pub token_file: Option<ShellPath>,
     /// The pinned host keys.
     pub known_hosts_file: Option<ShellPath>,
     /// The way out.
@@ -75,6 +86,18 @@ impl SyncSettings {
     /// # Errors
     /// Fails without a token, with two sources, and when a variable makes no sense.
     pub fn from_environment(environment: &Environment) -> Result<Self, SettingError> {
+        Self::with_token(environment, Token::from_environment(environment)?)
+    }
+
+    /// Reads the settings of a single cycle, which nobody can ask for anything.
+    ///
+    /// # Errors
+    /// As above, but for the token.
+    pub fn once(environment: &Environment) -> Result<Self, SettingError> {
+        Self::with_token(environment, Token::parse(&fresh_id().to_string())?)
+    }
+
+    fn with_token(environment: &Environment, token: Token) -> Result<Self, SettingError> {
         let url = environment.text("COVIBES_GIT_REMOTE")?.map(RemoteUrl::parse).transpose()?;
         let branch = environment.text("COVIBES_GIT_REF")?.map(Branch::parse).transpose()?;
         let source = match (url, environment.path_if_set("COVIBES_MIRROR_SOURCE")) {
@@ -96,14 +119,42 @@ impl SyncSettings {
         )?;
         Ok(Self {
             listen: environment.listen("COVIBES_LISTEN", "0.0.0.0:8080")?,
-            token: Token::from_environment(environment)?,
+            token,
             team: environment.text("COVIBES_TEAM")?.unwrap_or_default().to_owned(),
             workspace: environment.path("COVIBES_WORKSPACE", "/workspace"),
+            worktrees_dir: environment.path("COVIBES_WORKTREES_DIR", "/worktrees"),
+            worktrees: worktrees(environment.text("COVIBES_WORKTREES")?.unwrap_or_default())?,
+            report_only: environment.text("COVIBES_REPORT_ONLY")?.is_some(),
+            scratch_dir: environment.path("COVIBES_SCRATCH_DIR", "/tmp"),
             interval: Duration::from_secs(interval),
             source,
             git: GitSettings::from_environment(environment)?,
         })
     }
+}
+
+/// Reads `name=branch` words; a branch has no space in its name.
+fn worktrees(text: &str) -> Result<Vec<(String, Branch)>, SettingError> {
+    let expected = "words of the form name=branch";
+    let invalid = || SettingError::Invalid { name: "COVIBES_WORKTREES", expected };
+    let one = |word: &str| {
+        let (name, branch) = word.split_once('=').ok_or_else(invalid)?;
+        if !is_part_name(name) {
+            return Err(invalid());
+        }
+        Ok((name.to_owned(), Branch::parse(branch)?))
+    };
+    text.split_whitespace().map(one).collect()
+}
+
+/// Tells whether a word may name an agent or a preview.
+pub(super) fn is_part_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !name.is_empty()
+        && name.len() <= 20
+        && name.bytes().all(plain)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
 }
 
 impl GitSettings {
@@ -112,6 +163,7 @@ impl GitSettings {
         Ok(Self {
             protocols: "https:ssh",
             key_file: ShellPath::from_environment(environment, "COVIBES_GIT_KEY_FILE")?,
+            token_file: ShellPath::from_environment(environment, "COVIBES_GIT_TOKEN_FILE")?,
             known_hosts_file: ShellPath::from_environment(environment, "COVIBES_KNOWN_HOSTS_FILE")?,
             proxy: Proxy::from_environment(environment)?,
             path: environment
@@ -147,5 +199,24 @@ impl ShellPath {
     /// Returns the path.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worktrees_are_names_with_branches() {
+        let read = |text: &str| {
+            let list = worktrees(text).ok()?;
+            Some(list.into_iter().map(|(name, b)| format!("{name} {}", b.as_str())).collect())
+        };
+        let two = vec!["staging staging".to_owned(), "next feature/a=b".to_owned()];
+        assert_eq!(read("staging=staging next=feature/a=b"), Some(two));
+        assert_eq!(read(""), Some(Vec::new()));
+        for bad in ["staging", "../x=main", "a=-x", "A=main", "=main", "a="] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
     }
 }

@@ -1,11 +1,78 @@
 //! The JSON of the sync service's API.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::board::{Board, Conflict, Cycle, Outcome};
+use super::board::{Board, Conflict, Cycle, Outcome, Shown, Standing};
+use super::commits::{Committed, Pushed, Taken};
 use super::settings::{Source, SyncSettings};
 use crate::service::mirror::{MirrorFacts, MirrorState};
 use crate::service::watch::WatchMode;
+
+/// The body of `POST /sync`, which may be left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct SyncRequestBody {
+    /// `rebase`, `merge` or `branch`, when both sides have commits.
+    pub(super) strategy: Option<String>,
+}
+
+/// The body of `POST /commit`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CommitRequestBody {
+    /// Whose commit it is.
+    pub(super) agent: String,
+    /// What it says.
+    pub(super) message: String,
+    /// Files and directories; everything that is changed if there are none.
+    #[serde(default)]
+    pub(super) paths: Vec<String>,
+}
+
+/// The body of `POST /push`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PushRequestBody {
+    /// Whose branch it is.
+    pub(super) agent: String,
+}
+
+/// The answer to `POST /commit`.
+#[derive(Debug, Serialize)]
+pub(super) struct CommittedBody {
+    branch: String,
+    commit: Option<String>,
+    parent: Option<String>,
+    taken: Vec<TakenBody>,
+    left: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct TakenBody {
+    path: String,
+    change: &'static str,
+}
+
+impl From<Committed> for CommittedBody {
+    fn from(committed: Committed) -> Self {
+        let Committed { branch, commit, parent, taken, left } = committed;
+        let shown = |Taken { path, change }| TakenBody { path, change };
+        Self { branch, commit, parent, taken: taken.into_iter().map(shown).collect(), left }
+    }
+}
+
+/// The answer to `POST /push`.
+#[derive(Debug, Serialize)]
+pub(super) struct PushedBody {
+    branch: String,
+    commit: String,
+}
+
+impl From<Pushed> for PushedBody {
+    fn from(pushed: Pushed) -> Self {
+        Self { branch: pushed.branch, commit: pushed.commit }
+    }
+}
 
 /// The body of `GET /status`, and of the answer to `POST /sync`.
 #[derive(Debug, Serialize)]
@@ -21,8 +88,17 @@ pub(super) struct StatusBody {
     behind: Option<u64>,
     outcome: &'static str,
     detail: Option<String>,
+    /// Where local commits went, if they went to a branch.
+    local_branch: Option<String>,
     conflicts: Vec<ConflictBody>,
+    worktrees: Vec<WorktreeBody>,
+    /// Branches whose history the remote has replaced.
+    rewritten_branches: Vec<String>,
+    /// Branches that the remote has no more.
+    missing_branches: Vec<String>,
     last_sync: Option<LastSyncBody>,
+    last_fetch_age_seconds: Option<f64>,
+    last_error: Option<LastErrorBody>,
     mirror: Option<MirrorBody>,
 }
 
@@ -34,10 +110,26 @@ struct LastSyncBody {
 }
 
 #[derive(Debug, Serialize)]
+struct LastErrorBody {
+    at: String,
+    message: String,
+}
+
+#[derive(Debug, Serialize)]
 struct ConflictBody {
     kind: &'static str,
     paths: Vec<String>,
     detail: String,
+}
+
+#[derive(Debug, Serialize)]
+struct WorktreeBody {
+    name: String,
+    branch: String,
+    head: Option<String>,
+    state: &'static str,
+    detail: Option<String>,
+    conflicts: Vec<ConflictBody>,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,10 +157,11 @@ impl StatusBody {
     /// Shows what is known.
     pub(super) fn of(settings: &SyncSettings, board: &Board) -> Self {
         let cycle = board.cycle();
-        let checkout = cycle.as_ref().and_then(|cycle| cycle.checkout.clone());
+        let cycle = cycle.as_ref();
+        let checkout = cycle.and_then(|cycle| cycle.checkout.clone());
         let known = checkout.clone().unwrap_or_default();
-        let distance = cycle.as_ref().and_then(|cycle| cycle.distance);
-        let repository = match cycle.as_ref().map(|cycle| &cycle.outcome) {
+        let distance = cycle.and_then(|cycle| cycle.distance);
+        let repository = match cycle.map(|cycle| &cycle.outcome) {
             None => None,
             Some(Outcome::NoRepository) => Some(false),
             Some(Outcome::Failed(_)) => checkout.is_some().then_some(true),
@@ -76,21 +169,28 @@ impl StatusBody {
                 Outcome::LocalOnly
                 | Outcome::UpToDate
                 | Outcome::FastForwarded
+                | Outcome::Joined { .. }
                 | Outcome::Conflict(_)
                 | Outcome::Skipped(_),
             ) => Some(true),
         };
-        let (detail, conflicts) = match cycle.as_ref().map(|cycle| &cycle.outcome) {
-            Some(Outcome::Failed(text) | Outcome::Skipped(text)) => (Some(text.clone()), vec![]),
-            Some(Outcome::Conflict(all)) => (None, all.iter().map(ConflictBody::of).collect()),
+        let (mut detail, mut local_branch, mut conflicts) = (None, None, Vec::new());
+        match cycle.map(|cycle| &cycle.outcome) {
+            Some(Outcome::Failed(text) | Outcome::Skipped(text)) => detail = Some(text.clone()),
+            Some(Outcome::Joined { branch, .. }) => local_branch = branch.clone(),
+            Some(Outcome::Conflict(all)) => {
+                conflicts = all.iter().map(ConflictBody::of).collect();
+            }
             Some(
                 Outcome::NoRepository
                 | Outcome::LocalOnly
                 | Outcome::UpToDate
                 | Outcome::FastForwarded,
             )
-            | None => (None, vec![]),
-        };
+            | None => {}
+        }
+        let worktrees = cycle.map(|cycle| cycle.worktrees.as_slice()).unwrap_or_default();
+        let last_error = board.last_error();
         Self {
             repository,
             remote: matches!(settings.source, Source::Remote(_)),
@@ -101,11 +201,40 @@ impl StatusBody {
             untracked_files: known.untracked,
             ahead: distance.map(|distance| distance.ahead),
             behind: distance.map(|distance| distance.behind),
-            outcome: cycle.as_ref().map_or("pending", |cycle| cycle.outcome.name()),
+            outcome: cycle.map_or("pending", |cycle| cycle.outcome.name()),
+            detail,
+            local_branch,
+            conflicts,
+            worktrees: worktrees.iter().map(WorktreeBody::of).collect(),
+            rewritten_branches: cycle.map(|cycle| cycle.rewritten.clone()).unwrap_or_default(),
+            missing_branches: cycle.map(|cycle| cycle.missing.clone()).unwrap_or_default(),
+            last_sync: cycle.map(LastSyncBody::of),
+            last_fetch_age_seconds: board.fetched().map(|at| at.elapsed().as_secs_f64()),
+            last_error: last_error
+                .map(|(at, message)| LastErrorBody { at: at.to_string(), message }),
+            mirror: board.mirror().map(MirrorBody::of),
+        }
+    }
+}
+
+impl WorktreeBody {
+    fn of(shown: &Shown) -> Self {
+        let (detail, conflicts) = match &shown.standing {
+            Standing::Failed(text) => (Some(text.clone()), Vec::new()),
+            Standing::Conflict(all) => (None, all.iter().map(ConflictBody::of).collect()),
+            Standing::UpToDate
+            | Standing::FastForwarded
+            | Standing::Created
+            | Standing::BranchGone
+            | Standing::NoBranch => (None, Vec::new()),
+        };
+        Self {
+            name: shown.name.clone(),
+            branch: shown.branch.clone(),
+            head: shown.head.clone(),
+            state: shown.standing.name(),
             detail,
             conflicts,
-            last_sync: cycle.as_ref().map(LastSyncBody::of),
-            mirror: board.mirror().map(MirrorBody::of),
         }
     }
 }
@@ -126,9 +255,19 @@ impl ConflictBody {
             Conflict::Dirty { paths, total } => {
                 ("dirty", paths.clone(), format!("{total} changed files are not committed"))
             }
-            Conflict::Diverged { ahead, behind } => {
+            Conflict::Diverged { ahead, behind, paths, rewritten: false } => {
                 let detail = format!("{ahead} local and {behind} remote commits");
-                ("diverged", Vec::new(), detail)
+                ("diverged", paths.clone(), detail)
+            }
+            Conflict::Diverged { ahead, behind, paths, rewritten: true } => {
+                let detail = format!(
+                    "the remote has replaced its history: {ahead} commits only here and \
+                     {behind} only there"
+                );
+                ("rewritten", paths.clone(), detail)
+            }
+            Conflict::Merge { paths } => {
+                ("merge", paths.clone(), "both sides changed these; nothing was touched".to_owned())
             }
             Conflict::Untracked { paths } => {
                 ("untracked", paths.clone(), "new files of the remote exist here".to_owned())

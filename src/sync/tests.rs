@@ -1,7 +1,12 @@
 //! The sync service over HTTP, with real Git and remotes on disk.
 
+mod commits;
 mod git;
+mod hostile;
+mod lossless;
 mod mirror;
+mod strategies;
+mod worktrees;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,7 +32,7 @@ impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("token"), TOKEN).unwrap();
-        for name in ["workspace", "source"] {
+        for name in ["workspace", "worktrees", "source"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
         Self { dir }
@@ -70,11 +75,23 @@ impl Place {
             ("COVIBES_SYNC_INTERVAL_SECONDS", "86400".into()),
             ("PATH", Environment::from_process().path("PATH", "").into()),
             ("COVIBES_TOKEN_FILE", self.path("token").into_os_string()),
+            ("COVIBES_TEAM", "team_a".into()),
             ("COVIBES_WORKSPACE", self.path("workspace").into_os_string()),
+            ("COVIBES_WORKTREES_DIR", self.path("worktrees").into_os_string()),
+            ("COVIBES_SCRATCH_DIR", self.dir.path().into()),
         ]))
         .unwrap();
         settings.git.protocols = "file";
         settings.source = source;
+        settings
+    }
+
+    /// With worktrees of previews, each `name=branch`.
+    fn settings_with(&self, worktrees: &[(&str, &str)]) -> SyncSettings {
+        let mut settings = self.settings(self.remote());
+        let one =
+            |(name, branch): &(&str, &str)| ((*name).to_owned(), Branch::parse(branch).unwrap());
+        settings.worktrees = worktrees.iter().map(one).collect();
         settings
     }
 
@@ -106,6 +123,12 @@ impl Service {
 
     async fn sync(&self) -> Value {
         let answer = self.client.post("/sync", &json!({})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()
+    }
+
+    async fn join(&self, strategy: &str) -> Value {
+        let answer = self.client.post("/sync", &json!({"strategy": strategy})).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer.json()
     }

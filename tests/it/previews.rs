@@ -15,7 +15,6 @@ use covibes::domain::settings::Settings;
 use covibes::domain::spec::Spec;
 use covibes::pipeline::job_runner::Finished;
 use covibes::pipeline::runner::Runner;
-use covibes::pipeline::unused_images;
 use covibes::ports::host::WatchUse;
 use covibes::worker::lanes::{LaneLoad, Lanes, LanesConfig};
 use serde_json::Value;
@@ -409,29 +408,4 @@ async fn a_first_page_may_be_compiled_for_three_minutes() {
     assert!(waited.contains(&time), "{time:?}");
     let compiling = facts(&world).into_iter().filter(|fact| fact == "compiling").count();
     assert_eq!(compiling, 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_image_is_unused_since_its_last_start_and_never_while_a_container_has_it() {
-    let world = World::new();
-    let (runner, ports) = world.runner_and_ports().await;
-    run(&runner, &start(spec(&["main"]))).await.unwrap();
-    world.uses_its_images(true);
-    assert_eq!(unused_images::unused(&ports).await.unwrap(), []);
-    world.uses_its_images(false);
-    let found = unused_images::unused(&ports).await.unwrap();
-    let [unused] = &found[..] else { panic!("{found:?}") };
-    assert!(unused.image.as_str().starts_with("covibes/preview-node:"), "{found:?}");
-    let first = unused.since_unix_ms;
-
-    // A start of anybody's is a use, noted once an hour.
-    for (pass, later) in [(1_800_000, 0), (1_800_000, 3_600_000)] {
-        world.pass(pass);
-        run(&runner, &start(spec(&["main"]))).await.unwrap();
-        let since = unused_images::unused(&ports).await.unwrap()[0].since_unix_ms;
-        assert_eq!(since - first, later);
-    }
-    unused_images::forget(&ports, &unused.image).await.unwrap();
-    let since = unused_images::unused(&ports).await.unwrap()[0].since_unix_ms;
-    assert!(since < first, "only its making is known now");
 }

@@ -3,9 +3,11 @@
 //! in milliseconds.
 
 mod agents;
+mod daemon;
 mod engine;
 mod host;
 mod services;
+mod syncs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -44,8 +46,6 @@ struct Inner {
     networks: BTreeMap<String, (BTreeMap<String, String>, ipnet::Ipv4Net)>,
     volumes: BTreeMap<String, BTreeMap<String, String>>,
     images: BTreeSet<String>,
-    /// Those that a container has.
-    used_images: BTreeSet<String>,
     /// Changing calls so far, as `operation name`.
     calls: Vec<String>,
     /// The nth changing call (from 0) that goes wrong.
@@ -93,6 +93,8 @@ struct Inner {
     /// The record of this team cannot be read.
     unreadable: Option<TeamId>,
     agents: agents::AgentsInner,
+    daemon: daemon::Daemon,
+    syncs: syncs::SyncsInner,
 }
 
 /// The world; cloning shares it.
@@ -133,15 +135,6 @@ impl World {
     }
 
     async fn runner_with(&self, settings: Settings, open_tree: OpenTree) -> Runner {
-        self.made(settings, open_tree).await.0
-    }
-
-    /// A runner, and what it asks of the world.
-    pub(crate) async fn runner_and_ports(&self) -> (Runner, Ports) {
-        self.made(Settings::default(), open_tree).await
-    }
-
-    async fn made(&self, settings: Settings, open_tree: OpenTree) -> (Runner, Ports) {
         let sources = ImageSources { binary_dir: PathBuf::from("/bin"), ..Default::default() };
         let catalog = ImageCatalog::load(self, sources).await.unwrap();
         let settings = Settings { cache_sized: false, ..settings };
@@ -150,6 +143,7 @@ impl World {
             engine: shared.clone(),
             host: shared.clone(),
             agents: shared.clone(),
+            syncs: shared.clone(),
             probe: shared.clone(),
             clock: shared.clone(),
             records: shared.clone(),
@@ -158,7 +152,7 @@ impl World {
             metrics: Arc::new(Metrics::new()),
             settings: Arc::new(settings),
         };
-        (Runner::new(ports.clone(), Arc::new(Preparation::new(catalog))), ports)
+        Runner::new(ports, Arc::new(Preparation::new(catalog)))
     }
 
     pub(crate) fn calls(&self) -> Vec<String> {
@@ -191,12 +185,6 @@ impl World {
     pub(crate) fn gets_records_of(&self, other: &Self) {
         let packed = other.lock().packed.clone();
         self.lock().packed = packed;
-    }
-
-    /// A container, of whomever, has every image that is there now; or none has.
-    pub(crate) fn uses_its_images(&self, used: bool) {
-        let mut inner = self.lock();
-        inner.used_images = if used { inner.images.clone() } else { BTreeSet::new() };
     }
 
     pub(crate) fn preview_state(&self, state: &str) {
@@ -355,6 +343,12 @@ impl World {
 
     pub(crate) fn record(&self, team: &TeamId) -> Option<TeamRecord> {
         self.lock().records.get(team).cloned()
+    }
+
+    /// A small file of the host.
+    pub(crate) fn file(&self, path: &str) -> Option<String> {
+        let inner = self.lock();
+        inner.files.get(Path::new(path)).map(|bytes| String::from_utf8(bytes.clone()).unwrap())
     }
 
     /// A team's containers with their states.

@@ -46,3 +46,28 @@ async fn a_data_directory_that_holds_no_overlay_is_named_with_what_to_do() {
         assert!(detail.contains(word), "{detail}");
     }
 }
+
+/// The rules are tried as a team would meet them; without nft there are none.
+#[tokio::test]
+async fn the_hosts_rules_are_tried_and_their_absence_is_named() {
+    let place = Place::new().await;
+    let check = async || {
+        let ended = place.run(&["doctor", "--json"]).await;
+        let said: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let checks = said["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["check"] == "host rules").cloned().unwrap()
+    };
+    let found = check().await;
+    assert_eq!(found["ok"], true, "{found}");
+    // In a network namespace there is neither our table nor the proxy.
+    let binary = crate::place::COVIBES;
+    let output = std::process::Command::new("unshare")
+        .args(["--net", "--", binary, "doctor", "--json"])
+        .output()
+        .unwrap();
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = said["checks"].as_array().unwrap();
+    let rules = checks.iter().find(|check| check["check"] == "host rules").unwrap();
+    assert_eq!(rules["ok"], false, "{rules}");
+    assert!(rules["detail"].as_str().unwrap().contains("`covibes host prepare`"), "{rules}");
+}

@@ -21,6 +21,15 @@ pub(crate) struct GitServer {
 
 impl GitServer {
     pub(crate) async fn new(place: &Place) -> Self {
+        Self::with(place, false).await
+    }
+
+    /// The same, and an SSH server beside it, for whoever has [`GitServer::key`].
+    pub(crate) async fn with_ssh(place: &Place) -> Self {
+        Self::with(place, true).await
+    }
+
+    async fn with(place: &Place, with_ssh: bool) -> Self {
         let lock = File::create(std::env::temp_dir().join("covibes-live-git.lock")).unwrap();
         until("no other Git server runs", COMMAND_MAX, async || lock.try_lock().ok()).await;
         let directory = place.directory("git-server");
@@ -29,6 +38,13 @@ impl GitServer {
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/live/git_server.py");
         std::fs::copy(program, directory.join("git_server.py")).unwrap();
 
+        if with_ssh {
+            for name in ["host_key", "other_host_key", "key"] {
+                keygen(&directory.join(name));
+            }
+            std::fs::copy(directory.join("key.pub"), directory.join("authorized_keys")).unwrap();
+            std::fs::write(directory.join("sshd_config"), SSHD_CONFIG).unwrap();
+        }
         let volume = format!("{}:/srv:rw", directory.display());
         let server = Self { instance: place.instance.clone(), directory, _lock: lock };
 
@@ -36,7 +52,12 @@ impl GitServer {
         let label = docker::beside_label(&place.instance);
         let subnet = format!("--subnet={GIT_NETWORK}");
         docker(&["network", "create", "--label", &label, &subnet, &name]).await;
-        let image = agent_image().await;
+        let image = if with_ssh { ssh_image().await } else { agent_image().await };
+        let serve = if with_ssh {
+            "/usr/sbin/sshd -f /srv/sshd_config -E /srv/sshd.log && exec python3 /srv/git_server.py"
+        } else {
+            "exec python3 /srv/git_server.py"
+        };
         docker(&[
             "run",
             "--detach",
@@ -53,8 +74,9 @@ impl GitServer {
             "--volume",
             &volume,
             &image,
-            "python3",
-            "/srv/git_server.py",
+            "sh",
+            "-c",
+            serve,
         ])
         .await;
         server.repository("app");
@@ -70,6 +92,54 @@ impl GitServer {
         })
         .await;
         server
+    }
+
+    pub(crate) fn ssh_url(&self, name: &str) -> String {
+        format!("ssh://root@{GIT_SERVER}/srv/repositories/{name}.git")
+    }
+
+    /// The private key of whoever may come by SSH.
+    pub(crate) fn key(&self) -> String {
+        std::fs::read_to_string(self.directory.join("key")).unwrap()
+    }
+
+    /// A line of `known_hosts` for the SSH server.
+    pub(crate) fn known_host(&self) -> String {
+        let key = std::fs::read_to_string(self.directory.join("host_key.pub")).unwrap();
+        format!("{GIT_SERVER} {key}")
+    }
+
+    /// From now on the SSH server is somebody else, or itself again.
+    pub(crate) async fn swap_host_key(&self) {
+        let path = |name: &str| self.directory.join(name);
+        std::fs::rename(path("host_key"), path("swapped")).unwrap();
+        std::fs::rename(path("other_host_key"), path("host_key")).unwrap();
+        std::fs::rename(path("swapped"), path("other_host_key")).unwrap();
+        // It starts itself anew, with the file as it is now.
+        let reload = "kill -HUP $(cat /run/sshd.pid)";
+        let name = docker::beside(&self.instance, "git");
+        docker(&["exec", &name, "sh", "-c", reload]).await;
+    }
+
+    /// From now on `private.git` is served to who shows this.
+    pub(crate) fn token(&self, token: &str) {
+        std::fs::write(self.directory.join("token"), token).unwrap();
+    }
+
+    /// A branch of a repository as the server has it.
+    pub(crate) fn head_of(&self, name: &str, branch: &str) -> Option<String> {
+        let path = self.directory.join("repositories").join(format!("{name}.git"));
+        let reference = format!("refs/heads/{branch}");
+        let output = self.git(&path, &["rev-parse", "--verify", "--quiet", &reference]).output();
+        let output = output.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        output.status.success().then_some(text)
+    }
+
+    /// Makes one repository a copy of another.
+    pub(crate) fn copy(&self, from: &str, to: &str) {
+        let path = |name: &str| self.directory.join("repositories").join(format!("{name}.git"));
+        crate::place::copy_tree(&path(from), &path(to));
     }
 
     pub(crate) fn url(&self, name: &str) -> String {
@@ -162,6 +232,44 @@ impl Drop for GitServer {
             docker::remove_beside(&self.instance);
         }
     }
+}
+
+/// What root's own key opens, and nothing else does.
+const SSHD_CONFIG: &str = "Port 22
+HostKey /srv/host_key
+AuthorizedKeysFile /srv/authorized_keys
+StrictModes no
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+UsePAM no
+PidFile /run/sshd.pid
+";
+
+fn keygen(path: &Path) {
+    let output = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"])
+        .arg(path)
+        .output()
+        .expect("ssh-keygen is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The agent's image with an SSH server, made once on a machine.
+async fn ssh_image() -> String {
+    let base = agent_image().await;
+    let name = "covibes-live-tests/sshd:1".to_owned();
+    let file = format!(
+        "FROM {base}\nUSER 0:0\nRUN apt-get update && apt-get install --yes \
+         --no-install-recommends openssh-server && mkdir -p /run/sshd\n"
+    );
+    if !docker(&["image", "ls", "--quiet", &name]).await.is_empty() {
+        return name;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("Dockerfile"), file).unwrap();
+    let context = directory.path().to_str().unwrap();
+    docker(&["build", "--quiet", "--tag", &name, context]).await;
+    name
 }
 
 /// An image with both Git and Python: any agent's, and a prepared host has one.

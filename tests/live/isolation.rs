@@ -12,6 +12,7 @@ use crate::projects;
 struct Team {
     agent: String,
     preview: String,
+    sync: String,
     port: u16,
 }
 
@@ -22,7 +23,8 @@ async fn bring_up(place: &Place, name: &str) -> Team {
     let ids = docker::ids(&place.instance, name).await;
     let find =
         |role: &str| ids.keys().find(|id| id.contains(&format!("_{role}_"))).unwrap().clone();
-    Team { agent: find("agent"), preview: find("preview"), port: link.port().unwrap() }
+    let port = link.port().unwrap();
+    Team { agent: find("agent"), preview: find("preview"), sync: find("sync"), port }
 }
 
 /// Which of these a container can open a connection to, tried all at once.
@@ -101,7 +103,68 @@ async fn two_teams_reach_neither_each_other_nor_the_host() {
     let from_agent = [&forbidden[..], &[itself(&agent_a, 8080), proxy]].concat();
     assert_eq!(reached(&a.agent, &from_agent).await, ["itself", "the proxy"]);
 
+    // Sync, and what runs for a moment on the same network, as installs and
+    // clones do: neither has Node, but a shell.
+    let network = agent_a["NetworkSettings"]["Networks"].as_object().unwrap();
+    let network = network.keys().next().unwrap();
+    let image = agent_a["Config"]["Image"].as_str().unwrap();
+    let label = docker::beside_label(&place.instance);
+    let oneshot = docker::docker(&[
+        "run",
+        "--detach",
+        "--label",
+        &label,
+        "--network",
+        network,
+        image,
+        "sleep",
+        "300",
+    ])
+    .await;
+    for container in [&a.sync, oneshot.trim()] {
+        let mut reached = Vec::new();
+        for (what, host, port) in &from_agent {
+            let connect = format!("</dev/tcp/{host}/{port}");
+            let tried = exec(container, &["timeout", "2", "bash", "-c", &connect]).await;
+            reached.extend((tried.code == 0).then_some(*what));
+        }
+        assert_eq!(reached, ["itself", "the proxy"], "{container}");
+    }
+    names_lead_nowhere(&a.agent, &docker::gateway(&agent_a)).await;
+    docker::remove_beside(&place.instance);
+
     egress(&a.agent).await;
+}
+
+/// A name's server is no way out, whatever is asked of it: neither Docker's own,
+/// which answers for the team's containers, nor any other.
+async fn names_lead_nowhere(agent: &str, gateway: &str) {
+    let script = r#"
+import socket, struct, sys
+def ask(server, kind):
+    name = b"".join(bytes([len(p)]) + p for p in [b"data", b"example", b"com"]) + b"\0"
+    query = struct.pack(">HHHHHH", 7, 256, 1, 0, 0, 0) + name + struct.pack(">HH", kind, 1)
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.settimeout(3)
+    try:
+        s.sendto(query, (server, 53))
+        answer = s.recv(4096)
+    except OSError:
+        return False
+    code, count = answer[3] & 15, struct.unpack(">H", answer[6:8])[0]
+    # NXDOMAIN would be an answer from outside as well.
+    return code in (0, 3)
+for server in sys.argv[1:]:
+    for kind in (16, 10, 28, 65399):
+        if ask(server, kind):
+            print(server, kind)
+"#;
+    let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap();
+    let resolvers = resolvers.lines().filter_map(|line| line.strip_prefix("nameserver "));
+    let servers: Vec<&str> =
+        ["127.0.0.11", gateway, "1.1.1.1"].into_iter().chain(resolvers.map(str::trim)).collect();
+    let asked = exec(agent, &[&["python3", "-c", script][..], &servers].concat()).await;
+    assert_eq!((asked.code, asked.output.as_str()), (0, ""), "names are answered from outside");
 }
 
 /// Docker takes its own isolation out of the firewall and puts it back whenever

@@ -322,6 +322,11 @@ impl Process {
         Ended { code: status.code(), stdout: self.stdout(), stderr: self.stderr() }
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.lock().unwrap().id()
+    }
+
     /// Asks it to end, as a service manager does.
     pub(crate) fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);
@@ -370,6 +375,9 @@ pub(crate) fn mounts_below(path: &Path) -> Vec<String> {
 /// while a test fails.
 fn remove_instance(instance: &str) {
     docker::remove_instance(instance);
+    // What it allowed on the host ends with it.
+    let policy = format!("/var/covibes/host/egress/policies/{instance}.txt");
+    let _ = std::fs::remove_file(policy);
     for parent in ["/var/covibes/instances", "/var/lib/covibes/instances"] {
         let path = Path::new(parent).join(instance);
         for mount in mounts_below(&path) {

@@ -1,34 +1,45 @@
-//! The images that Covibes made, and whether a container has them.
+//! The building of images.
 
-use std::collections::{HashMap, HashSet};
+use bollard::query_parameters as query;
+use bollard::{Docker, body_full};
+use futures::StreamExt as _;
 
-use bollard::Docker;
-use bollard::query_parameters::{ListContainersOptions, ListImagesOptions};
+use super::map::error;
+use super::{create, map};
+use crate::ports::engine::{EngineError, ImageBuild, OnLine};
 
-use crate::domain::names::ImageRef;
-use crate::ports::engine::{ObservedImage, label};
-
-pub(super) async fn of_the_host(
+/// Builds an image with the classic builder.
+pub(super) async fn build(
     docker: &Docker,
-) -> Result<Vec<ObservedImage>, bollard::errors::Error> {
-    let ours = vec![format!("{}=host", label::INSTANCE)];
-    let filters = Some(HashMap::from([("label".to_owned(), ours)]));
-    let images =
-        docker.list_images(Some(ListImagesOptions { filters, ..Default::default() })).await?;
-    // After the images, so that one that came meanwhile is not taken for unused.
-    let all = ListContainersOptions { all: true, ..Default::default() };
-    let containers = docker.list_containers(Some(all)).await?;
-    let used: HashSet<String> = containers.into_iter().filter_map(|c| c.image_id).collect();
-    let observed = images.iter().flat_map(|image| {
-        let named = image.repo_tags.iter().filter_map(|tag| {
-            let (name, tag) = tag.strip_prefix("covibes/")?.split_once(':')?;
-            ImageRef::local(name, tag)
-        });
-        named.map(|name| ObservedImage {
-            image: name,
-            created_unix_ms: image.created.saturating_mul(1000),
-            in_use: used.contains(&image.id),
-        })
-    });
-    Ok(observed.collect())
+    build: &ImageBuild,
+    on_line: OnLine<'_>,
+) -> Result<(), EngineError> {
+    let context = create::context(build)?;
+    let options = query::BuildImageOptions {
+        t: Some(build.image.as_str().to_owned()),
+        rm: true,
+        // Without it a failed build leaves containers behind.
+        forcerm: true,
+        buildargs: Some(build.args.clone().into_iter().collect()),
+        labels: Some(build.labels.clone().into_iter().collect()),
+        ..create::build_limits(build)
+    };
+    let mut lines = map::Lines::default();
+    let mut stream = std::pin::pin!(docker.build_image(options, None, Some(body_full(context))));
+    while let Some(progress) = stream.next().await {
+        match progress {
+            Ok(info) => {
+                if let Some(detail) = info.error_detail {
+                    return Err(EngineError::Build { message: detail.message.unwrap_or_default() });
+                }
+                lines.push(info.stream.unwrap_or_default().as_bytes(), on_line);
+            }
+            Err(bollard::errors::Error::DockerStreamError { error }) => {
+                return Err(EngineError::Build { message: error });
+            }
+            Err(e) => return Err(error(e, build.image.as_str())),
+        }
+    }
+    lines.finish(on_line);
+    Ok(())
 }

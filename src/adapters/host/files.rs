@@ -248,13 +248,31 @@ pub(super) fn swap_dir(from: &Path, to: &Path) -> Result<(), Failure> {
     }
 }
 
+/// The names in a directory, in order.
+pub(super) fn names_in(directory: &Path) -> Result<Vec<String>, Failure> {
+    let failed = io_failure("reading a directory");
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        // A name that is no text is none of ours.
+        names.extend(entry.map_err(&failed)?.file_name().into_string().ok());
+    }
+    names.sort();
+    Ok(names)
+}
+
 pub(super) fn write_file(path: &Path, content: &[u8], mode: u32, uid: u32) -> Result<(), Failure> {
     let failed = io_failure("writing a file");
     let parent =
         path.parent().ok_or_else(|| Failure::new(Code::InternalBug, "a file without a parent"))?;
     fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(&failed)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
+    // Several processes of a host may write the same file at once.
+    name.push(format!(".new-{}", std::process::id()));
     let temporary = path.with_file_name(name);
     let _ = fs::remove_file(&temporary);
     let mut options = fs::OpenOptions::new();

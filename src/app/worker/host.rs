@@ -28,6 +28,16 @@ const INSTANCES_WANTED: u64 = 512;
 pub enum Host {
     /// Build the images, start the egress proxy, set the firewall rules.
     Prepare,
+    /// Remove what of the disk nobody needs any more. A worker does so by itself every
+    /// ten minutes.
+    Gc {
+        /// Only print what would be removed, and why; also beside a worker.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON lines.
+        #[arg(long)]
+        json: bool,
+    },
     /// List the hosts on the broker: how they are and how much room they have.
     Ls {
         /// Print JSON lines.
@@ -69,6 +79,8 @@ pub async fn run(configuration: Configuration, command: Host) -> anyhow::Result<
     crate::app::cli::logs(false);
     match command {
         Host::Prepare => prepare(configuration).await,
+        Host::Gc { dry_run: true, json } => super::gc::show(configuration, json).await,
+        Host::Gc { dry_run: false, json } => super::gc::clean(configuration, json).await,
         Host::Ls { json } => super::cluster::list(configuration, json).await,
         Host::Evict { host, yes } => {
             super::cluster::evict(configuration, &HostId::parse(&host)?, yes).await
@@ -148,6 +160,8 @@ pub async fn doctor(configuration: Configuration, as_json: bool) -> anyhow::Resu
         let hint = if found { "is there" } else { "is missing: its limits are not enforced" };
         checks.push((program, found, hint.to_owned()));
     }
+    checks.extend(rules().await);
+    checks.extend(ways_out(&configuration.settings.host_dir));
     checks.extend(limits(&configuration).await);
     let ok = checks.iter().all(|(_, ok, _)| *ok);
     if as_json {
@@ -162,6 +176,31 @@ pub async fn doctor(configuration: Configuration, as_json: bool) -> anyhow::Resu
         }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+/// Whether teams are really kept from this host, and really reach the proxy.
+async fn rules() -> Vec<(&'static str, bool, String)> {
+    let findings = LinuxHost::new(Vec::new()).verify_rules().await;
+    if findings.is_empty() {
+        let detail = "tried: a team reaches the egress proxy and nothing else of this host";
+        return vec![("host rules", true, detail.to_owned())];
+    }
+    findings.into_iter().map(|finding| ("host rules", false, finding.message)).collect()
+}
+
+/// What the proxy lets everybody through to, private addresses by name.
+fn ways_out(host_dir: &Path) -> Option<(&'static str, bool, String)> {
+    let list = |name: &str| {
+        let text = std::fs::read_to_string(host_dir.join("egress").join(name)).ok()?;
+        Some(text.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let (hosts, private) = (list("allowed-hosts.txt")?, list("allow-private.txt")?);
+    let private: Vec<_> = private.into_iter().filter(|net| net != "255.255.255.255").collect();
+    let mut detail = format!("the proxy lets through to {}", hosts.join(", "));
+    if !private.is_empty() {
+        detail.push_str(&format!("; at private addresses {}", private.join(", ")));
+    }
+    Some(("egress", true, detail))
 }
 
 /// What this host holds previews to: file watches, and the size of a cache.

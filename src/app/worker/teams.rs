@@ -18,6 +18,7 @@ use crate::app::agent;
 use crate::app::configuration::Configuration;
 use crate::app::local::LOCAL_INSTANCE;
 use crate::app::stdout::outln;
+use crate::app::sync;
 use crate::domain::event::PreviewFact;
 use crate::domain::ids::{InstanceName, PartName, TeamId};
 use crate::domain::plan::Role;
@@ -36,7 +37,7 @@ pub enum Teams {
         #[arg(long)]
         json: bool,
     },
-    /// Show one team's containers, links and agents' tasks.
+    /// Show one team's containers, links, agents' tasks and workspace.
     Show {
         /// The team.
         team: String,
@@ -121,6 +122,18 @@ async fn tasks(
     asked.await.map_err(|error| eprintln!("{}: {error:#}", container.name)).ok()
 }
 
+/// How the workspace stands, of a container that is the sync service's.
+async fn sync_status(
+    configuration: &Configuration,
+    container: &ObservedContainer,
+) -> Option<serde_json::Value> {
+    if !sync::is_running_sync(container) {
+        return None;
+    }
+    let asked = sync::status_of(configuration, container).await;
+    asked.map_err(|error| eprintln!("{}: {error:#}", container.name)).ok()
+}
+
 /// Runs a command.
 ///
 /// # Errors
@@ -161,6 +174,9 @@ pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result
                         if let Some(tasks) = tasks(&configuration, container).await {
                             line["tasks"] = tasks.into_iter().map(|(_, body)| body).collect();
                         }
+                        if let Some(status) = sync_status(&configuration, container).await {
+                            line["sync"] = status;
+                        }
                         outln!("{line}");
                     } else {
                         let name = container.name.as_str();
@@ -174,6 +190,9 @@ pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result
                         for (seen, _) in tasks(&configuration, container).await.unwrap_or_default()
                         {
                             agent::print_task(&seen);
+                        }
+                        if let Some(status) = sync_status(&configuration, container).await {
+                            sync::print_status(&status);
                         }
                     }
                 }

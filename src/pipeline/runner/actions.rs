@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 
+use super::syncs::{failure_of, sync_door, sync_event};
 use super::{Runner, Worked, stop_failed, team_event};
 use crate::config::layout::Layout;
-use crate::domain::event::{EventKind, Snapshot, SnapshotPart, TeamState};
+use crate::domain::event::{Snapshot, SnapshotPart, TeamState};
 use crate::domain::failure::{Code, Failure};
+use crate::domain::health::TeamPicture;
 use crate::domain::ids::{PartName, TeamId};
 use crate::domain::limits::SERVICE_PORT;
 use crate::domain::names::{ContainerName, Names};
@@ -20,10 +22,10 @@ use crate::pipeline::preview_board::PreviewLook;
 use crate::pipeline::reporter::Reporter;
 use crate::pipeline::run::{Run, Stop};
 use crate::ports::engine::{EngineError, Observed, ObservedContainer, label};
-use crate::ports::probe::ProbeAnswer;
+use crate::ports::syncs::SyncLook;
 
 /// How long a container has between SIGTERM and SIGKILL.
-const STOP_GRACE: Duration = Duration::from_secs(10);
+pub(super) const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// How long a sync on request may take.
 const SYNC_TIME_MAX: Duration = Duration::from_secs(60);
@@ -150,47 +152,46 @@ impl Runner {
     }
 
     pub(super) async fn sync(&self, run: &Run<'_>) -> Result<Worked, Stop> {
-        let layout = Layout::new(&self.ports.settings, run.team());
         let names = Names::new(&self.ports.settings.instance, run.team());
         let container = names.container(Role::Sync, None);
         let state = self.ports.engine.inspect_container(&container).await.map_err(stop_failed)?;
         let address = state.filter(|s| s.running).and_then(|s| s.address).ok_or_else(|| {
             Stop::Failed(Failure::new(Code::TeamNotFound, "the team does not run"))
         })?;
-        let token = Layout::token_dir(&layout.sync()).join("token");
-        let token = self.ports.host.read_file(&token).await.map_err(Stop::Failed)?;
-        let token = String::from_utf8(token.unwrap_or_default()).unwrap_or_default();
+        let silent = || {
+            let message = "the sync service did not answer";
+            Stop::Failed(Failure::new(Code::ServiceUnhealthy, message))
+        };
         let socket = (address, SERVICE_PORT).into();
-        let answer = self.ports.probe.post(socket, "/sync", &token, SYNC_TIME_MAX).await;
-        match answer {
-            ProbeAnswer::Http { status: 200..=299, body } => {
-                let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-                let text = |key: &str| body.get(key).and_then(|v| v.as_str()).map(str::to_owned);
-                if text("outcome").as_deref() == Some("conflict") {
-                    let message = "local work is in the way; nothing was touched".to_owned();
-                    run.reporter.tell(EventKind::SyncConflict { message }).await?;
-                } else {
-                    run.reporter.tell(EventKind::SyncSynced { head: text("head") }).await?;
-                }
-                Ok(Worked {
-                    changed: true,
-                    links: BTreeMap::new(),
-                    message: "synced".to_owned(),
-                    state: None,
-                })
-            }
-            _ => Err(Stop::Failed(Failure::new(
-                Code::ServiceUnhealthy,
-                "the sync service did not answer",
-            ))),
+        let door = sync_door(&self.ports, run.team(), socket).await.ok_or_else(silent)?;
+        let look = self.ports.syncs.sync(&door, SYNC_TIME_MAX).await.ok_or_else(silent)?;
+        // A failure is told by whoever follows the service, and by the job's own end.
+        if !matches!(look, SyncLook::Failed { .. })
+            && let Some(kind) = sync_event(&look)
+        {
+            run.reporter.tell(kind).await?;
         }
+        let message = match look {
+            SyncLook::Failed { words } => return Err(Stop::Failed(failure_of(&words))),
+            SyncLook::InStep { moved: true, .. } => "synced",
+            SyncLook::InStep { moved: false, .. } => "in step already",
+            SyncLook::Conflict { .. } => "local work is in the way; nothing was touched",
+            SyncLook::Idle => "there is nothing to be in step with",
+        };
+        Ok(Worked {
+            changed: true,
+            links: BTreeMap::new(),
+            message: message.to_owned(),
+            state: None,
+        })
     }
 
     pub(super) async fn look(&self, reporter: &Reporter) -> Result<Snapshot, Failure> {
         let record = reporter.record().await;
         let observed = self.ports.engine.list(&self.filter(&record.team)).await?;
         let looks = reporter.previews();
-        Ok(snapshot_of(&self.ports, &record.team, Some(&record), &observed, &looks))
+        let picture = self.monitor.picture(&record.team);
+        Ok(snapshot_of(&self.ports, &record.team, Some(&record), &observed, &looks, picture))
     }
 }
 
@@ -202,6 +203,7 @@ pub(super) fn snapshot_of(
     record: Option<&TeamRecord>,
     observed: &Observed,
     looks: &BTreeMap<PartName, PreviewLook>,
+    picture: Option<TeamPicture>,
 ) -> Snapshot {
     let parts = observed
         .containers
@@ -230,8 +232,13 @@ pub(super) fn snapshot_of(
         })
         .collect();
     Snapshot {
-        state: record.map_or(TeamState::Stopped, |r| r.state),
+        state: match &picture {
+            // What the last job left, while one is at work or nobody has looked.
+            Some(picture) if picture.wanted && !picture.busy => picture.state,
+            _ => record.map_or(TeamState::Stopped, |r| r.state),
+        },
         generation: record.map_or(0, |r| r.generation),
         parts,
+        picture: picture.map(Box::new),
     }
 }

@@ -1,4 +1,5 @@
-//! Follows the tasks of the agents that run here, and tells their teams.
+//! Follows the services that run here: the tasks of agents, which their teams are
+//! told of, and, in `syncs`, the sync services.
 //!
 //! What was told is noted with the agent, not here: a worker that comes anew
 //! asks the agents and goes on, and a fact that is told twice carries the same
@@ -10,7 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{FutureExt, OptionFuture};
+use futures::future::{BoxFuture, FutureExt, OptionFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -40,12 +41,13 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Tasks of which a follower remembers what it has told; the agent knows 67.
 const TOLD_MAX: usize = 256;
 
-/// An agent that runs.
+/// A service that runs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Here {
-    team: TeamId,
-    agent: PartName,
-    address: Ipv4Addr,
+pub(super) struct Here {
+    pub(super) team: TeamId,
+    /// Which agent, if it is one.
+    part: Option<PartName>,
+    pub(super) address: Ipv4Addr,
 }
 
 /// What one follower knows.
@@ -57,22 +59,34 @@ struct Heard {
     pending: Option<SeenTask>,
     /// When progress was told last.
     progress: Option<Instant>,
+    /// Tasks that run or wait.
+    open: BTreeSet<Uuid>,
 }
 
 /// It cannot go on; somebody looks again.
-struct GaveUp;
+pub(super) struct GaveUp;
 
 impl Runner {
     /// Follows the agents that run here until `end`.
     pub async fn follow_agents(self: Arc<Self>, end: CancellationToken) {
+        self.follow_all(Role::Agent, &end, |here| self.follow_agent(here).boxed()).await;
+    }
+
+    /// Follows all services of a role, each once, until `end`.
+    pub(super) async fn follow_all<'a>(
+        &'a self,
+        role: Role,
+        end: &CancellationToken,
+        follow: impl Fn(Here) -> BoxFuture<'a, Here>,
+    ) {
         let mut changes = self.shares.changes();
         let mut followed = BTreeSet::new();
         let mut followers = FuturesUnordered::new();
         loop {
             changes.mark_unchanged();
-            for here in self.agents_here().await {
+            for here in self.those_here(role).await {
                 if followed.insert(here.clone()) {
-                    followers.push(self.follow_agent(here).boxed());
+                    followers.push(follow(here));
                 }
             }
             let mut pause = pin!(self.ports.clock.sleep(LOOK_EVERY).fuse());
@@ -92,18 +106,19 @@ impl Runner {
         }
     }
 
-    async fn agents_here(&self) -> Vec<Here> {
+    async fn those_here(&self, role: Role) -> Vec<Here> {
         let filter = Filter { instance: self.ports.settings.instance.clone(), team: None };
         // Without Docker nobody can be followed; it is asked again.
         let Ok(observed) = self.ports.engine.list(&filter).await else { return Vec::new() };
-        let agents = observed.containers.iter().filter(|container| {
-            container.labels.get(label::ROLE).map(String::as_str) == Some(Role::Agent.as_str())
+        let wanted = observed.containers.iter().filter(|container| {
+            container.labels.get(label::ROLE).map(String::as_str) == Some(role.as_str())
                 && container.state == "running"
         });
-        let here = agents.filter_map(|container| {
-            let agent = PartName::parse(container.labels.get(label::NAME)?).ok()?;
+        let here = wanted.filter_map(|container| {
+            let part = container.labels.get(label::NAME);
+            let part = part.and_then(|name| PartName::parse(name).ok());
             let (team, address) = (team_of(&container.labels)?, *container.addresses.first()?);
-            Some(Here { team, agent, address })
+            Some(Here { team, part, address })
         });
         here.collect()
     }
@@ -111,7 +126,8 @@ impl Runner {
     /// Follows one agent until it ends or cannot be heard.
     async fn follow_agent(&self, here: Here) -> Here {
         let socket = SocketAddr::from((here.address, SERVICE_PORT));
-        if let Ok(door) = door(&self.ports, &here.team, &here.agent, socket).await
+        if let Some(agent) = &here.part
+            && let Ok(door) = door(&self.ports, &here.team, agent, socket).await
             && let Ok(mut tasks) = self.ports.agents.follow(&door).await
         {
             let mut heard = Heard::default();
@@ -130,6 +146,10 @@ impl Runner {
                     break;
                 }
             }
+            if let Some(agent) = here.part.as_ref().filter(|_| !heard.open.is_empty()) {
+                // An agent that ended works on nothing.
+                self.monitor.tasks(&here.team, agent, 0);
+            }
         }
         here
     }
@@ -145,6 +165,13 @@ impl Runner {
         let id = seen.task.id;
         let told = seen.told.max(heard.told.get(&id).copied());
         let is_over = seen.task.state.is_over();
+        match is_over {
+            true => heard.open.remove(&id),
+            false => heard.open.insert(id),
+        };
+        if let Some(agent) = &here.part {
+            self.monitor.tasks(&here.team, agent, heard.open.len() as u64);
+        }
         if seen.began && told.is_none() {
             let mut begun = seen.clone();
             if is_over {

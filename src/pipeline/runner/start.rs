@@ -82,6 +82,8 @@ impl Runner {
             self.admit(run, spec).await.map_err(Stop::Failed)?
         };
         self.prepare(run).await?;
+        let allowed = self.preparation.allow_team(&self.ports, run.team(), slot).await;
+        allowed.map_err(Stop::Failed)?;
         let images = self.preparation.catalog();
         let (sync_image, agent_image) = (
             images.image(&crate::pipeline::image_catalog::ImageKind::Sync),
@@ -233,6 +235,8 @@ impl Runner {
         self.shares.note_slot(run.team(), Some(slot));
         let fresh = run.reporter.read(|record| spec_changed(record, spec)).await;
         let now = self.ports.clock.unix_millis();
+        let is_own = self.own_jobs.has(run.job.id);
+        // On disk with the record's next save, which is the end of this run.
         let kept = !fresh && previous == Some(slot) && run.attempt == 1 && run.before.containers;
         run.reporter
             .update(|record| {
@@ -242,6 +246,9 @@ impl Runner {
                 }
                 record.spec = Some(spec.clone());
                 record.note_previews(spec, now);
+                if !is_own {
+                    record.started_unix_ms = Some(now);
+                }
                 record.state = TeamState::Starting;
                 record.adopted = false;
                 record.destroyed_unix_ms = None;
@@ -256,7 +263,7 @@ impl Runner {
     }
 
     /// Host preparation, told as progress of the first step.
-    async fn prepare(&self, run: &Run<'_>) -> Result<(), Stop> {
+    pub(super) async fn prepare(&self, run: &Run<'_>) -> Result<(), Stop> {
         let mut interrupt = run.interrupt();
         let say = |line: String| {
             tracing::debug!("{line}");

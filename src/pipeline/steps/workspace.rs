@@ -5,16 +5,16 @@
 //! hardened container, into a fresh directory that becomes the workspace in
 //! one rename.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::layout::Layout;
+use crate::config::plan::{GIT_CREDENTIALS, git_env};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{JobId, PartName, RunId, TeamId};
-use crate::domain::limits::{self, CLONE_FILES_MAX, CONTAINER_UID};
+use crate::domain::limits::{self, CLONE_FILES_MAX, CONTAINER_UID, WORKSPACE_BYTES_MAX};
 use crate::domain::names::{ImageRef, Names};
 use crate::domain::plan::{
     AGENT_NETWORKS, ContainerPlan, Mount, MountSource, NetworkChoice, Owner, ProbeKind, Restart,
@@ -169,6 +169,7 @@ async fn prepare_git(
         let started = Instant::now();
         let mut plan = git_plan(run, needs, "clone", CLONE);
         plan.mounts.push(bind(&staging, "/workspace", false));
+        plan.env.insert("CLONE_INTO".to_owned(), "/workspace".to_owned());
         add_git_env(run, git, &mut plan);
         let ended = oneshot::run(run.ports, &plan, &|line| run.say(line)).await;
         run.ports.metrics.git_operation("clone", started.elapsed());
@@ -195,6 +196,9 @@ async fn prepare_git(
 
 /// Makes a detached worktree for each preview whose branch is not the
 /// workspace's own.
+///
+/// The sync service's own program does it: agents may have written to the
+/// repository, and it is the one Git that runs nothing of theirs.
 async fn prepare_worktrees(
     run: &Run<'_>,
     needs: &Needs<'_>,
@@ -209,30 +213,35 @@ async fn prepare_worktrees(
         (Some(reference), _) => Some(reference.clone()),
         (None, branch) => branch.map(str::to_owned),
     };
-    let mut worktrees = Vec::new();
+    let (mut worktrees, mut missing) = (Vec::new(), Vec::new());
     for preview in &needs.spec.previews {
         let Some(branch) = preview.branch.as_ref().filter(|b| Some(*b) != current.as_ref()) else {
             continue;
         };
         worktrees.push(preview.name.clone());
         let path = layout.worktrees().join(preview.name.as_str());
-        if host.exists(&path.join(".git")).await {
-            continue;
+        if !host.exists(&path.join(".git")).await {
+            run.say(format!("checking out {branch} for preview {}", preview.name));
+            missing.push(format!("{}={branch}", preview.name));
         }
-        run.say(format!("checking out {branch} for preview {}", preview.name));
-        host.ensure_dir(&layout.worktrees(), CONTAINER_UID, CONTAINER_UID).await?;
-        let started = Instant::now();
-        let mut plan = git_plan(run, needs, "worktree", WORKTREE);
-        plan.mounts.push(bind(own, "/workspace", false));
-        plan.mounts.push(bind(&layout.worktrees(), "/worktrees", false));
-        add_git_env(run, git, &mut plan);
-        plan.env.insert("GIT_REF".to_owned(), branch.clone());
-        plan.env.insert("WORKTREE".to_owned(), preview.name.to_string());
-        let ended = oneshot::run(run.ports, &plan, &|line| run.say(line)).await?;
-        run.ports.metrics.git_operation("worktree", started.elapsed());
-        if ended.exit_code != 0 {
-            return Err(git_failure(ended));
-        }
+    }
+    if missing.is_empty() {
+        return Ok(worktrees);
+    }
+    host.ensure_dir(&layout.worktrees(), CONTAINER_UID, CONTAINER_UID).await?;
+    let started = Instant::now();
+    let mut plan = git_plan(run, needs, "worktree", "");
+    plan.command = vec!["/usr/local/bin/covibes-sync".to_owned(), "--once".to_owned()];
+    plan.mounts.push(bind(own, "/workspace", false));
+    plan.mounts.push(bind(&layout.worktrees(), "/worktrees", false));
+    add_git_env(run, git, &mut plan);
+    plan.env.extend(git_env(git));
+    plan.env.insert("COVIBES_TEAM".to_owned(), run.team().to_string());
+    plan.env.insert("COVIBES_WORKTREES".to_owned(), missing.join(" "));
+    let ended = oneshot::run(run.ports, &plan, &|line| run.say(line)).await?;
+    run.ports.metrics.git_operation("worktree", started.elapsed());
+    if ended.exit_code != 0 {
+        return Err(git_failure(ended));
     }
     Ok(worktrees)
 }
@@ -271,6 +280,17 @@ fn printable(url: &str) -> String {
         .unwrap_or_default()
 }
 
+/// The environment of every call of Git.
+const GIT_ENV: &[(&str, &str)] = &[
+    ("HOME", "/tmp"),
+    ("LC_ALL", "C"),
+    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+    ("GIT_ALLOW_PROTOCOL", "https:ssh"),
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_ASKPASS", "/bin/false"),
+    ("GIT_LFS_SKIP_SMUDGE", "1"),
+];
+
 /// The hardened way to call Git (reference: security 2.5).
 const GIT: &str = r#"set -eu
 git() {
@@ -282,26 +302,42 @@ git() {
 "#;
 
 /// Clone without checkout, count, then check out: a bomb of 240 KiB took a
-/// plain clone more than 15 s and 1.4 GB.
+/// plain clone more than 15 s and 1.4 GB. What the server sends is one file, and
+/// no file may be larger than a workspace (`ulimit -f` counts in 512 bytes).
 const CLONE: &str = r#"
-cd /workspace
-git clone --progress --no-checkout --no-local --depth=50 --no-single-branch --no-recurse-submodules \
-  --template= ${GIT_REF:+--branch "$GIT_REF"} -- "$GIT_URL" . 2>&1
+cd "$CLONE_INTO"
+ulimit -f "$((BYTES_MAX / 512))"
+trap '' XFSZ
+if [ -n "${COVIBES_GIT_TOKEN_FILE:-}" ]; then
+  host=${GIT_URL#https://}
+  export COVIBES_TOKEN_FOR="https://${host%%/*}"
+  set -- -c "credential.helper=$CREDENTIAL_HELPER"
+fi
+git "$@" clone --progress --no-checkout --no-local --depth=50 --no-single-branch \
+  --no-recurse-submodules --template= ${GIT_REF:+--branch "$GIT_REF"} -- "$GIT_URL" . 2>&1
 if git rev-parse --verify --quiet HEAD >/dev/null; then
-  files=$(git ls-tree -r -z --name-only HEAD | tr -cd '\000' | head -c "$FILES_MAX" | wc -c)
-  if [ "$files" -ge "$FILES_MAX" ]; then echo "covibes-too-many-files"; exit 3; fi
+  git ls-tree -r -l --full-tree HEAD | awk -v files_max="$FILES_MAX" -v bytes_max="$BYTES_MAX" '
+    { files++; bytes += $4 }
+    files > files_max { print "covibes-too-many-files"; exit 3 }
+    bytes > bytes_max { print "covibes-too-large"; exit 3 }'
   git checkout --quiet 2>&1
 fi
 echo "covibes-head $(git rev-parse --abbrev-ref HEAD) $(git rev-parse --short HEAD)"
 "#;
 
-const WORKTREE: &str = r#"
-cd /workspace
-git rev-parse --verify --quiet "refs/remotes/origin/$GIT_REF" >/dev/null || \
-  git fetch --depth=50 origin "+refs/heads/$GIT_REF:refs/remotes/origin/$GIT_REF" 2>&1
-git worktree prune
-git worktree add --force --detach "/worktrees/$WORKTREE" "refs/remotes/origin/$GIT_REF" 2>&1
-"#;
+/// Hands the token out to the repository's own host and to nobody else, and
+/// writes it nowhere: as `covibes-sync` does.
+const CREDENTIAL_HELPER: &str = r#"!f() {
+test "$1" = get || exit 0
+scheme= host=
+while IFS='=' read -r key value; do
+case "$key" in protocol) scheme=$value ;; host) host=$value ;; esac
+done
+test "$scheme://$host" = "$COVIBES_TOKEN_FOR" || exit 0
+IFS= read -r word < "$COVIBES_GIT_TOKEN_FILE" || test -n "$word" || exit 0
+case "$word" in *:*) user=${word%%:*} word=${word#*:} ;; *) user=x-access-token ;; esac
+printf 'username=%s\npassword=%s\n' "$user" "$word"
+}; f"#;
 
 pub(in crate::pipeline) fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
     Mount { source: MountSource::Bind(source.to_owned()), target: target.to_owned(), read_only }
@@ -316,15 +352,6 @@ pub(in crate::pipeline) fn hardened_git(
     task: &str,
     script: &str,
 ) -> ContainerPlan {
-    let env = [
-        ("HOME", "/tmp"),
-        ("LC_ALL", "C"),
-        ("GIT_CONFIG_GLOBAL", "/dev/null"),
-        ("GIT_ALLOW_PROTOCOL", "https:ssh"),
-        ("GIT_TERMINAL_PROMPT", "0"),
-        ("GIT_ASKPASS", "/bin/false"),
-        ("GIT_LFS_SKIP_SMUDGE", "1"),
-    ];
     ContainerPlan {
         name: Names::new(&settings.instance, team).oneshot(task, None, &run.short()),
         owner: Owner {
@@ -339,7 +366,7 @@ pub(in crate::pipeline) fn hardened_git(
         image,
         user: (CONTAINER_UID, CONTAINER_UID),
         command: vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("{GIT}{script}")],
-        env: env.map(|(k, v)| (k.to_owned(), v.to_owned())).into_iter().collect::<BTreeMap<_, _>>(),
+        env: GIT_ENV.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         working_dir: "/".to_owned(),
         hostname: task.to_owned(),
         network: NetworkChoice::None,
@@ -379,66 +406,62 @@ fn git_plan(run: &Run<'_>, needs: &Needs<'_>, task: &str, script: &str) -> Conta
 
 fn add_git_env(run: &Run<'_>, git: &GitSource, plan: &mut ContainerPlan) {
     plan.env.insert("GIT_URL".to_owned(), git.url.clone());
-    plan.env.insert("FILES_MAX".to_owned(), (CLONE_FILES_MAX + 1).to_string());
+    plan.env.insert("FILES_MAX".to_owned(), CLONE_FILES_MAX.to_string());
+    plan.env.insert("BYTES_MAX".to_owned(), WORKSPACE_BYTES_MAX.to_string());
     if let Some(reference) = &git.reference {
         plan.env.insert("GIT_REF".to_owned(), reference.clone());
     }
     if git.credentials.is_some() {
         let directory = Layout::new(&run.ports.settings, run.team()).cache().join("git");
-        plan.mounts.push(bind(&directory, "/run/covibes-git", true));
+        plan.mounts.push(bind(&directory, GIT_CREDENTIALS, true));
+        if git.is_https() {
+            let file = format!("{GIT_CREDENTIALS}/key");
+            plan.env.insert("COVIBES_GIT_TOKEN_FILE".to_owned(), file);
+            plan.env.insert("CREDENTIAL_HELPER".to_owned(), CREDENTIAL_HELPER.to_owned());
+        }
     }
 }
 
 /// What Git's words mean.
-fn git_failure(ended: Ended) -> Failure {
+pub(in crate::pipeline) fn git_failure(ended: Ended) -> Failure {
     let text = ended.lines.join("\n").to_ascii_lowercase();
     let has = |needle: &str| text.contains(needle);
-    let (code, message) = if has("covibes-too-many-files") {
-        (Code::GitTooManyFiles, "the repository holds too many files")
-    } else if ended.oom_killed {
-        (Code::GitTooManyFiles, "the clone needs more memory than it may use")
-    } else if has("authentication failed")
-        || has("permission denied")
-        || has("could not read username")
-        || has("terminal prompts disabled")
-    {
-        (Code::GitAuthFailed, "the Git server refused the credentials")
-    } else if has("remote branch") && has("not found") || has("couldn't find remote ref") {
-        (Code::GitInvalidRef, "the repository has no such branch or tag")
-    } else if has("repository not found") || has("returned error: 404") || has("not found") {
-        (Code::GitNotFound, "the Git server does not know the repository")
-    } else if has("returned error: 30") {
-        (Code::GitRedirectRefused, "the Git server redirects elsewhere")
-    } else if has("operation too slow") || has("timed out") {
-        (Code::GitTimeout, "the Git server was too slow")
-    } else if has("could not resolve") || has("failed to connect") || has("connection reset") {
-        (Code::GitUnreachable, "the Git server could not be reached")
-    } else if has("response 403") || has("returned error: 403") {
-        (Code::GitAuthFailed, "the Git server, or this host's proxy, refused access")
-    } else {
-        (Code::GitFailed, "Git failed")
-    };
+    let (code, message) =
+        if has("covibes-too-many-files") || has("holds more than") && has(" files") {
+            (Code::GitTooManyFiles, "the repository holds too many files")
+        } else if has("covibes-too-large")
+            || has("holds more than") && has(" mb")
+            || has("file size limit")
+            || has("file too large")
+        {
+            (Code::GitTooLarge, "the repository is too large")
+        } else if has("host key verification failed") {
+            (Code::GitHostKey, "the Git server's SSH key is not the pinned one")
+        } else if ended.oom_killed {
+            (Code::GitTooManyFiles, "the clone needs more memory than it may use")
+        } else if has("authentication failed")
+            || has("permission denied")
+            || has("could not read username")
+            || has("terminal prompts disabled")
+        {
+            (Code::GitAuthFailed, "the Git server refused the credentials")
+        } else if has("remote branch") && has("not found") || has("couldn't find remote ref") {
+            (Code::GitInvalidRef, "the repository has no such branch or tag")
+        } else if has("repository not found") || has("returned error: 404") || has("not found") {
+            (Code::GitNotFound, "the Git server does not know the repository")
+        } else if has("returned error: 30") {
+            (Code::GitRedirectRefused, "the Git server redirects elsewhere")
+        } else if has("operation too slow") || has("timed out") {
+            (Code::GitTimeout, "the Git server was too slow")
+        } else if has("could not resolve") || has("failed to connect") || has("connection reset") {
+            (Code::GitUnreachable, "the Git server could not be reached")
+        } else if has("response 403") || has("returned error: 403") {
+            (Code::GitAuthFailed, "the Git server, or this host's proxy, refused access")
+        } else {
+            (Code::GitFailed, "Git failed")
+        };
     Failure::new(code, message).with_log(ended.lines)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gits_words_become_one_code_each() {
-        let code = |line: &str| {
-            git_failure(Ended { exit_code: 128, oom_killed: false, lines: vec![line.to_owned()] })
-                .code
-        };
-        assert_eq!(code("fatal: Authentication failed for 'x'"), Code::GitAuthFailed);
-        assert_eq!(
-            code("warning: Could not find remote branch x; Remote branch x not found"),
-            Code::GitInvalidRef
-        );
-        assert_eq!(code("The requested URL returned error: 302"), Code::GitRedirectRefused);
-        assert_eq!(code("fatal: repository 'x' not found"), Code::GitNotFound);
-        assert_eq!(code("Failed to connect to 127.0.0.1 port 1"), Code::GitUnreachable);
-        assert_eq!(code("covibes-too-many-files"), Code::GitTooManyFiles);
-    }
-}
+mod tests;

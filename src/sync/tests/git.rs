@@ -189,9 +189,7 @@ fn set_traps(place: &Place) {
     ] {
         git(&workspace, &["config", key, &value]);
     }
-    // A remote that is named like the address itself.
-    let url = format!("file://{}", place.path("upstream").display());
-    git(&workspace, &["config", &format!("remote.{url}.uploadpack"), &trap("ran-uploadpack")]);
+    git(&workspace, &["config", "remote.origin.uploadpack", &trap("ran-uploadpack")]);
     place.write("workspace/.git/info/attributes", "* filter=evil=x\n");
 }
 
@@ -229,9 +227,8 @@ async fn the_traps_of_the_test_above_are_real() {
     let ran = Command::new("git").args(["status"]).current_dir(&workspace).output().unwrap();
     drop(ran);
     place.write("workspace/file", "changed\n");
-    let url = format!("file://{}", place.path("upstream").display());
     for arguments in
-        [vec!["add", "file"], vec!["checkout", "HEAD", "--", "file"], vec!["fetch", &url]]
+        [vec!["add", "file"], vec!["checkout", "HEAD", "--", "file"], vec!["fetch", "origin"]]
     {
         // Some of them fail, because the traps are no good filters.
         let _ = Command::new("git").args(arguments).current_dir(&workspace).output().unwrap();

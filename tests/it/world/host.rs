@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use covibes::domain::failure::Failure;
 use covibes::ports::host::{
-    Finding, Host, HostResources, HostRules, ModulesSize, WatchUse, WorkspaceDir,
+    Finding, Host, HostResources, HostRules, ModulesSize, Trace, WatchUse, WorkspaceDir,
 };
 
 use super::World;
@@ -100,6 +100,10 @@ impl Host for World {
         ModulesSize::default()
     }
 
+    async fn trace(&self, _: &[PathBuf]) -> Trace {
+        Trace { entries: self.lock().daemon.files, newest_nanos: 0 }
+    }
+
     async fn watch_use(&self, _: u32) -> WatchUse {
         self.lock().watch_use
     }
@@ -114,6 +118,13 @@ impl Host for World {
     async fn write_file(&self, path: &Path, content: &[u8], _: u32, _: u32) -> Result<(), Failure> {
         self.lock().files.insert(path.to_owned(), content.to_vec());
         Ok(())
+    }
+
+    async fn names_in(&self, directory: &Path) -> Result<Vec<String>, Failure> {
+        let inner = self.lock();
+        let here = inner.files.keys().filter(|path| path.parent() == Some(directory));
+        let names = here.filter_map(|path| path.file_name()?.to_str().map(str::to_owned));
+        Ok(names.collect())
     }
 
     async fn read_file(&self, path: &Path) -> Result<Option<Vec<u8>>, Failure> {

@@ -9,8 +9,9 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use futures::future::join_all;
+use ipnet::Ipv4Net;
 
 use super::{containers, engine};
 use crate::adapters::docker::DockerEngine;
@@ -18,20 +19,30 @@ use crate::adapters::system::SystemClock;
 use crate::app::configuration::Configuration;
 use crate::app::local::as_local;
 use crate::app::stdout::{self, outln};
+use crate::app::worker::tunnels::PROXY;
 use crate::domain::ids::TeamId;
+use crate::domain::names::ContainerName;
 use crate::domain::plan::Role;
+use crate::pipeline::tunnels::Tunnel;
 use crate::ports::clock::Clock as _;
 use crate::ports::engine::{Engine as _, ObservedContainer, label};
 
 /// A part that ended may be replaced by another of its name.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// A team's networks have this many bits each.
+const SUBNET_BITS: u8 = 27;
+
+/// How far back the proxy's log, which is all teams', is looked through.
+const PROXY_LINES_MAX: usize = 20_000;
+
 /// What to print.
 #[derive(Debug, clap::Args)]
 pub struct Request {
     /// The team.
     team: String,
-    /// Only this part: `sync`, or an agent's or preview's name.
+    /// Only this part: `sync`, an agent's or preview's name, or `egress` for what the
+    /// proxy let through and what not.
     part: Option<String>,
     /// Go on with what comes, until interrupted or the team is stopped.
     #[arg(short, long)]
@@ -53,6 +64,9 @@ pub(super) async fn run(
     teams: ByTeam,
     request: Request,
 ) -> anyhow::Result<()> {
+    if request.part.as_deref() == Some("egress") {
+        return egress(configuration, &teams, &request).await;
+    }
     let own = of_team(&teams, &request);
     let builds = build_logs(configuration, &request)?;
     if own.is_empty() && builds.is_empty() {
@@ -133,6 +147,34 @@ fn of_team<'a>(teams: &'a ByTeam, request: &Request) -> Vec<&'a ObservedContaine
         })
     };
     all.filter(wanted).collect()
+}
+
+/// What the proxy of the host says of one team, which it knows by its networks.
+async fn egress(
+    configuration: &Configuration,
+    teams: &ByTeam,
+    request: &Request,
+) -> anyhow::Result<()> {
+    let of_team = teams.iter().filter(|((team, _), _)| *team == request.team);
+    let addresses = of_team.flat_map(|(_, list)| list).flat_map(|c| c.addresses.clone());
+    let networks: Vec<Ipv4Net> = addresses
+        .filter_map(|address| Ipv4Net::new(address, SUBNET_BITS).ok())
+        .map(|network| network.trunc())
+        .collect();
+    if networks.is_empty() {
+        bail!("no team {} runs here; `covibes teams ls` lists those that do", request.team);
+    }
+    let proxy = ContainerName::from_engine(PROXY).context("the proxy's name")?;
+    let lines = engine(configuration).log_tail(&proxy, PROXY_LINES_MAX).await;
+    let lines = lines.context("the egress proxy does not run; `covibes host prepare` starts it")?;
+    let own = lines
+        .iter()
+        .filter(|line| Tunnel::read(line).is_some_and(|tunnel| tunnel.is_from(&networks)));
+    let own: Vec<&String> = own.collect();
+    for line in &own[own.len().saturating_sub(request.lines)..] {
+        outln!("{}", shown(line, false));
+    }
+    Ok(())
 }
 
 fn name(container: &ObservedContainer) -> &str {
