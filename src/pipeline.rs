@@ -26,6 +26,7 @@ pub mod runtimes;
 pub mod steps;
 pub mod tunnels;
 pub mod undo;
+pub mod unused_images;
 
 use std::path::Path;
 use std::sync::Arc;

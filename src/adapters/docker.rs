@@ -428,15 +428,8 @@ impl Engine for DockerEngine {
     }
 
     async fn own_images(&self) -> Result<Vec<ObservedImage>, EngineError> {
-        let reference = vec!["covibes/*".to_owned()];
-        let options = query::ListImagesOptions {
-            filters: Some(HashMap::from([("reference".to_owned(), reference)])),
-            ..Default::default()
-        };
-        let images = self
-            .call("list", "images", CALL_TIME_MAX, self.docker()?.list_images(Some(options)))
-            .await?;
-        Ok(images.into_iter().flat_map(map::images).collect())
+        let list = images::own(self.docker()?);
+        self.call("list", "images", CALL_TIME_MAX, list).await
     }
 
     async fn remove_image(&self, image: &ImageRef) -> Result<bool, EngineError> {

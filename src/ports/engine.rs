@@ -193,6 +193,8 @@ pub struct ObservedImage {
     pub created_unix_s: i64,
     /// Bytes, layers that others share included.
     pub bytes: u64,
+    /// Whether a container has it, running or not, whosever it is.
+    pub in_use: bool,
 }
 
 /// A container in detail.

@@ -15,6 +15,7 @@ use covibes::domain::settings::Settings;
 use covibes::domain::spec::Spec;
 use covibes::pipeline::job_runner::Finished;
 use covibes::pipeline::runner::Runner;
+use covibes::pipeline::unused_images;
 use covibes::ports::host::WatchUse;
 use covibes::worker::lanes::{LaneLoad, Lanes, LanesConfig};
 use serde_json::Value;
@@ -408,4 +409,34 @@ async fn a_first_page_may_be_compiled_for_three_minutes() {
     assert!(waited.contains(&time), "{time:?}");
     let compiling = facts(&world).into_iter().filter(|fact| fact == "compiling").count();
     assert_eq!(compiling, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_is_unused_since_its_last_start_and_never_while_a_container_has_it() {
+    let world = World::new();
+    let (runner, ports) = world.runner_and_ports().await;
+    run(&runner, &start(spec(&["main"]))).await.unwrap();
+    world.uses_its_images(true);
+    let look = async || {
+        unused_images::unused(&*ports.engine, &*ports.host, &ports.settings).await.unwrap()
+    };
+    assert_eq!(look().await, []);
+    world.uses_its_images(false);
+    let preview = async || {
+        let mut found = look().await;
+        found.retain(|image| image.name.as_str().starts_with("covibes/preview-node:"));
+        let [unused] = &found[..] else { panic!("{found:?}") };
+        unused.clone()
+    };
+    let first = preview().await.created_unix_s;
+
+    // A start of anybody's is a use, noted once an hour.
+    for (pass, later) in [(1_800_000, 0), (1_800_000, 3600)] {
+        world.pass(pass);
+        run(&runner, &start(spec(&["main"]))).await.unwrap();
+        assert_eq!(preview().await.created_unix_s - first, later);
+    }
+    unused_images::forget(&ports, &preview().await.name).await.unwrap();
+    let since = preview().await.created_unix_s;
+    assert!(since < first, "only its making is known now");
 }

@@ -22,6 +22,7 @@ use crate::pipeline::containers;
 use crate::pipeline::own_image::{self, OwnBuilds};
 use crate::pipeline::preparation::Preparation;
 use crate::pipeline::run::Run;
+use crate::pipeline::unused_images;
 use install::reuse;
 
 /// The name of the file beside the modules that says what they are.
@@ -73,6 +74,9 @@ pub async fn build(
         run.say("waiting for a free build place");
         let _place = place(builds).await?;
         own_image::ensure(run, images.preparation, own, plan, input).await?;
+    }
+    for preview in input.previews {
+        unused_images::note_use(run.ports, &preview.image).await?;
     }
     let (mut installed, mut reused) = (0, 0);
     for install in &plan.installs {
