@@ -9,6 +9,7 @@ pub mod environment;
 pub mod event;
 pub mod failure;
 pub mod findings;
+pub mod health;
 pub mod ids;
 pub mod job;
 pub mod limits;

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Registry,
+    CounterVec, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Registry,
 };
 
 pub use self::facts::RunningJob;
@@ -59,6 +59,10 @@ pub struct Metrics {
     container_starts: IntCounterVec,
     container_restarts: IntCounterVec,
     container_oom_kills: IntCounterVec,
+    container_memory: IntGaugeVec,
+    container_cpu: CounterVec,
+    orphans: IntGauge,
+    reconciled_teams: IntGaugeVec,
     image_build_duration: HistogramVec,
     dependency_install_duration: HistogramVec,
     git_operation_duration: HistogramVec,
@@ -73,6 +77,7 @@ pub struct Metrics {
     capacity_memory: IntGaugeVec,
     capacity_cpus: GaugeVec,
     orphans_removed: IntCounterVec,
+    waste_removed: IntCounterVec,
     policy_denials: IntCounterVec,
     egress_tunnels: IntCounterVec,
     egress_bytes: IntCounter,

@@ -14,6 +14,7 @@ pub mod event;
 pub mod event_body;
 pub mod event_reader;
 pub mod findings;
+mod host_bodies;
 pub mod job;
 pub(crate) mod job_message;
 pub(crate) mod json;
@@ -21,6 +22,7 @@ pub mod redact;
 pub mod schema;
 pub mod spec;
 mod sync_body;
+pub mod team_health;
 pub mod text;
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! newtypes of `domain::names`, because bollard does not escape them.
 
 mod create;
+mod events;
+mod images;
 mod logs;
 mod making;
 mod map;
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bollard::query_parameters as query;
-use bollard::{API_DEFAULT_VERSION, Docker, body_full};
+use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::StreamExt;
 
 use crate::domain::ids::TeamId;
@@ -24,8 +26,8 @@ use crate::domain::names::{ContainerName, ImageRef, NetworkName, VolumeName};
 use crate::domain::plan::{ContainerPlan, NetworkPlan, VolumePlan};
 use crate::observe::Metrics;
 use crate::ports::engine::{
-    ContainerState, Engine, EngineError, EngineVersion, Filter, ImageBuild, Observed,
-    ObservedNetwork, OnLine, label,
+    ContainerState, Engine, EngineError, EngineEvents, EngineMoment, EngineVersion, Filter,
+    ImageBuild, Observed, ObservedImage, ObservedNetwork, OnLine, label,
 };
 use making::Making;
 use map::{already, error, is_not_found};
@@ -376,6 +378,10 @@ impl Engine for DockerEngine {
         }
     }
 
+    async fn events(&self, since: Option<EngineMoment>) -> Result<EngineEvents, EngineError> {
+        Ok(events::follow(self.docker()?.clone(), since))
+    }
+
     async fn wait_container(
         &self,
         name: &ContainerName,
@@ -431,45 +437,36 @@ impl Engine for DockerEngine {
         }
     }
 
+    async fn own_images(&self) -> Result<Vec<ObservedImage>, EngineError> {
+        let reference = vec!["covibes/*".to_owned()];
+        let options = query::ListImagesOptions {
+            filters: Some(HashMap::from([("reference".to_owned(), reference)])),
+            ..Default::default()
+        };
+        let images = self
+            .call("list", "images", CALL_TIME_MAX, self.docker()?.list_images(Some(options)))
+            .await?;
+        Ok(images.into_iter().flat_map(map::images).collect())
+    }
+
+    async fn remove_image(&self, image: &ImageRef) -> Result<bool, EngineError> {
+        let options = query::RemoveImageOptions::default();
+        let docker = self.docker()?;
+        let remove = docker.remove_image(image.as_str(), Some(options), None);
+        match self.call("remove_image", image.as_str(), START_TIME_MAX, remove).await {
+            Ok(_) => Ok(true),
+            Err(EngineError::NotFound { .. } | EngineError::Refused { status: 409, .. }) => {
+                Ok(false)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
     async fn build_image(
         &self,
         build: &ImageBuild,
         on_line: OnLine<'_>,
     ) -> Result<(), EngineError> {
-        let context = create::context_tar(&build.files)?;
-        let options = query::BuildImageOptions {
-            dockerfile: "Dockerfile".to_owned(),
-            t: Some(build.image.as_str().to_owned()),
-            rm: true,
-            // Without it a failed build leaves containers behind.
-            forcerm: true,
-            buildargs: Some(build.args.clone().into_iter().collect()),
-            labels: Some(build.labels.clone().into_iter().collect()),
-            ..Default::default()
-        };
-        let mut lines = map::Lines::default();
-        let mut stream = std::pin::pin!(self.docker()?.build_image(
-            options,
-            None,
-            Some(body_full(context.into()))
-        ));
-        while let Some(progress) = stream.next().await {
-            match progress {
-                Ok(info) => {
-                    if let Some(detail) = info.error_detail {
-                        return Err(EngineError::Build {
-                            message: detail.message.unwrap_or_default(),
-                        });
-                    }
-                    lines.push(info.stream.unwrap_or_default().as_bytes(), on_line);
-                }
-                Err(bollard::errors::Error::DockerStreamError { error }) => {
-                    return Err(EngineError::Build { message: error });
-                }
-                Err(e) => return Err(error(e, build.image.as_str())),
-            }
-        }
-        lines.finish(on_line);
-        Ok(())
+        images::build(self.docker()?, build, on_line).await
     }
 }

@@ -4,8 +4,10 @@
 //! `mount`) do what they are made for; each is run with a clean environment,
 //! fixed arguments and a deadline. What the host denies becomes a finding.
 
+mod cgroups;
 mod files;
 mod firewall;
+mod keeping;
 mod modules;
 mod network;
 mod verify;
@@ -22,7 +24,8 @@ use tokio::io::AsyncWriteExt;
 
 use crate::domain::failure::{Code, Failure};
 use crate::ports::host::{
-    Finding, Host, HostResources, HostRules, ModulesSize, WatchUse, WorkspaceDir,
+    Finding, Host, HostResources, HostRules, Kept, ModulesSize, Trace, Usage, WatchUse,
+    WorkspaceDir,
 };
 
 /// Longest run of one host program: `mkfs` and `rm -rf` of a large tree.
@@ -249,6 +252,23 @@ impl Host for LinuxHost {
     async fn measure_modules(&self, path: &Path) -> ModulesSize {
         let path = path.to_owned();
         blocking(move || Ok(modules::measure(&path))).await.unwrap_or_default()
+    }
+
+    async fn usage(&self, pids: &[u32]) -> Vec<Option<Usage>> {
+        let pids = pids.to_owned();
+        let none = vec![None; pids.len()];
+        // In one go for all of them: a thread for each would cost more than the reading.
+        blocking(move || Ok(cgroups::Files::default().usage(&pids))).await.unwrap_or(none)
+    }
+
+    async fn trace(&self, directories: &[PathBuf]) -> Trace {
+        let directories = directories.to_owned();
+        blocking(move || Ok(keeping::trace(&directories))).await.unwrap_or_default()
+    }
+
+    async fn kept_in(&self, directory: &Path) -> Vec<Kept> {
+        let directory = directory.to_owned();
+        blocking(move || Ok(keeping::kept_in(&directory))).await.unwrap_or_default()
     }
 
     async fn watch_use(&self, uid: u32) -> WatchUse {

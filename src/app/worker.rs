@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod gauges;
+pub mod gc;
 pub mod host;
 pub mod observer;
 pub mod teams;
@@ -83,7 +84,9 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     let (asked, shutdown) = (CancellationToken::new(), CancellationToken::new());
     let tasks = TaskTracker::new();
     tasks.spawn(signals(asked.clone()));
-    let runner = Arc::new(Runner::new(wired.ports.clone(), Arc::clone(&wired.preparation)));
+    let leases = Arc::new(TeamLeases::default());
+    let runner = Runner::new(wired.ports.clone(), Arc::clone(&wired.preparation));
+    let runner = Arc::new(runner.with_leases(Arc::clone(&leases)));
     let load = Arc::new(LaneLoad::default());
     // The records' directory is held, so this one, above it, is as well.
     let known = Arc::new(FileKnownHosts::new(&settings.state_dir));
@@ -101,13 +104,15 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
         hosts: Arc::clone(&hosts),
     };
     let (listen, http) = (configuration.http.listen, configuration.http.clone());
-    let api = http::Api::new(wired.ports.clone(), &http).context(BadConfiguration)?;
+    let monitor = Arc::clone(runner.monitor());
+    let api = http::Api::new(wired.ports.clone(), Arc::clone(&monitor), &http);
+    let api = api.context(BadConfiguration)?;
     let listener = tokio::net::TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen} (`http.listen`)"))?;
     let served = CancellationToken::new();
     tasks.spawn(http::serve(listener, ready, api, http.hosts, served.clone()));
-    tasks.spawn(gauges::keep(wired.ports.clone(), served.clone()));
+    tasks.spawn(gauges::keep(wired.ports.clone(), monitor, served.clone()));
     tasks.spawn(tunnels::count(wired.ports.clone(), served.clone()));
     let (preparation, ports) = (Arc::clone(&wired.preparation), wired.ports.clone());
     let until = served.clone();
@@ -118,13 +123,18 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     let mut connected = state.subscribe();
     let told = {
         let (events, host) = (events.clone(), settings.host.clone());
-        let clock = clock.clone();
+        let (clock, runner, end) = (clock.clone(), Arc::clone(&runner), served.clone());
         async move {
             // Told once, by the first session.
             let up = crate::ports::broker::Phase::Connected;
             if connected.wait_for(|s| s.phase == up).await.is_ok() {
                 let kind = EventKind::HostUp { host: host.clone(), version: version.to_owned() };
                 tell_host(&*events, &*clock, &host, kind).await;
+                let found = end.run_until_cancelled(runner.reconciled()).await.flatten();
+                if let Some(found) = found {
+                    let kind = EventKind::HostReconciled { host: host.clone(), found };
+                    tell_host(&*events, &*clock, &host, kind).await;
+                }
             }
         }
     };
@@ -149,7 +159,7 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
         host: settings.host.clone(),
         parse: parse_job,
         runner,
-        leases: Arc::new(TeamLeases::default()),
+        leases,
         estate: Arc::new(HostEstate::new(wired.ports.clone())),
         hosts,
         voice: Voice { host: settings.host.clone(), events: events.clone(), clock: clock.clone() },

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::agent_task::{AgentTask, AgentTaskFact};
 use super::failure::Failure;
+use super::health::{EndReason, Reconciled, TeamPicture};
 use super::ids::{HostId, JobId, PartName, TeamId};
 use super::job::ActionKind;
 use super::plan::Role;
@@ -149,6 +150,16 @@ pub struct Snapshot {
     pub generation: u64,
     /// Its containers.
     pub parts: Vec<SnapshotPart>,
+    /// How it is, if the worker watches it.
+    pub picture: Option<Box<TeamPicture>>,
+}
+
+impl Snapshot {
+    /// Of a team of which there is nothing.
+    #[must_use]
+    pub fn of_nothing() -> Self {
+        Self { state: TeamState::Stopped, generation: 0, parts: Vec::new(), picture: None }
+    }
 }
 
 /// What an event says.
@@ -260,6 +271,15 @@ pub enum EventKind {
         cause: String,
         /// How it ended.
         exit_code: Option<i64>,
+        /// The last lines of its output, if they say why.
+        log: Vec<String>,
+    },
+    /// The team will be stopped by itself.
+    TeamExpiring {
+        /// Why.
+        reason: EndReason,
+        /// In how long, unless somebody starts it again.
+        left: Duration,
     },
     /// Something happened to a preview.
     Preview {
@@ -319,6 +339,13 @@ pub enum EventKind {
         /// How long it has been silent.
         silent: Duration,
     },
+    /// The worker came and knows what it found.
+    HostReconciled {
+        /// Which host.
+        host: HostId,
+        /// What it found.
+        found: Reconciled,
+    },
 }
 
 impl EventKind {
@@ -339,6 +366,7 @@ impl EventKind {
             Self::StepFailed { .. } => "step.failed",
             Self::Team { state, .. } => return format!("covibes.team.{}", state.as_str()),
             Self::TeamSnapshot(_) => "team.snapshot",
+            Self::TeamExpiring { .. } => "team.expiring",
             Self::Container { fact, .. } => return format!("covibes.container.{}", fact.as_str()),
             Self::Preview { fact, .. } => return format!("covibes.preview.{}", fact.as_str()),
             Self::AgentTask { fact, .. } => return format!("covibes.agent.task.{}", fact.as_str()),
@@ -348,6 +376,7 @@ impl EventKind {
             Self::HostUp { .. } => "host.up",
             Self::HostDraining { .. } => "host.draining",
             Self::HostLost { .. } => "host.lost",
+            Self::HostReconciled { .. } => "host.reconciled",
         };
         format!("covibes.{tail}")
     }

@@ -74,6 +74,13 @@ impl ImageRef {
         (plain(name) && plain(tag)).then(|| Self(format!("covibes/{name}:{tag}")))
     }
 
+    /// Reads what the Engine calls an image, if it is one of this project's.
+    #[must_use]
+    pub fn from_engine(raw: &str) -> Option<Self> {
+        let (name, tag) = raw.strip_prefix("covibes/")?.split_once(':')?;
+        Self::local(name, tag)
+    }
+
     /// The reference as the Engine knows it.
     #[must_use]
     pub fn as_str(&self) -> &str {

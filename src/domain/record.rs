@@ -142,6 +142,12 @@ pub struct TeamRecord {
     pub ports: BTreeMap<PartName, u16>,
     /// Since when each preview has been asked for, in unix milliseconds.
     pub previews_since: BTreeMap<PartName, i64>,
+    /// Whether its parts should run: a start of it came to an end, and nothing took
+    /// it down since. Stays while the worker mends it, whatever its state.
+    pub up: bool,
+    /// When somebody last asked for it to run, in unix milliseconds: its `ttl` counts
+    /// from then.
+    pub started_unix_ms: Option<i64>,
     /// Directory of the workspace when it is not the default one (`covibes up PATH`).
     pub workspace_path: Option<String>,
     /// Mount points that were made in a workspace and are removed with the team, if empty.
@@ -170,6 +176,8 @@ impl TeamRecord {
             slot: None,
             ports: BTreeMap::new(),
             previews_since: BTreeMap::new(),
+            up: false,
+            started_unix_ms: None,
             workspace_path: None,
             mount_points: Vec::new(),
             adopted: false,
@@ -189,6 +197,8 @@ impl TeamRecord {
     pub fn forget_life(&mut self, now_unix_ms: i64) {
         self.destroyed_unix_ms = Some(now_unix_ms);
         self.adopted = false;
+        self.up = false;
+        self.started_unix_ms = None;
         self.spec = None;
         self.slot = None;
         self.ports.clear();

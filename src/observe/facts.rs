@@ -10,6 +10,7 @@ use prometheus::{Gauge, IntGauge};
 use super::{Listing, Metrics, RunningJobs};
 use crate::domain::event::TeamState;
 use crate::domain::failure::{Code, Failure};
+use crate::domain::health::Reconciled;
 use crate::domain::job::{ActionKind, Outcome};
 use crate::domain::plan::Role;
 use crate::domain::step::StepId;
@@ -169,7 +170,7 @@ impl Metrics {
         self.container_starts.with_label_values(&[role.as_str(), outcome]).inc();
     }
 
-    /// A container was restarted by the worker.
+    /// A container was started again, by Docker or by the worker.
     pub fn container_restarted(&self, role: Role) {
         self.container_restarts.with_label_values(&[role.as_str()]).inc();
     }
@@ -207,6 +208,41 @@ impl Metrics {
     /// A rule refused something.
     pub fn policy_denied(&self, rule: &str) {
         self.policy_denials.with_label_values(&[rule]).inc();
+    }
+
+    /// What containers use: role, bytes of memory, CPU time since the last look.
+    pub fn containers_use(&self, used: &[(Role, u64, Duration)]) {
+        for role in Role::ALL {
+            let of_role = used.iter().filter(|(of, ..)| *of == role);
+            let (memory, cpu) = of_role.fold((0_u64, 0.0), |(memory, cpu), (_, bytes, spent)| {
+                (memory.saturating_add(*bytes), cpu + spent.as_secs_f64())
+            });
+            let memory = i64::try_from(memory).unwrap_or(i64::MAX);
+            self.container_memory.with_label_values(&[role.as_str()]).set(memory);
+            self.container_cpu.with_label_values(&[role.as_str()]).inc_by(cpu);
+        }
+    }
+
+    /// Something on the disk that nobody needed was removed.
+    pub fn waste_removed(&self, kind: &str) {
+        self.waste_removed.with_label_values(&[kind]).inc();
+    }
+
+    /// How much there is that nobody owns.
+    pub fn orphans(&self, count: u64) {
+        self.orphans.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// What the worker found when it began.
+    pub fn reconciled(&self, found: &Reconciled) {
+        for (kind, count) in [
+            ("adopted", found.adopted),
+            ("restarting", found.restarting),
+            ("stopped", found.stopped),
+        ] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.reconciled_teams.with_label_values(&[kind]).set(count);
+        }
     }
 
     /// Something that nobody owned was removed.

@@ -2,8 +2,8 @@
 //! operators know, and every known series exists from the start at zero.
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use super::{BROKER_ROLES, Metrics};
@@ -196,6 +196,30 @@ impl Metrics {
                 "Containers in which the kernel ended something for memory.",
                 &["role"],
             ),
+            container_memory: make.gauges(
+                "covibes_container_memory_bytes",
+                "Memory that containers use.",
+                &["role"],
+            ),
+            container_cpu: make.register(
+                CounterVec::new(
+                    Opts::new(
+                        "covibes_container_cpu_seconds_total",
+                        "CPU time that containers have used since the worker began.",
+                    ),
+                    &["role"],
+                )
+                .expect("a literal name"),
+            ),
+            orphans: make.gauge(
+                "covibes_orphans",
+                "Containers, networks and volumes of this instance that nobody owns.",
+            ),
+            reconciled_teams: make.gauges(
+                "covibes_reconciled_teams",
+                "What the worker found of its teams when it began.",
+                &["kind"],
+            ),
             image_build_duration: make.histograms(
                 "covibes_image_build_duration_seconds",
                 "How long an image build took.",
@@ -261,6 +285,11 @@ impl Metrics {
                 "Things that nobody owned, removed.",
                 &["kind"],
             ),
+            waste_removed: make.counters(
+                "covibes_waste_removed_total",
+                "Files, directories and images that nobody needed any more, removed.",
+                &["kind"],
+            ),
             policy_denials: make.counters(
                 "covibes_policy_denials_total",
                 "Requests that a rule refused.",
@@ -323,6 +352,8 @@ impl Metrics {
         for role in Role::ALL.map(Role::as_str) {
             self.container_restarts.with_label_values(&[role]);
             self.container_oom_kills.with_label_values(&[role]);
+            self.container_memory.with_label_values(&[role]);
+            self.container_cpu.with_label_values(&[role]);
             for outcome in ["started", "failed"] {
                 self.container_starts.with_label_values(&[role, outcome]);
             }
@@ -352,6 +383,12 @@ impl Metrics {
             self.capacity_teams.with_label_values(&[kind]);
             self.capacity_memory.with_label_values(&[kind]);
             self.capacity_cpus.with_label_values(&[kind]);
+        }
+        for kind in ["paper", "cache", "workspace", "worktree", "image"] {
+            self.waste_removed.with_label_values(&[kind]);
+        }
+        for kind in ["adopted", "restarting", "stopped"] {
+            self.reconciled_teams.with_label_values(&[kind]);
         }
         for kind in ["container", "network", "volume"] {
             self.orphans_removed.with_label_values(&[kind]);

@@ -5,7 +5,7 @@
 //! versions of the worker never fight over a name, and nothing needs a
 //! registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
@@ -145,6 +145,23 @@ impl ImageCatalog {
     #[must_use]
     pub fn debian() -> ImageRef {
         ImageRef::local(DEBIAN.0, DEBIAN.1).expect("the literals are plain")
+    }
+
+    /// Every image that this version may run.
+    #[must_use]
+    pub fn current(&self) -> BTreeSet<ImageRef> {
+        let plain = [
+            ImageKind::Base,
+            ImageKind::BaseTrixie,
+            ImageKind::Agent,
+            ImageKind::Sync,
+            ImageKind::Egress,
+            ImageKind::PreviewStatic,
+        ];
+        let node = runtimes::NODE.lines().iter().map(|l| ImageKind::PreviewNode((*l).to_owned()));
+        let python = runtimes::PYTHON.lines().iter();
+        let python = python.map(|line| ImageKind::PreviewPython((*line).to_owned()));
+        plain.into_iter().chain(node).chain(python).map(|kind| self.image(&kind)).collect()
     }
 
     /// The image of a kind.

@@ -136,6 +136,11 @@ impl Preparation {
         Ok(findings)
     }
 
+    /// Believes no earlier preparation: the daemon went, and the proxy with it.
+    pub async fn doubt(&self) {
+        *self.done.lock().await = None;
+    }
+
     /// Sets the host's firewall rules; also at boot, before any job.
     ///
     /// # Errors

@@ -7,17 +7,22 @@
 
 mod actions;
 mod aftermath;
+mod cleaning;
 mod ends;
+mod executing;
 mod following;
 mod known;
+mod mending;
 mod moving;
 mod own;
 mod previews;
+mod reaping;
 mod recovery;
 mod room;
 mod start;
 mod syncs;
 mod tending;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,23 +32,27 @@ use async_trait::async_trait;
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::Instant;
 
+pub use self::cleaning::Cleaned;
+use self::cleaning::Kept;
 use self::ends::{dead_letter, failed_end, outcome_text};
-use self::known::{abandoned, begun};
+use self::known::begun;
 use self::own::OwnJobs;
+use self::reaping::Orphans;
 use self::room::Shares;
 use super::Ports;
 use super::interrupt::{Interrupt, Reason};
 use super::job_runner::{Admitted, Finished, JobRunner, Standing};
-use super::lease::TeamLease;
+use super::lease::{TeamLease, TeamLeases};
+use super::monitor::Monitor;
 use super::preparation::Preparation;
 use super::reporter::{Memories, Reporter};
 use super::run::{Run, Stop};
-use crate::config::layout::Layout;
 use crate::domain::event::{EventKind, TeamState};
 use crate::domain::failure::Failure;
+use crate::domain::health::Reconciled;
 use crate::domain::ids::{JobId, PartName, RunId, TeamId};
 use crate::domain::job::{Action, ActionKind, Job, Outcome};
-use crate::domain::record::{Before, JobRecord, TeamRecord, Trial};
+use crate::domain::record::{JobRecord, TeamRecord, Trial};
 use crate::policy::backoff::Backoff;
 use crate::ports::engine::Filter;
 use crate::ports::messages::SessionOver;
@@ -67,6 +76,15 @@ pub struct Runner {
     shares: Arc<Shares>,
     memories: Memories,
     own_jobs: OwnJobs,
+    /// How the teams of this host are.
+    monitor: Arc<Monitor>,
+    /// Shared with the lanes: whoever removes what nobody owns holds one, too.
+    leases: Arc<TeamLeases>,
+    orphans: Orphans,
+    /// What is kept on disk although it looks like waste.
+    kept: Kept,
+    /// What was found when this process began.
+    reconciled: watch::Sender<Option<Reconciled>>,
     /// What the process before this one left is taken note of once.
     recovery: OnceCell<()>,
 }
@@ -93,6 +111,8 @@ impl Runner {
     #[must_use]
     pub fn new(ports: Ports, preparation: Arc<Preparation>) -> Self {
         let builds = Arc::new(Semaphore::new(ports.settings.capacity.builds_at_once.max(1)));
+        let monitor = Monitor::new(Arc::clone(&ports.settings), Arc::clone(&ports.clock));
+        let monitor = Arc::new(monitor);
         Self {
             ports,
             preparation,
@@ -101,8 +121,26 @@ impl Runner {
             shares: Arc::default(),
             memories: Memories::default(),
             own_jobs: OwnJobs::default(),
+            monitor,
+            leases: Arc::default(),
+            orphans: Orphans::default(),
+            kept: Kept::default(),
+            reconciled: watch::Sender::new(None),
             recovery: OnceCell::new(),
         }
+    }
+
+    /// The same runner with the leases that the lanes hold.
+    #[must_use]
+    pub fn with_leases(mut self, leases: Arc<TeamLeases>) -> Self {
+        self.leases = leases;
+        self
+    }
+
+    /// How the teams of this host are.
+    #[must_use]
+    pub fn monitor(&self) -> &Arc<Monitor> {
+        &self.monitor
     }
 
     /// The ports it works with.
@@ -119,6 +157,7 @@ impl Runner {
         match &run.job.action {
             Action::Start(_) if self.own_jobs.has(run.job.id) => self.do_own_job(run).await,
             Action::Start(spec) => self.start(run, spec).await,
+            Action::Stop if self.own_jobs.has(run.job.id) => self.stop_by_itself(run).await,
             Action::Stop => self.stop(run).await,
             Action::Destroy => self.destroy(run).await,
             Action::Restart { targets } => self.restart(run, targets).await,
@@ -191,6 +230,7 @@ impl Runner {
         let keep = move |record: &mut TeamRecord, event| {
             if let Some(state) = end.state {
                 record.state = state;
+                record.up = matches!(state, TeamState::Running | TeamState::Degraded);
             }
             let known = begun(record, job, run);
             record.put_job(JobRecord {
@@ -205,6 +245,26 @@ impl Runner {
             });
         };
         reporter.tell_kept(end.kind, keep, end.is_end_of_run).await
+    }
+}
+
+/// A run that is at work on a team, for as long as this lives.
+struct Busy {
+    monitor: Arc<Monitor>,
+    team: TeamId,
+}
+
+impl Busy {
+    fn new(monitor: &Arc<Monitor>, team: &TeamId) -> Self {
+        monitor.busy(team, true);
+        Self { monitor: Arc::clone(monitor), team: team.clone() }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.monitor.busy(&self.team, false);
+        self.monitor.ask_for_team(&self.team);
     }
 }
 
@@ -268,7 +328,9 @@ impl JobRunner for Runner {
         job: &Job,
         interrupt: Interrupt,
     ) -> Result<Finished, SessionOver> {
+        let busy = Busy::new(&self.monitor, &job.team);
         let finished = self.execute(&lease, job, interrupt).await;
+        drop(busy);
         self.own_jobs.forget(job.id);
         drop(lease);
         // Whatever it was: a stop, or a start that was taken back.
@@ -329,165 +391,5 @@ impl JobRunner for Runner {
         failure: &Failure,
     ) -> Result<Finished, SessionOver> {
         self.refuse(team, job_id, failure).await
-    }
-}
-
-impl Runner {
-    /// Executes a job whose end is not decided yet.
-    async fn execute(
-        &self,
-        lease: &TeamLease,
-        job: &Job,
-        mut interrupt: Interrupt,
-    ) -> Result<Finished, SessionOver> {
-        let action = job.action.kind();
-        let started = Instant::now();
-        let reporter = self.open(job).await?;
-        let is_decided = self.standing_of(job).await? == Standing::Decided;
-        if is_decided && !interrupt.may_speak().await {
-            return Err(abandoned());
-        }
-        if let Some(finished) = self.decided(lease, job, &reporter).await? {
-            return Ok(finished);
-        }
-        let id = RunId(self.ports.clock.new_id());
-        let (waited, now) = (interrupt.waited(), self.ports.clock.unix_millis());
-        let running = self.ports.metrics.job_began(action, waited, now);
-        let is_first_run = reporter
-            .update(|record| {
-                let is_first_run = record.job(job.id).is_none_or(|k| k.attempt != job.attempt);
-                let mut begun = begun(record, job, id);
-                begun.trial.open = true;
-                record.put_job(begun);
-                is_first_run
-            })
-            .await;
-        // The disk, the daemon and the broker, which confirms the job's first
-        // event, work at the same time.
-        let filter = self.filter(&job.team);
-        let (saved, found, may_speak) =
-            tokio::join!(reporter.save(), self.ports.engine.list(&filter), interrupt.may_speak());
-        if let Err(error) = saved {
-            tracing::error!(team.id = %job.team, %error, "the record cannot be written");
-        }
-        let found = found.ok();
-        let workspace = Layout::new(&self.ports.settings, &job.team).workspace();
-        let has_workspace = self.ports.host.is_own_workspace(&workspace).await;
-        let before = reporter
-            .update(|record| {
-                if let Some(found) = &found {
-                    recovery::adopt(record, found);
-                }
-                let known = record.jobs.iter_mut().find(|known| known.id == job.id);
-                let before = known.map(|known| &mut known.before);
-                let looked = Before {
-                    containers: found.as_ref().is_none_or(|found| !found.containers.is_empty()),
-                    workspace: has_workspace,
-                };
-                match before {
-                    Some(before) if is_first_run => {
-                        *before = looked;
-                        looked
-                    }
-                    Some(before) => *before,
-                    None => looked,
-                }
-            })
-            .await;
-        tracing::info!(
-            team.id = %job.team, job.id = %job.id, run.id = %id, action = action.as_str(),
-            "job begins"
-        );
-        let mut run = Run::new(&self.ports, job, id, reporter, interrupt, before, found);
-        let result = match may_speak {
-            true => self.with_retries(&mut run).await,
-            false => Err(Stop::Interrupted(Reason::Abandon)),
-        };
-        drop(running);
-        let finished = self.end(&run, started, result).await;
-        if finished.is_err() {
-            self.leave_open_to_others(&run).await;
-        }
-        finished
-    }
-
-    /// Notes that a run ended without an end of its job, in good order: whoever
-    /// gets the job next has no reason to suspect it.
-    async fn leave_open_to_others(&self, run: &Run<'_>) {
-        let id = run.job.id;
-        let is_ended = run
-            .reporter
-            .update(|record| {
-                let known = record.jobs.iter_mut().find(|known| known.id == id);
-                known.is_none_or(|known| {
-                    known.trial.open = false;
-                    known.outcome.is_some()
-                })
-            })
-            .await;
-        if !is_ended && let Err(error) = run.reporter.save().await {
-            tracing::warn!(team.id = %run.team(), %error, "the job may be taken for a suspect");
-        }
-    }
-
-    /// Tells how a job ended, and cleans up what its end demands.
-    async fn end(
-        &self,
-        run: &Run<'_>,
-        started: Instant,
-        result: Result<Worked, Stop>,
-    ) -> Result<Finished, SessionOver> {
-        let job = run.job;
-        let action = job.action.kind();
-        let duration = started.elapsed();
-        let (outcome, kind, state) = match result {
-            Ok(worked) => {
-                if let Some((state, cause)) = &worked.state {
-                    let event = team_event(*state, cause, worked.links.clone());
-                    run.reporter.tell(event).await?;
-                }
-                let state = worked.state.as_ref().map(|(state, _)| *state);
-                let kind = EventKind::JobSucceeded {
-                    action,
-                    changed: worked.changed,
-                    duration,
-                    links: worked.links,
-                    message: worked.message,
-                };
-                (Outcome::Succeeded { changed: worked.changed }, kind, state)
-            }
-            Err(Stop::Failed(mut failure)) => {
-                failure.attempt = run.attempt;
-                let undone = self.clean_up(run, &failure).await;
-                let kind = EventKind::JobFailed { action, failure: failure.clone(), undone };
-                (Outcome::Failed(failure), kind, None)
-            }
-            Err(Stop::Interrupted(Reason::Cancel { by })) => {
-                tracing::info!(team.id = %job.team, job.id = %job.id, by = %by, "run interrupted");
-                if let Err(error) = self.take_back(run, &[]).await {
-                    tracing::error!(team.id = %run.team(), %error, "undo failed");
-                }
-                (Outcome::Cancelled, EventKind::JobCancelled { by: Some(by) }, None)
-            }
-            Err(Stop::Interrupted(Reason::Supersede { by })) => {
-                (Outcome::Superseded, EventKind::JobSuperseded { by: Some(by) }, None)
-            }
-            Err(Stop::Interrupted(Reason::Abandon | Reason::None)) => {
-                return Err(abandoned());
-            }
-            Err(Stop::Session(over)) => return Err(over),
-        };
-        let now = self.ports.clock.unix_millis();
-        self.ports.metrics.job_ended(action, &outcome, duration, now);
-        let end = End { kind, state, is_end_of_run: true };
-        self.conclude(&run.reporter, job, run.id, &outcome, end).await?;
-        tracing::info!(
-            team.id = %job.team, job.id = %job.id, run.id = %run.id,
-            outcome = outcome.as_str(), millis = duration.as_millis() as u64, "job ends"
-        );
-        Ok(match &outcome {
-            Outcome::Failed(failure) => Finished::Dead(dead_letter(failure)),
-            _ => Finished::Done,
-        })
     }
 }

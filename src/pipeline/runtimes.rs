@@ -58,6 +58,12 @@ pub fn warning(findings: &Findings) -> Option<String> {
 }
 
 impl Offer {
+    /// Every line on offer.
+    #[must_use]
+    pub fn lines(&self) -> &'static [&'static str] {
+        self.lines
+    }
+
     /// What a project gets that asks for nothing.
     #[must_use]
     pub fn default_line(&self) -> &'static str {

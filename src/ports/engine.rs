@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt as _};
 use ipnet::Ipv4Net;
 
 use crate::domain::failure::{Code, Failure};
@@ -132,6 +133,8 @@ pub struct Filter {
 /// A container as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedContainer {
+    /// The Engine's own id of it: another one under the same name has another.
+    pub id: String,
     /// Its name.
     pub name: ContainerName,
     /// The Engine's word: created, running, exited, ...
@@ -142,6 +145,8 @@ pub struct ObservedContainer {
     pub host_ports: Vec<u16>,
     /// Its addresses.
     pub addresses: Vec<Ipv4Addr>,
+    /// The networks it is attached to.
+    pub networks: Vec<String>,
 }
 
 /// A network as a listing shows it.
@@ -177,6 +182,17 @@ pub struct Observed {
     pub volumes: Vec<ObservedVolume>,
 }
 
+/// An image of Covibes' own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedImage {
+    /// Its name and tag.
+    pub name: ImageRef,
+    /// When it was made, in unix seconds.
+    pub created_unix_s: i64,
+    /// Bytes, layers that others share included.
+    pub bytes: u64,
+}
+
 /// A container in detail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerState {
@@ -197,6 +213,73 @@ pub struct ContainerState {
     /// Its labels.
     pub labels: BTreeMap<String, String>,
 }
+
+/// A moment of the daemon's, in nanoseconds of its clock: only to be given back
+/// to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EngineMoment(pub i64);
+
+/// Something that happened in the daemon. A hint: what counts is what is found
+/// when somebody looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineEvent {
+    /// When.
+    pub at: EngineMoment,
+    /// What.
+    pub fact: EngineFact,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineFact {
+    /// To a container.
+    Container {
+        /// Its id.
+        id: String,
+        /// Its name.
+        name: ContainerName,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+        /// What.
+        fact: EngineContainerFact,
+    },
+    /// A network lost a container, or is gone.
+    Network {
+        /// Its name.
+        name: String,
+    },
+    /// A volume is gone.
+    Volume {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What happened to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EngineContainerFact {
+    /// It runs.
+    Started,
+    /// Somebody sent it a signal.
+    Signalled {
+        /// Which.
+        signal: i32,
+    },
+    /// Its main process ended.
+    Died {
+        /// How.
+        exit_code: i64,
+    },
+    /// Somebody asked for its end, and got it.
+    Stopped,
+    /// The kernel ended something in it for memory.
+    OutOfMemory,
+    /// It is gone.
+    Removed,
+}
+
+/// What happens in the daemon, as it happens.
+pub type EngineEvents = BoxStream<'static, Result<EngineEvent, EngineError>>;
 
 /// The daemon, for `doctor` and the start log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -294,6 +377,14 @@ pub trait Engine: Send + Sync {
         name: &ContainerName,
     ) -> Result<Option<ContainerState>, EngineError>;
 
+    /// Tells what happens to containers, networks and volumes, from `since` on: what
+    /// the daemon still remembers comes again, some of it perhaps twice. Ends when
+    /// the daemon does.
+    async fn events(&self, since: Option<EngineMoment>) -> Result<EngineEvents, EngineError> {
+        let _ = since;
+        Ok(stream::pending().boxed())
+    }
+
     /// Waits until a container's main process has ended, and gives its output
     /// to `on_line` as it comes.
     async fn wait_container(
@@ -320,6 +411,18 @@ pub trait Engine: Send + Sync {
 
     /// Whether an image is there.
     async fn image_exists(&self, image: &ImageRef) -> Result<bool, EngineError>;
+
+    /// Lists the images of Covibes' own.
+    async fn own_images(&self) -> Result<Vec<ObservedImage>, EngineError> {
+        Ok(Vec::new())
+    }
+
+    /// Removes an image that no container uses; one that is used stays. Says whether
+    /// it went.
+    async fn remove_image(&self, image: &ImageRef) -> Result<bool, EngineError> {
+        let _ = image;
+        Ok(false)
+    }
 
     /// Builds an image.
     async fn build_image(&self, build: &ImageBuild, on_line: OnLine<'_>)

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -51,6 +52,47 @@ pub struct WatchUse {
     pub instances: u64,
     /// `fs.inotify.max_user_instances`; 0 if it cannot be read.
     pub instances_max: u64,
+}
+
+/// What a container uses, read from its control groups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of memory, without what the kernel would give back at once.
+    pub memory_bytes: u64,
+    /// Bytes of memory that it may have.
+    pub memory_bytes_max: Option<u64>,
+    /// CPU time since it began.
+    pub cpu: Duration,
+    /// Thousandths of a CPU that it may have.
+    pub cpu_millis_max: Option<u64>,
+    /// The scheduler's periods since it began, and those in which it had to wait.
+    pub periods: (u64, u64),
+    /// How often the kernel ended something in it for memory since it began.
+    pub oom_kills: u64,
+    /// Processes and threads.
+    pub processes: Option<u64>,
+}
+
+/// What tells one state of some directories from another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// Entries below them.
+    pub entries: u64,
+    /// The newest change of one, in nanoseconds since 1970.
+    pub newest_nanos: i128,
+}
+
+/// A file or directory of Covibes' own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes, of a file.
+    pub bytes: u64,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// When it changed last, in unix milliseconds.
+    pub modified_unix_ms: i64,
 }
 
 /// The state of a workspace directory.
@@ -147,6 +189,25 @@ pub trait Host: Send + Sync {
     /// Counts what an install has written so far; what cannot be read is not
     /// counted.
     async fn measure_modules(&self, path: &Path) -> ModulesSize;
+
+    /// What the containers of these main processes use; nothing for one that ended.
+    async fn usage(&self, pids: &[u32]) -> Vec<Option<Usage>> {
+        vec![None; pids.len()]
+    }
+
+    /// A trace of what lies below directories, without `.git` and `node_modules`,
+    /// following no link; bounded, so that a change deep in a very large tree may
+    /// not show.
+    async fn trace(&self, directories: &[PathBuf]) -> Trace {
+        let _ = directories;
+        Trace::default()
+    }
+
+    /// What lies in a directory, following no link; nothing if there is none.
+    async fn kept_in(&self, directory: &Path) -> Vec<Kept> {
+        let _ = directory;
+        Vec::new()
+    }
 
     /// What a user's processes take of inotify. May be some seconds old.
     async fn watch_use(&self, uid: u32) -> WatchUse;

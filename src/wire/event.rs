@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use super::event_body::{
     AgentTaskChanged, Body, ContainerChanged, Envelope, FailureBody, HostDraining, HostLost,
-    HostUp, JobAccepted, JobEnded, JobFailed, JobRejected, JobRetrying, JobSucceeded,
-    PreviewChanged, SnapshotPartBody, StepFailed, StepFinished, StepProgress, StepStarted,
-    SyncConflict, SyncFailed, SyncSynced, TeamChanged, TeamSnapshot,
+    HostReconciled, HostUp, JobAccepted, JobEnded, JobFailed, JobRejected, JobRetrying,
+    JobSucceeded, PreviewChanged, SnapshotPartBody, StepFailed, StepFinished, StepProgress,
+    StepStarted, SyncConflict, SyncFailed, SyncSynced, TeamChanged, TeamExpiring, TeamSnapshot,
 };
 use super::job::timestamp_text;
 use super::redact::Redactor;
 use super::schema;
+use super::team_health::TeamHealth;
 use super::text::{cut, plain_line, plain_prose};
 use crate::domain::event::{EncodedEvent, Event, EventKind, Snapshot, Subject};
 use crate::domain::failure::Failure;
@@ -104,6 +105,9 @@ const CUTS: [Cuts; 4] = [
     Cuts { text_chars: 100, line_chars: 100, lines: 10, items: 32 },
 ];
 
+/// Of the picture of a team with 33 parts, each text has this much.
+const HEALTH_CHARS_MAX: usize = 150;
+
 /// Secrets are looked for this far beyond what is kept, so that a cut never
 /// leaves the first half of one. The longest known kind, a private key, is
 /// shorter.
@@ -166,6 +170,10 @@ impl Scrubber<'_> {
                     error: self.option(part.error.as_ref()),
                 })
                 .collect(),
+            // Where the rest has to be short there is no room for it.
+            health: snapshot.picture.as_ref().filter(|_| self.cuts.text_chars > 250).map(
+                |picture| TeamHealth::of(picture, &|raw| cut(&self.text(raw), HEALTH_CHARS_MAX)),
+            ),
         }
     }
 
@@ -225,13 +233,18 @@ impl Scrubber<'_> {
                 links: self.links(links),
             }),
             EventKind::TeamSnapshot(snapshot) => Body::TeamSnapshot(self.snapshot(snapshot)),
-            EventKind::Container { fact, role, part, cause, exit_code } => {
+            EventKind::TeamExpiring { reason, left } => Body::TeamExpiring(TeamExpiring {
+                reason: reason.as_str().to_owned(),
+                left_ms: millis(*left),
+            }),
+            EventKind::Container { fact, role, part, cause, exit_code, log } => {
                 Body::ContainerChanged(ContainerChanged {
                     fact: fact.as_str().to_owned(),
                     role: role.as_str().to_owned(),
                     part: part.as_ref().map(PartName::to_string),
                     cause: self.text(cause),
                     exit_code: *exit_code,
+                    log: self.lines(log),
                 })
             }
             EventKind::Preview { fact, preview, url, error } => {
@@ -279,6 +292,13 @@ impl Scrubber<'_> {
             EventKind::HostLost { host, silent } => {
                 Body::HostLost(HostLost { host: host.to_string(), silent_ms: millis(*silent) })
             }
+            EventKind::HostReconciled { host, found } => Body::HostReconciled(HostReconciled {
+                host: host.to_string(),
+                adopted: found.adopted,
+                restarting: found.restarting,
+                stopped: found.stopped,
+                orphans: found.orphans,
+            }),
         }
     }
 }

@@ -11,9 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use super::agent_task_body::AgentTaskChanged;
+pub use super::host_bodies::{HostDraining, HostLost, HostReconciled, HostUp};
 pub use super::sync_body::{SyncConflict, SyncFailed, SyncSynced};
+use super::team_health::TeamHealth;
 use crate::domain::event::{ContainerFact, PreviewFact, TeamState};
 use crate::domain::failure::{Code, Fault};
+use crate::domain::health::EndReason;
 use crate::domain::job::ActionKind;
 use crate::domain::plan::Role;
 use crate::domain::step::StepId;
@@ -138,6 +141,8 @@ bodies! {
     ];
     /// All about a team at one moment.
     TeamSnapshot: ["team.snapshot"];
+    /// The team will be stopped by itself.
+    TeamExpiring: ["team.expiring"];
     /// Something happened to a container.
     ContainerChanged: [
         "container.started", "container.restarted", "container.exited", "container.oom",
@@ -162,6 +167,8 @@ bodies! {
     HostDraining: ["host.draining"];
     /// A host has been silent for too long. Its jobs wait.
     HostLost: ["host.lost"];
+    /// The worker came and knows what it found.
+    HostReconciled: ["host.reconciled"];
 }
 
 // The schema of `data` alone says nothing: `type` decides, in `super::schema`.
@@ -347,6 +354,9 @@ pub struct TeamSnapshot {
     pub generation: u64,
     /// Its containers.
     pub parts: Vec<SnapshotPartBody>,
+    /// How it is, part by part, if the worker watches it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<TeamHealth>,
 }
 
 /// One container in a snapshot.
@@ -392,6 +402,20 @@ pub struct ContainerChanged {
     /// How it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
+    /// The last lines of its output, if they say why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+/// The team will be stopped by itself, unless somebody starts it again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct TeamExpiring {
+    /// Why.
+    #[schemars(extend("enum" = names(&EndReason::ALL, |reason| reason.as_str())))]
+    pub reason: String,
+    /// In how many milliseconds.
+    pub left_ms: u64,
 }
 
 /// Something happened to a preview.
@@ -409,34 +433,6 @@ pub struct PreviewChanged {
     /// What is wrong, if it fails: the first line that says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-}
-
-/// The worker is ready.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct HostUp {
-    /// Which host.
-    pub host: String,
-    /// Its version.
-    pub version: String,
-}
-
-/// The worker finishes what runs and leaves.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct HostDraining {
-    /// Which host.
-    pub host: String,
-}
-
-/// A host has been silent for too long. Its jobs wait.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct HostLost {
-    /// Which host.
-    pub host: String,
-    /// For how many milliseconds.
-    pub silent_ms: u64,
 }
 
 const FAULTS: [Fault; 5] =

@@ -119,6 +119,7 @@ impl WireEvent {
             | Body::StepFailed(_)
             | Body::TeamChanged(_)
             | Body::TeamSnapshot(_)
+            | Body::TeamExpiring(_)
             | Body::ContainerChanged(_)
             | Body::PreviewChanged(_)
             | Body::AgentTaskChanged(_)
@@ -127,7 +128,8 @@ impl WireEvent {
             | Body::SyncFailed(_)
             | Body::HostUp(_)
             | Body::HostDraining(_)
-            | Body::HostLost(_) => None,
+            | Body::HostLost(_)
+            | Body::HostReconciled(_) => None,
         }
     }
 
@@ -148,6 +150,7 @@ impl WireEvent {
             | Body::StepFinished(_)
             | Body::TeamChanged(_)
             | Body::TeamSnapshot(_)
+            | Body::TeamExpiring(_)
             | Body::ContainerChanged(_)
             | Body::PreviewChanged(_)
             | Body::AgentTaskChanged(_)
@@ -156,6 +159,7 @@ impl WireEvent {
             | Body::HostUp(_)
             | Body::HostDraining(_)
             | Body::HostLost(_)
+            | Body::HostReconciled(_)
             | Body::Unknown(_) => None,
         }
     }

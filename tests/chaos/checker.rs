@@ -3,6 +3,7 @@
 //! it can see.
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use crate::engine::{Effect, Kind, Verb};
 use crate::history::{History, Job, Told};
@@ -162,6 +163,24 @@ fn order_of_effects(
     }
 }
 
+/// A job of a host's own is known by what is told of it, which begins after it did.
+const TOLD_LATE: Duration = Duration::from_secs(10);
+
+/// When each job of a host's own was at work, and on which team. One that its worker's
+/// death cut off has no end.
+fn own_jobs(history: &History) -> Vec<(&str, Instant, Option<Instant>)> {
+    let asked: HashSet<&str> = history.jobs.iter().map(|job| job.id.as_str()).collect();
+    let mut own: HashMap<&str, (&str, Instant, Option<Instant>)> = HashMap::new();
+    for told in &history.told {
+        let Some(id) = told.job.as_deref().filter(|id| !asked.contains(id)) else { continue };
+        let entry = own.entry(id).or_insert((&told.team, told.at, None));
+        if told.is_final() {
+            entry.2 = Some(told.at);
+        }
+    }
+    own.into_values().collect()
+}
+
 /// Nothing happens to a team of which no job is open. An event is read after
 /// it was stored, so what is found here was late indeed.
 fn late_effects(
@@ -176,6 +195,7 @@ fn late_effects(
         let end = ends.get(job.id.as_str()).and_then(|ends| ends.first()).copied();
         open.entry(&job.team).or_default().push((job, end));
     }
+    let own = own_jobs(history);
     for effect in effects {
         let Some(team) = effect.team.as_deref() else { continue };
         let is_covered = open.get(team).is_some_and(|jobs| {
@@ -187,7 +207,10 @@ fn late_effects(
         // when its host is there again.
         let is_of_a_move = (effect.name.contains("_look_") || effect.kind == Kind::Volume)
             && history.moves.iter().any(|(moved, at)| moved == team && *at <= effect.at);
-        if !is_covered && !is_of_a_move {
+        let is_of_the_host = own.iter().any(|(of, from, to)| {
+            *of == team && effect.at + TOLD_LATE >= *from && to.is_none_or(|to| effect.at <= to)
+        });
+        if !is_covered && !is_of_a_move && !is_of_the_host {
             let what = format!("{:?} {:?} {}", effect.verb, effect.kind, effect.name);
             verdict.duplicated.push(format!("{host}: {what} while no job was open"));
         }

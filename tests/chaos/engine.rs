@@ -216,6 +216,10 @@ impl FakeEngine {
             return Ok(answers::refusal());
         }
         let call = answers::Call::new(&head, &body);
+        if call.follows_events() {
+            // Until the daemon hangs up.
+            std::future::pending::<()>().await;
+        }
         if call.starts_a_container() {
             if self.refuses(&call) {
                 return Ok(answers::refusal());

@@ -107,11 +107,13 @@ fn what_is_right_is_left_alone_and_what_is_not_has_its_cause() {
     let team = TeamId::parse("team_alpha").unwrap();
     let plan = planned(&team, &spec(&["main"]));
     let container = |name: &ContainerName, hash: String, state: &str| ObservedContainer {
+        id: String::new(),
         name: name.clone(),
         state: state.to_owned(),
         labels: BTreeMap::from([(label::CONFIG_HASH.to_owned(), hash)]),
         host_ports: Vec::new(),
         addresses: Vec::new(),
+        networks: Vec::new(),
     };
     let [sync, agent, preview] = plan.containers.as_slice() else { panic!("three containers") };
     let gone = ContainerName::from_engine("covibes_agent_team_alpha_gone").unwrap();

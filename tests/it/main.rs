@@ -14,6 +14,7 @@ mod floors;
 mod interruption;
 mod jobs;
 mod manners;
+mod monitor;
 mod moving;
 mod ops;
 mod pipeline;

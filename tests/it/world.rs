@@ -3,6 +3,7 @@
 //! in milliseconds.
 
 mod agents;
+mod daemon;
 mod engine;
 mod host;
 mod services;
@@ -88,6 +89,7 @@ struct Inner {
     unreadable: Option<TeamId>,
     agents: agents::AgentsInner,
     syncs: syncs::SyncsInner,
+    daemon: daemon::Daemon,
 }
 
 /// The world; cloning shares it.

@@ -31,6 +31,7 @@ mod hostile;
 mod hosts;
 mod isolation;
 mod model_server;
+mod monitor;
 mod net;
 mod place;
 mod policy;

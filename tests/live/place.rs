@@ -322,6 +322,11 @@ impl Process {
         Ended { code: status.code(), stdout: self.stdout(), stderr: self.stderr() }
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.lock().unwrap().id()
+    }
+
     /// Asks it to end, as a service manager does.
     pub(crate) fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);

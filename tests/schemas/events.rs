@@ -8,8 +8,12 @@ use covibes::domain::event::{
     ContainerFact, Event, EventKind, PreviewFact, Snapshot, SnapshotPart, Subject, TeamState,
 };
 use covibes::domain::failure::{Code, Failure};
+use covibes::domain::health::{
+    EndReason, PartFailure, PartHealth, PartPicture, PartUse, Reconciled, TeamPicture,
+};
 use covibes::domain::ids::{HostId, JobId, PartName, TeamId};
 use covibes::domain::job::ActionKind;
+use covibes::domain::names::ContainerName;
 use covibes::domain::plan::Role;
 use covibes::domain::step::StepId;
 use covibes::wire::event::{EVENT_BYTES_MAX, encode_event, encode_event_with};
@@ -30,6 +34,59 @@ fn part(name: &str) -> PartName {
 
 fn host() -> HostId {
     HostId::parse("host-1").unwrap()
+}
+
+/// As many parts as a team can have, each with `text` wherever it holds free text.
+fn picture(text: &str) -> TeamPicture {
+    let now = 1_795_435_200_123;
+    let part = |number: usize| PartPicture {
+        role: Role::Agent,
+        part: Some(PartName::parse(&format!("agent-{number}")).unwrap()),
+        container: ContainerName::from_engine("covibes_agent_team_alpha_agent-1").unwrap(),
+        state: text.to_owned(),
+        health: PartHealth::Unhealthy,
+        since_unix_ms: now,
+        cause: Some(text.to_owned()),
+        restarts: 2,
+        oom_kills: 1,
+        stopped_by_hand: false,
+        crash_loop: true,
+        next_try_unix_ms: Some(now),
+        last_failure: Some(PartFailure {
+            at_unix_ms: now,
+            cause: text.to_owned(),
+            exit_code: Some(137),
+        }),
+        usage: Some(PartUse {
+            memory_bytes: 123_456_789,
+            memory_bytes_max: Some(2 << 30),
+            cpu_millis: Some(512),
+            cpu_millis_max: Some(1000),
+            throttled_percent: Some(3),
+            processes: Some(12),
+        }),
+        probe_millis: Some(4),
+        port: Some(5000),
+        url: Some(format!("http://127.0.0.1:5000/{text}")),
+        preview: Some(PreviewFact::Failing),
+        error: Some(text.to_owned()),
+        tasks_open: Some(1),
+    };
+    let parts = if text.len() < 100 { 1 } else { 33 };
+    TeamPicture {
+        team: TeamId::parse("team_alpha").unwrap(),
+        state: TeamState::Degraded,
+        since_unix_ms: now,
+        cause: text.to_owned(),
+        wanted: true,
+        busy: false,
+        generation: 3,
+        parts: (0..parts).map(part).collect(),
+        missing: vec![text.to_owned()],
+        ttl_ends_unix_ms: Some(now),
+        idle_ends_unix_ms: Some(now),
+        observed_unix_ms: now,
+    }
 }
 
 /// One of every kind, with `text` wherever a kind holds free text.
@@ -94,7 +151,9 @@ fn kinds(text: &str) -> Vec<EventKind> {
                     error: None,
                 },
             ],
+            picture: Some(Box::new(picture(&text()))),
         }),
+        EventKind::TeamExpiring { reason: EndReason::Idle, left: Duration::from_secs(600) },
         EventKind::SyncSynced { head: Some(text()) },
         EventKind::SyncConflict {
             message: text(),
@@ -106,6 +165,10 @@ fn kinds(text: &str) -> Vec<EventKind> {
         EventKind::HostUp { host: host(), version: text() },
         EventKind::HostDraining { host: host() },
         EventKind::HostLost { host: host(), silent: Duration::from_secs(30) },
+        EventKind::HostReconciled {
+            host: host(),
+            found: Reconciled { adopted: 3, restarting: 1, stopped: 2, orphans: 1 },
+        },
     ];
     for state in TeamState::ALL {
         kinds.push(EventKind::Team { state, cause: text(), links: links.clone() });
@@ -125,6 +188,7 @@ fn kinds(text: &str) -> Vec<EventKind> {
             part,
             cause: text(),
             exit_code,
+            log: exit_code.map(|_| text()).into_iter().collect(),
         });
     }
     for fact in AgentTaskFact::ALL {
@@ -163,7 +227,10 @@ fn kinds(text: &str) -> Vec<EventKind> {
 fn event(kind: EventKind) -> Event {
     let of_host = matches!(
         kind,
-        EventKind::HostUp { .. } | EventKind::HostDraining { .. } | EventKind::HostLost { .. }
+        EventKind::HostUp { .. }
+            | EventKind::HostDraining { .. }
+            | EventKind::HostLost { .. }
+            | EventKind::HostReconciled { .. }
     );
     let rejected = matches!(kind, EventKind::JobRejected { .. });
     let counted = !of_host && !rejected;

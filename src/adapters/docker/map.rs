@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use bollard::errors::Error;
 use bollard::models;
 
-use crate::domain::names::{ContainerName, NetworkName, VolumeName};
+use crate::domain::names::{ContainerName, ImageRef, NetworkName, VolumeName};
 use crate::domain::plan::Owner;
 use crate::ports::engine::{
-    ContainerState, EngineError, ObservedContainer, ObservedNetwork, ObservedVolume, OnLine, label,
+    ContainerState, EngineError, ObservedContainer, ObservedImage, ObservedNetwork, ObservedVolume,
+    OnLine, label,
 };
 
 /// What the daemon says when its helpers still hold a container that it takes for
@@ -72,6 +73,7 @@ pub(super) fn container(summary: models::ContainerSummary) -> Option<ObservedCon
     let name = names.first()?.trim_start_matches('/').to_owned();
     let networks = summary.network_settings.and_then(|s| s.networks).unwrap_or_default();
     Some(ObservedContainer {
+        id: summary.id.unwrap_or_default(),
         name: ContainerName::from_engine(&name)?,
         state: summary.state.map(|s| s.to_string()).unwrap_or_default(),
         labels: summary.labels.unwrap_or_default().into_iter().collect(),
@@ -81,7 +83,8 @@ pub(super) fn container(summary: models::ContainerSummary) -> Option<ObservedCon
             .into_iter()
             .filter_map(|p| p.public_port)
             .collect(),
-        addresses: networks.into_values().filter_map(|n| n.ip_address?.parse().ok()).collect(),
+        addresses: networks.values().filter_map(|n| n.ip_address.as_ref()?.parse().ok()).collect(),
+        networks: networks.into_keys().collect(),
     })
 }
 
@@ -100,6 +103,13 @@ pub(super) fn volume(volume: models::Volume) -> Option<ObservedVolume> {
         labels: volume.labels.into_iter().collect(),
         device: volume.options.get("device").map(PathBuf::from),
     })
+}
+
+/// Each name of an image that is this project's.
+pub(super) fn images(image: models::ImageSummary) -> impl Iterator<Item = ObservedImage> {
+    let (created_unix_s, bytes) = (image.created, u64::try_from(image.size).unwrap_or(0));
+    let names = image.repo_tags.into_iter().filter_map(|tag| ImageRef::from_engine(&tag));
+    names.map(move |name| ObservedImage { name, created_unix_s, bytes })
 }
 
 pub(super) fn container_state(found: models::ContainerInspectResponse) -> ContainerState {

@@ -1,4 +1,4 @@
-//! The JSON of a record, version 3; those before, which have fewer fields, are read.
+//! The JSON of a record, version 4; those before, which have fewer fields, are read.
 //!
 //! Read strictly: an unknown field means that another version wrote the file,
 //! and a field that this version drops on its next save would be lost. So every
@@ -19,7 +19,7 @@ use crate::domain::record::{Before, FailedEnd, JobRecord, TeamRecord, Trial};
 use crate::domain::step::StepId;
 use crate::wire::spec::{spec_from_json, spec_to_json};
 
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The oldest version that is read.
 const VERSION_OLDEST: u32 = 1;
@@ -64,6 +64,8 @@ pub(super) fn write(record: &TeamRecord) -> Result<String, Failure> {
             .iter()
             .map(|(part, since)| (part.to_string(), *since))
             .collect(),
+        up: Some(record.up),
+        started_unix_ms: record.started_unix_ms,
         workspace_path: record.workspace_path.clone(),
         mount_points: record.mount_points.clone(),
         adopted: record.adopted,
@@ -92,11 +94,12 @@ pub(super) fn read(bytes: &[u8], team: &TeamId) -> Result<TeamRecord, Untrusted>
     if file.team != team.as_str() {
         return Err(Untrusted::OtherTeam);
     }
+    let state = TeamState::parse(&file.state).ok_or(Untrusted::Field("state"))?;
     Ok(TeamRecord {
         team: team.clone(),
         generation: file.generation,
         sequence: file.sequence,
-        state: TeamState::parse(&file.state).ok_or(Untrusted::Field("state"))?,
+        state,
         spec: file.spec.map(spec_from_json).transpose().map_err(|_| Untrusted::Field("spec"))?,
         slot: file.slot,
         ports: file
@@ -111,6 +114,9 @@ pub(super) fn read(bytes: &[u8], team: &TeamId) -> Result<TeamRecord, Untrusted>
             .map(|(part, since)| Ok((PartName::parse(&part)?, since)))
             .collect::<Result<_, crate::domain::ids::IdError>>()
             .map_err(|_| Untrusted::Field("previews_since"))?,
+        // Before version 4 the state alone said so.
+        up: file.up.unwrap_or(matches!(state, TeamState::Running | TeamState::Degraded)),
+        started_unix_ms: file.started_unix_ms,
         workspace_path: file.workspace_path,
         mount_points: file.mount_points,
         adopted: file.adopted,
@@ -138,6 +144,10 @@ struct RecordFile {
     ports: BTreeMap<String, u16>,
     #[serde(default)]
     previews_since: BTreeMap<String, i64>,
+    #[serde(default)]
+    up: Option<bool>,
+    #[serde(default)]
+    started_unix_ms: Option<i64>,
     workspace_path: Option<String>,
     mount_points: Vec<String>,
     #[serde(default)]
@@ -330,14 +340,16 @@ pub(super) mod arbitrary {
             btree_map(arbitrary::part(), any::<u16>(), 0..4),
             (option::of(any::<String>()), vec(any::<String>(), 0..3)),
             (
-                any::<(bool, bool)>(),
+                any::<(bool, bool, bool)>(),
                 option::of(any::<i64>()),
                 vec(job(), 0..4),
                 btree_map(arbitrary::part(), any::<i64>(), 0..4),
+                option::of(any::<i64>()),
             ),
         )
             .prop_map(|(head, spec, slot, ports, (workspace_path, mount_points), rest)| {
-                let ((adopted, given_away), destroyed_unix_ms, jobs, previews_since) = rest;
+                let ((adopted, given_away, up), destroyed_unix_ms, jobs, previews_since, started) =
+                    rest;
                 let (team, generation, sequence, state) = head;
                 TeamRecord {
                     team,
@@ -348,6 +360,8 @@ pub(super) mod arbitrary {
                     slot,
                     ports,
                     previews_since,
+                    up,
+                    started_unix_ms: started,
                     workspace_path,
                     mount_points,
                     adopted,
@@ -377,6 +391,8 @@ pub(super) mod arbitrary {
             slot: Some(7),
             ports: [(part.clone(), 5_000)].into(),
             previews_since: [(part, 1_795_435_100_000)].into(),
+            up: true,
+            started_unix_ms: Some(1_795_435_100_000),
             workspace_path: Some("/srv/shop".to_owned()),
             mount_points: vec!["node_modules".to_owned()],
             adopted: true,

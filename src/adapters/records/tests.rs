@@ -140,7 +140,7 @@ async fn what_is_no_record_of_the_team_is_set_aside_and_kept() {
     let path = folder.path().join("team_alpha.json");
     let whole = std::fs::read_to_string(&path).unwrap();
     let cases = [
-        whole.replace("\"version\": 3", "\"version\": 4"),
+        whole.replace("\"version\": 4", "\"version\": 5"),
         whole.replace("\"team\": \"team_alpha\"", "\"team\": \"team_beta\""),
         whole.replace("\"state\": \"degraded\"", "\"state\": \"dancing\""),
         whole.replacen('{', "{\"unknown\": 1,", 1),

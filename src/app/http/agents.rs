@@ -14,7 +14,7 @@ use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{any, get};
 use axum::{Json, Router};
 use futures::stream::StreamExt;
 use serde_json::json;
@@ -29,6 +29,9 @@ use crate::domain::names::Names;
 use crate::domain::plan::Role;
 use crate::pipeline::Ports;
 use crate::pipeline::first_tasks::door;
+use crate::pipeline::monitor::Monitor;
+
+mod teams;
 
 /// As much as an agent takes.
 const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -55,6 +58,7 @@ const RETURNED: [&str; 5] =
 /// What the agents' API needs.
 pub struct Api {
     ports: Ports,
+    monitor: Arc<Monitor>,
     token: Option<[u8; 32]>,
     origins: Vec<String>,
     streams: Arc<tokio::sync::Semaphore>,
@@ -65,11 +69,15 @@ impl Api {
     ///
     /// # Errors
     /// The token's file is missing or holds none.
-    pub fn new(ports: Ports, settings: &HttpSettings) -> anyhow::Result<Self> {
+    pub fn new(
+        ports: Ports,
+        monitor: Arc<Monitor>,
+        settings: &HttpSettings,
+    ) -> anyhow::Result<Self> {
         let token = settings.token_file.as_deref().map(read_token).transpose()?;
         let origins = settings.cors_origins.clone();
         let streams = Arc::new(tokio::sync::Semaphore::new(STREAMS_MAX));
-        Ok(Self { ports, token, origins, streams })
+        Ok(Self { ports, monitor, token, origins, streams })
     }
 
     fn admits(&self, headers: &HeaderMap) -> bool {
@@ -107,6 +115,8 @@ struct Shared {
 pub(super) fn router(api: Api, end: CancellationToken) -> Router {
     let shared = Shared { api: Arc::new(api), end };
     Router::new()
+        .route("/teams", get(teams::all))
+        .route("/teams/{team}", get(teams::one))
         .route("/teams/{team}/agents/{agent}/{*path}", any(pass))
         .fallback(nothing_here)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -1,13 +1,16 @@
 //! Keeps the gauges of what exists on this host true, by a listing every ten
 //! seconds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::event::TeamState;
 use crate::domain::limits::CONTAINER_UID;
 use crate::domain::plan::Role;
 use crate::observe::{Amounts, Listing};
+use crate::pipeline::monitor::Monitor;
 use crate::pipeline::{Ports, estate};
 use crate::ports::engine::{Filter, label};
 
@@ -15,9 +18,9 @@ use crate::ports::engine::{Filter, label};
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Lists until `end`.
-pub async fn keep(ports: Ports, end: CancellationToken) {
+pub async fn keep(ports: Ports, monitor: Arc<Monitor>, end: CancellationToken) {
     loop {
-        if let Some(listing) = look(&ports).await {
+        if let Some(listing) = look(&ports, &monitor).await {
             ports.metrics.observed(&listing);
         }
         tokio::select! {
@@ -27,7 +30,7 @@ pub async fn keep(ports: Ports, end: CancellationToken) {
     }
 }
 
-async fn look(ports: &Ports) -> Option<Listing> {
+async fn look(ports: &Ports, monitor: &Monitor) -> Option<Listing> {
     let filter = Filter { instance: ports.settings.instance.clone(), team: None };
     let observed = ports.engine.list(&filter).await.ok()?;
     let mut listing = Listing::default();
@@ -42,6 +45,13 @@ async fn look(ports: &Ports) -> Option<Listing> {
     listing.ports_limit = limit as i64;
     listing.subnets_in_use = observed.networks.len() as i64;
     listing.teams = ports.records.states().await.ok()?;
+    // What a job left is what a record knows; how it is now, the monitor does.
+    let is_left = |state: &TeamState| matches!(state, TeamState::Running | TeamState::Degraded);
+    let now: Vec<_> = monitor.states().into_values().collect();
+    if listing.teams.iter().filter(|state| is_left(state)).count() == now.len() {
+        listing.teams.retain(|state| !is_left(state));
+        listing.teams.extend(now);
+    }
     let watches = ports.host.watch_use(CONTAINER_UID).await;
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     listing.watches = (number(watches.watches), number(watches.watches_max));

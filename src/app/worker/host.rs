@@ -28,6 +28,16 @@ const INSTANCES_WANTED: u64 = 512;
 pub enum Host {
     /// Build the images, start the egress proxy, set the firewall rules.
     Prepare,
+    /// Remove what of the disk nobody needs any more. A worker does so by itself every
+    /// ten minutes.
+    Gc {
+        /// Only print what would be removed, and why; also beside a worker.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON lines.
+        #[arg(long)]
+        json: bool,
+    },
     /// List the hosts on the broker: how they are and how much room they have.
     Ls {
         /// Print JSON lines.
@@ -69,6 +79,8 @@ pub async fn run(configuration: Configuration, command: Host) -> anyhow::Result<
     crate::app::cli::logs(false);
     match command {
         Host::Prepare => prepare(configuration).await,
+        Host::Gc { dry_run: true, json } => super::gc::show(configuration, json).await,
+        Host::Gc { dry_run: false, json } => super::gc::clean(configuration, json).await,
         Host::Ls { json } => super::cluster::list(configuration, json).await,
         Host::Evict { host, yes } => {
             super::cluster::evict(configuration, &HostId::parse(&host)?, yes).await

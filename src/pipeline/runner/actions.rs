@@ -10,6 +10,7 @@ use super::{Runner, Worked, stop_failed, team_event};
 use crate::config::layout::Layout;
 use crate::domain::event::{Snapshot, SnapshotPart, TeamState};
 use crate::domain::failure::{Code, Failure};
+use crate::domain::health::TeamPicture;
 use crate::domain::ids::{PartName, TeamId};
 use crate::domain::limits::SERVICE_PORT;
 use crate::domain::names::{ContainerName, Names};
@@ -24,7 +25,7 @@ use crate::ports::engine::{EngineError, Observed, ObservedContainer, label};
 use crate::ports::syncs::SyncLook;
 
 /// How long a container has between SIGTERM and SIGKILL.
-const STOP_GRACE: Duration = Duration::from_secs(10);
+pub(super) const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// How long a sync on request may take.
 const SYNC_TIME_MAX: Duration = Duration::from_secs(60);
@@ -189,7 +190,8 @@ impl Runner {
         let record = reporter.record().await;
         let observed = self.ports.engine.list(&self.filter(&record.team)).await?;
         let looks = reporter.previews();
-        Ok(snapshot_of(&self.ports, &record.team, Some(&record), &observed, &looks))
+        let picture = self.monitor.picture(&record.team);
+        Ok(snapshot_of(&self.ports, &record.team, Some(&record), &observed, &looks, picture))
     }
 }
 
@@ -201,6 +203,7 @@ pub(super) fn snapshot_of(
     record: Option<&TeamRecord>,
     observed: &Observed,
     looks: &BTreeMap<PartName, PreviewLook>,
+    picture: Option<TeamPicture>,
 ) -> Snapshot {
     let parts = observed
         .containers
@@ -229,8 +232,13 @@ pub(super) fn snapshot_of(
         })
         .collect();
     Snapshot {
-        state: record.map_or(TeamState::Stopped, |r| r.state),
+        state: match &picture {
+            // What the last job left, while one is at work or nobody has looked.
+            Some(picture) if picture.wanted && !picture.busy => picture.state,
+            _ => record.map_or(TeamState::Stopped, |r| r.state),
+        },
         generation: record.map_or(0, |r| r.generation),
         parts,
+        picture: picture.map(Box::new),
     }
 }

@@ -12,6 +12,7 @@ use crate::domain::job::Action;
 use crate::domain::limits::{PREVIEW_STATE_PORT, SERVICE_PORT};
 use crate::domain::names::ContainerName;
 use crate::domain::plan::Role;
+use crate::domain::record::TeamRecord;
 use crate::domain::step::StepId;
 use crate::pipeline::run::Run;
 use crate::pipeline::undo::{self, Left};
@@ -30,19 +31,33 @@ impl Runner {
                     Left::Nothing => (TeamState::Failed, "the start failed and was undone"),
                     Left::Something => (TeamState::Degraded, "the change failed; the rest runs"),
                 };
-                run.reporter.update(|record| record.state = state).await;
+                self.note_failed_start(run, state).await;
                 let _ = run.reporter.tell(team_event(state, cause, BTreeMap::new())).await;
                 true
             }
             Err(error) => {
                 tracing::error!(team.id = %run.team(), run.id = %run.id, %error, "undo failed");
-                run.reporter.update(|record| record.state = TeamState::Failed).await;
+                self.note_failed_start(run, TeamState::Failed).await;
                 let cause = "undo failed; what is left will be removed later";
                 let _ =
                     run.reporter.tell(team_event(TeamState::Failed, cause, BTreeMap::new())).await;
                 false
             }
         }
+    }
+
+    /// Notes what a failed start left. One of the host's own changes nothing about what
+    /// should run: it is tried again.
+    async fn note_failed_start(&self, run: &Run<'_>, state: TeamState) {
+        let before = self.own_jobs.state_before(run.job.id);
+        let note = |record: &mut TeamRecord| match before {
+            Some(before) => record.state = before,
+            None => {
+                record.state = state;
+                record.up = state == TeamState::Degraded;
+            }
+        };
+        run.reporter.update(note).await;
     }
 
     /// Undoes a run; when nothing of the team is left, also what it made on the

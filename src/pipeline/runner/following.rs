@@ -59,6 +59,8 @@ struct Heard {
     pending: Option<SeenTask>,
     /// When progress was told last.
     progress: Option<Instant>,
+    /// Tasks that run or wait.
+    open: BTreeSet<Uuid>,
 }
 
 /// It cannot go on; somebody looks again.
@@ -144,6 +146,10 @@ impl Runner {
                     break;
                 }
             }
+            if !heard.open.is_empty() {
+                // An agent that ended works on nothing.
+                self.monitor.tasks(&here.team, agent, 0);
+            }
         }
         here
     }
@@ -159,6 +165,11 @@ impl Runner {
         let id = seen.task.id;
         let told = seen.told.max(heard.told.get(&id).copied());
         let is_over = seen.task.state.is_over();
+        match is_over {
+            true => heard.open.remove(&id),
+            false => heard.open.insert(id),
+        };
+        self.monitor.tasks(&here.team, &door.agent, heard.open.len() as u64);
         if seen.began && told.is_none() {
             let mut begun = seen.clone();
             if is_over {

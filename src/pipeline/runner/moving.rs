@@ -109,6 +109,7 @@ impl Runner {
                     workspace_path: None,
                     mount_points: Vec::new(),
                     adopted: false,
+                    up: false,
                     // The log is asked before anything is told: the host before
                     // may have told more than its record says.
                     given_away: true,

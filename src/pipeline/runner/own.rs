@@ -1,12 +1,13 @@
 //! What a host does for a running team by itself: it installs anew when a
-//! lockfile changed, and removes a preview whose time is over.
+//! lockfile changed, removes a preview whose time is over, starts again what died,
+//! and stops a team whose own time is over.
 //!
-//! Each is a start job of the host's own, with the spec that the record has
-//! when its turn comes. It goes through the team's lane and only if nothing of
+//! Each is a start or stop job of the host's own, with the spec that the record
+//! has when its turn comes. It goes through the team's lane and only if nothing of
 //! the team waits or runs, so that it never overtakes what somebody asked for;
 //! whatever comes later overtakes it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::{Runner, Worked};
 use crate::config::layout::Layout;
 use crate::domain::event::TeamState;
 use crate::domain::failure::Failure;
+use crate::domain::health::EndReason;
 use crate::domain::ids::{JobId, PartName, TeamId};
 use crate::domain::job::{Action, Job};
 use crate::domain::names::Names;
@@ -36,6 +38,27 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// and the tree in between is neither the old one nor the new one.
 const SETTLED: Duration = Duration::from_secs(2);
 
+/// Why a job is the host's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OwnReason {
+    /// A lockfile changed, or a preview's time is over.
+    Changed,
+    /// Something of it died, or was taken away.
+    Mend,
+    /// Its own time is over.
+    End(EndReason),
+}
+
+/// One of the host's own jobs.
+#[derive(Debug, Clone)]
+struct Own {
+    team: TeamId,
+    reason: OwnReason,
+    /// The team's state before it, which stays if the job fails: it is nobody's
+    /// wish that did.
+    before: TeamState,
+}
+
 /// The host's own jobs.
 pub(super) struct OwnJobs {
     sender: mpsc::Sender<Job>,
@@ -46,7 +69,7 @@ pub(super) struct OwnJobs {
 #[derive(Default)]
 struct State {
     /// Those that did not end yet.
-    ids: HashSet<JobId>,
+    ids: HashMap<JobId, Own>,
     /// When a team had its last one.
     last: BTreeMap<TeamId, Instant>,
     /// The state of a preview's files that was tried, whatever came of it.
@@ -80,7 +103,17 @@ impl OwnJobs {
 
     /// Whether a job is the host's own.
     pub(super) fn has(&self, job: JobId) -> bool {
-        self.state().ids.contains(&job)
+        self.state().ids.contains_key(&job)
+    }
+
+    /// Why a job is the host's own, if it is.
+    pub(super) fn reason(&self, job: JobId) -> Option<OwnReason> {
+        self.state().ids.get(&job).map(|own| own.reason)
+    }
+
+    /// The team's state before a job of the host's own.
+    pub(super) fn state_before(&self, job: JobId) -> Option<TeamState> {
+        self.state().ids.get(&job).map(|own| own.before)
     }
 
     /// Forgets a job that ended, or that nobody took.
@@ -110,11 +143,19 @@ impl Runner {
             return;
         };
         let Some(spec) = self.wanted(&record) else { return };
+        if self.ask(team, Action::Start(Box::new(spec)), OwnReason::Changed, reason) {
+            self.own_jobs.state().last.insert(team.clone(), now);
+        }
+    }
+
+    /// Asks for a job of the host's own, unless one of the team's has not ended yet;
+    /// says whether it did.
+    pub(super) fn ask(&self, team: &TeamId, action: Action, reason: OwnReason, why: &str) -> bool {
         let id = JobId(self.ports.clock.new_id());
         let job = Job {
             id,
             team: team.clone(),
-            action: Action::Start(Box::new(spec)),
+            action,
             issued_at: String::new(),
             deadline_unix_ms: None,
             attempt: 1,
@@ -122,13 +163,20 @@ impl Runner {
         };
         {
             let mut state = self.own_jobs.state();
-            state.last.insert(team.clone(), now);
-            state.ids.insert(id);
+            if state.ids.values().any(|own| own.team == *team) {
+                return false;
+            }
+            let before = self.monitor.wanted(team).map(|(wanted, _)| wanted.state);
+            let before = before.unwrap_or(TeamState::Running);
+            state.ids.insert(id, Own { team: team.clone(), reason, before });
         }
-        tracing::info!(team.id = %team, job.id = %id, "the host starts the team again: {reason}");
-        if self.own_jobs.sender.try_send(job).is_err() {
+        let kind = job.action.kind().as_str();
+        tracing::info!(team.id = %team, job.id = %id, "a {kind} of the host's own: {why}");
+        let is_asked = self.own_jobs.sender.try_send(job).is_ok();
+        if !is_asked {
             self.own_jobs.forget(id);
         }
+        is_asked
     }
 
     /// Previews whose time is over.
@@ -137,7 +185,7 @@ impl Runner {
     }
 
     /// The spec of a running team without the previews whose time is over.
-    fn wanted(&self, record: &TeamRecord) -> Option<crate::domain::spec::Spec> {
+    pub(super) fn wanted(&self, record: &TeamRecord) -> Option<crate::domain::spec::Spec> {
         let expired = self.expired(record);
         let mut spec = record.spec.clone().filter(|_| is_up(record))?;
         spec.previews.retain(|preview| !expired.contains(&preview.name));
@@ -146,14 +194,12 @@ impl Runner {
 
     /// Does a job of the host's own, as the record says now.
     pub(super) async fn do_own_job(&self, run: &Run<'_>) -> Result<Worked, Stop> {
+        if self.own_jobs.reason(run.job.id) == Some(OwnReason::Mend) {
+            return self.mend(run).await;
+        }
         let record = run.reporter.record().await;
         let Some(spec) = self.wanted(&record) else {
-            return Ok(Worked {
-                changed: false,
-                links: BTreeMap::new(),
-                message: "the team does not run".to_owned(),
-                state: None,
-            });
+            return Ok(nothing_to_do("the team does not run"));
         };
         let worked = self.start(run, &spec).await?;
         for preview in self.expired(&record) {
@@ -227,6 +273,12 @@ impl Runner {
     }
 }
 
+/// Nothing had to be done after all.
+pub(super) fn nothing_to_do(message: &str) -> Worked {
+    let message = message.to_owned();
+    Worked { changed: false, links: BTreeMap::new(), message, state: None }
+}
+
 fn is_up(record: &TeamRecord) -> bool {
-    matches!(record.state, TeamState::Running | TeamState::Degraded)
+    record.up
 }

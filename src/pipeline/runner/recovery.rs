@@ -86,6 +86,7 @@ pub(super) fn adopt(record: &mut TeamRecord, observed: &Observed) -> bool {
     }
     let runs = observed.containers.iter().any(|container| container.state == "running");
     record.state = if runs { TeamState::Running } else { TeamState::Degraded };
+    record.up = true;
     tracing::warn!(team.id = %record.team, "the team's record was lost; made one from its labels");
     true
 }

@@ -232,6 +232,8 @@ impl Runner {
         self.shares.note_slot(run.team(), Some(slot));
         let fresh = run.reporter.read(|record| spec_changed(record, spec)).await;
         let now = self.ports.clock.unix_millis();
+        let is_own = self.own_jobs.has(run.job.id);
+        // On disk with the record's next save, which is the end of this run.
         let kept = !fresh && previous == Some(slot) && run.attempt == 1 && run.before.containers;
         run.reporter
             .update(|record| {
@@ -241,6 +243,9 @@ impl Runner {
                 }
                 record.spec = Some(spec.clone());
                 record.note_previews(spec, now);
+                if !is_own {
+                    record.started_unix_ms = Some(now);
+                }
                 record.state = TeamState::Starting;
                 record.adopted = false;
                 record.destroyed_unix_ms = None;
@@ -255,7 +260,7 @@ impl Runner {
     }
 
     /// Host preparation, told as progress of the first step.
-    async fn prepare(&self, run: &Run<'_>) -> Result<(), Stop> {
+    pub(super) async fn prepare(&self, run: &Run<'_>) -> Result<(), Stop> {
         let mut interrupt = run.interrupt();
         let say = |line: String| {
             tracing::debug!("{line}");

@@ -1,5 +1,5 @@
-//! What is done for teams without a job: looks at running previews, snapshots
-//! every minute, records of lost teams made anew, and old tombstones removed.
+//! What is done for teams without a job: they are watched, snapshots told every
+//! minute, records of lost teams made anew, and old tombstones removed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ const TOMBSTONES_EVERY: u32 = 60;
 impl Runner {
     /// Tends teams until `end`.
     pub async fn tend(self: Arc<Self>, end: CancellationToken) {
-        tokio::join!(self.tend_records(&end), self.look_after_previews(&end));
+        tokio::join!(self.tend_records(&end), self.look_after_previews(&end), self.watch(&end));
     }
 
     async fn tend_records(&self, end: &CancellationToken) {
@@ -70,8 +70,10 @@ impl Runner {
             let nothing = Observed::default();
             let of_team = observed.get(&team).unwrap_or(&nothing);
             let looks = reporter.previews();
-            let snapshot = reporter
-                .read(|record| snapshot_of(&self.ports, &team, Some(record), of_team, &looks));
+            let picture = self.monitor.picture(&team);
+            let snapshot = reporter.read(|record| {
+                snapshot_of(&self.ports, &team, Some(record), of_team, &looks, picture)
+            });
             reporter.tell(EventKind::TeamSnapshot(snapshot.await)).await?;
         }
         Ok(())
@@ -125,19 +127,9 @@ impl Runner {
     ) -> Result<BTreeMap<TeamId, Observed>, Failure> {
         let instance = self.ports.settings.instance.clone();
         let observed = self.ports.engine.list(&Filter { instance, team: team.cloned() }).await?;
-        let mut teams: BTreeMap<TeamId, Observed> = BTreeMap::new();
-        for container in observed.containers {
-            if let Some(team) = team_of(&container.labels) {
-                teams.entry(team).or_default().containers.push(container);
-            }
-        }
-        for network in observed.networks {
-            if let Some(team) = team_of(&network.labels)
-                && let Some(of_team) = teams.get_mut(&team)
-            {
-                of_team.networks.push(network);
-            }
-        }
+        let mut teams = by_team(&observed);
+        // Of what only left networks and volumes nothing runs.
+        teams.retain(|_, of_team| !of_team.containers.is_empty());
         Ok(teams)
     }
 
@@ -148,6 +140,7 @@ impl Runner {
                 reporter
                     .update(|record| {
                         record.given_away = true;
+                        record.up = false;
                         if record.state != TeamState::Destroyed {
                             record.state = TeamState::Stopped;
                         }
@@ -157,8 +150,30 @@ impl Runner {
             }
             Err(error) => Err(error),
         };
+        self.monitor.forget(team);
         if let Err(error) = noted {
             tracing::error!(team.id = %team, %error, "that the team may go cannot be noted");
         }
     }
+}
+
+/// What a listing shows, by team.
+pub(super) fn by_team(observed: &Observed) -> BTreeMap<TeamId, Observed> {
+    let mut teams: BTreeMap<TeamId, Observed> = BTreeMap::new();
+    for container in &observed.containers {
+        if let Some(team) = team_of(&container.labels) {
+            teams.entry(team).or_default().containers.push(container.clone());
+        }
+    }
+    for network in &observed.networks {
+        if let Some(team) = team_of(&network.labels) {
+            teams.entry(team).or_default().networks.push(network.clone());
+        }
+    }
+    for volume in &observed.volumes {
+        if let Some(team) = team_of(&volume.labels) {
+            teams.entry(team).or_default().volumes.push(volume.clone());
+        }
+    }
+    teams
 }

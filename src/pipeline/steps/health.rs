@@ -196,6 +196,7 @@ async fn ended(
         part: container.owner.part.clone(),
         cause: "it ended while it was being started".to_owned(),
         exit_code: state.exit_code,
+        log: log.clone(),
     };
     // Best effort: the run's own failure follows.
     let _ = run.reporter.tell(event).await;
@@ -273,6 +274,7 @@ async fn through_published_port(
         part: container.owner.part.clone(),
         cause: "its probe passes".to_owned(),
         exit_code: None,
+        log: Vec::new(),
     };
     // Best effort here: the session's end is noticed by the next step event.
     let _ = run.reporter.tell(event).await;

@@ -57,9 +57,7 @@ impl Voice {
             ActionKind::Stop => (state(TeamState::Stopped), "it was not running"),
             ActionKind::Destroy => (state(TeamState::Destroyed), "there was nothing"),
             ActionKind::Status => {
-                let snapshot =
-                    Snapshot { state: TeamState::Stopped, generation: 0, parts: Vec::new() };
-                (EventKind::TeamSnapshot(snapshot), "snapshot published")
+                (EventKind::TeamSnapshot(Snapshot::of_nothing()), "snapshot published")
             }
             ActionKind::Start | ActionKind::Restart | ActionKind::Sync => {
                 let failure = Failure::new(Code::TeamNotFound, "no host has the team");

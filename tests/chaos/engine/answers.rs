@@ -71,6 +71,12 @@ impl Call {
         Self { method: head.method.clone(), path, query, body }
     }
 
+    /// Whether it asks for the stream of events. This daemon has none to tell: what
+    /// happens is found by listings.
+    pub(super) fn follows_events(&self) -> bool {
+        self.path.first().is_some_and(|first| first == "events")
+    }
+
     pub(super) fn starts_a_container(&self) -> bool {
         let last = self.path.last().map(String::as_str);
         self.method == Method::POST && matches!(last, Some("start" | "restart"))
@@ -85,7 +91,7 @@ impl Call {
     /// The image that is looked for.
     pub(super) fn image(&self) -> Option<String> {
         let [first, name @ .., last] = &self.path[..] else { return None };
-        (first == "images" && last == "json").then(|| name.join("/"))
+        (first == "images" && last == "json" && !name.is_empty()).then(|| name.join("/"))
     }
 
     pub(super) fn execute(self, state: &mut State) -> Done {
@@ -95,6 +101,7 @@ impl Call {
             ("GET", ["containers", "json"]) => found(self.containers(state)),
             ("GET", ["networks"]) => found(self.networks(state)),
             ("GET", ["volumes"]) => found(self.volumes(state)),
+            ("GET", ["images", "json"]) => found(json!([])),
             // Whatever its name, an image is there: none is ever built.
             ("GET", ["images", .., "json"]) => found(json!({"Id": "sha256:0"})),
             ("POST", ["networks", "create"]) => self.create_network(state),

@@ -10,6 +10,7 @@ use crate::daemon::Daemon;
 use crate::lab::{Ground, Lab, spec};
 use crate::random::Random;
 use crate::table::Row;
+use crate::wait::until;
 
 /// Starts of containers are slow: fewer jobs are enough to keep them busy.
 const TEAMS: usize = 3;
@@ -29,6 +30,7 @@ pub(crate) async fn all(
         restarts(&lab(&ground, broker, "real-restarts", &daemon).await, &daemon, scale, &random)
             .await,
         hangs(&lab(&ground, broker, "real-hangs", &daemon).await, &daemon, scale, &random).await,
+        comes_back(&lab(&ground, broker, "real-back", &daemon).await, &daemon).await,
     ];
     for row in &mut rows {
         row.docker = "real";
@@ -71,6 +73,27 @@ async fn restarts(lab: &Lab, daemon: &Daemon, scale: Scale, random: &Random) -> 
     .await;
     let mut row = judge("Docker daemon restarted", lab, &teams, &moments).await;
     row.note = format!("{mended} times it had forgotten all networks");
+    row
+}
+
+/// Nobody asks for anything: what ran runs again.
+async fn comes_back(lab: &Lab, daemon: &Daemon) -> Row {
+    let teams = teams(TEAMS);
+    for team in &teams {
+        let start = lab.publish(team, "start", json!({ "spec": spec(1) })).await;
+        assert_eq!(lab.until_end_of(&start).await.kind, "job.succeeded");
+    }
+    daemon.stop().await;
+    let mended = usize::from(daemon.run_again().await);
+    let moment = Trouble::over();
+    let began = std::time::Instant::now();
+    for team in &teams {
+        let what = format!("{team} runs again after its daemon's restart");
+        until(&what, async || lab.differs(team, Some(1)).await.is_none().then_some(())).await;
+    }
+    let took = began.elapsed().as_secs();
+    let mut row = judge("Docker daemon restarted, no job", lab, &teams, &[moment]).await;
+    row.note = format!("all run again after {took} s; {mended} times networks were forgotten");
     row
 }
 

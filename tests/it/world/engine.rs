@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use covibes::domain::names::{ContainerName, ImageRef, NetworkName, VolumeName};
 use covibes::domain::plan::{ContainerPlan, NetworkPlan, Owner, VolumePlan};
 use covibes::ports::engine::{
-    ContainerState, Engine, EngineError, EngineVersion, Filter, ImageBuild, Observed,
-    ObservedContainer, ObservedNetwork, ObservedVolume, OnLine, label,
+    ContainerState, Engine, EngineError, EngineEvents, EngineMoment, EngineVersion, Filter,
+    ImageBuild, Observed, ObservedContainer, ObservedNetwork, ObservedVolume, OnLine, label,
 };
 
-use super::World;
+use super::{World, daemon};
 
 /// The state of a container that can only be removed.
 pub(crate) const LOST: &str = "lost";
@@ -50,18 +50,24 @@ impl Engine for World {
     }
 
     async fn list(&self, filter: &Filter) -> Result<Observed, EngineError> {
+        self.hang("list").await;
         let inner = self.lock();
+        if inner.daemon.shows_nothing {
+            return Ok(Observed::default());
+        }
         let containers = inner.containers.iter().filter(|(_, c)| matches(filter, &c.0));
         let networks = inner.networks.iter().filter(|(_, n)| matches(filter, &n.0));
         let volumes = inner.volumes.iter().filter(|(_, l)| matches(filter, l));
         Ok(Observed {
             containers: containers
                 .map(|(name, (labels, state, ports))| ObservedContainer {
+                    id: format!("{name}-id"),
                     name: ContainerName::from_engine(name).unwrap(),
                     state: state.clone(),
                     labels: labels.clone(),
                     host_ports: ports.clone(),
                     addresses: vec![Ipv4Addr::new(172, 21, 0, 2)],
+                    networks: daemon::network_of(labels, &inner.networks).into_iter().collect(),
                 })
                 .collect(),
             networks: networks
@@ -159,7 +165,9 @@ impl Engine for World {
             if container.1 == LOST {
                 return Err(EngineError::Lost { what: name.to_string() });
             }
-            container.1 = "running".to_owned();
+            let is_broken = inner.daemon.broken.as_ref().is_some_and(|b| name.as_str().contains(b));
+            // It begins and ends at once.
+            container.1 = if is_broken { "exited" } else { "running" }.to_owned();
             Ok(())
         })
     }
@@ -179,11 +187,15 @@ impl Engine for World {
         _: Duration,
     ) -> Result<(), EngineError> {
         self.change(format!("restart_container {name}"), |inner| {
-            match inner.containers.get(name.as_str()) {
+            match inner.containers.get_mut(name.as_str()) {
                 Some(container) if container.1 == LOST => {
                     Err(EngineError::Lost { what: name.to_string() })
                 }
-                _ => Ok(()),
+                Some(container) => {
+                    container.1 = "running".to_owned();
+                    Ok(())
+                }
+                None => Ok(()),
             }
         })
     }
@@ -224,13 +236,17 @@ impl Engine for World {
         Ok(inner.containers.get(name.as_str()).map(|(labels, state, _)| ContainerState {
             running: state == "running",
             status: state.clone(),
-            exit_code: Some(0),
+            exit_code: Some(if inner.daemon.broken.is_some() { 1 } else { 0 }),
             oom_killed: false,
             restart_count: 0,
             pid: None,
             address: Some(Ipv4Addr::new(172, 21, 0, 2)),
             labels: labels.clone(),
         }))
+    }
+
+    async fn events(&self, _: Option<EngineMoment>) -> Result<EngineEvents, EngineError> {
+        Ok(self.daemon_events())
     }
 
     async fn wait_container(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use covibes::domain::failure::Failure;
 use covibes::ports::host::{
-    Finding, Host, HostResources, HostRules, ModulesSize, WatchUse, WorkspaceDir,
+    Finding, Host, HostResources, HostRules, ModulesSize, Trace, WatchUse, WorkspaceDir,
 };
 
 use super::World;
@@ -98,6 +98,10 @@ impl Host for World {
 
     async fn measure_modules(&self, _: &Path) -> ModulesSize {
         ModulesSize::default()
+    }
+
+    async fn trace(&self, _: &[PathBuf]) -> Trace {
+        Trace { entries: self.lock().daemon.files, newest_nanos: 0 }
     }
 
     async fn watch_use(&self, _: u32) -> WatchUse {

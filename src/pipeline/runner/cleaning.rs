@@ -1,0 +1,156 @@
+//! Removes from the host's disk what nobody needs any more (`housekeeping` decides
+//! what), with the team's lease, and after a last look at what may be only there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::Runner;
+use crate::domain::failure::Failure;
+use crate::domain::ids::TeamId;
+use crate::pipeline::housekeeping::{self, Now, Waste, WasteKind};
+use crate::pipeline::image_catalog::ImageKind;
+use crate::pipeline::local_work::{self, LocalWork};
+
+/// How often the house is cleaned.
+const CLEAN_EVERY: Duration = Duration::from_secs(600);
+
+/// What was kept, and why: said once.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Mutex<BTreeSet<String>>);
+
+impl Kept {
+    fn is_new(&self, what: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(what.to_owned())
+    }
+}
+
+/// What became of something that nobody needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cleaned {
+    /// It is gone.
+    Removed,
+    /// It stays, and why.
+    Kept(String),
+}
+
+impl Runner {
+    /// Cleans now and then.
+    pub(super) async fn keep_house(&self) {
+        loop {
+            self.ports.clock.sleep(CLEAN_EVERY).await;
+            self.clean(&mut |_, _| {}).await;
+        }
+    }
+
+    /// Removes what nobody needs, and says what became of each.
+    pub async fn clean(&self, say: &mut (dyn FnMut(&Waste, &Cleaned) + Send)) {
+        let ports = &self.ports;
+        let mut records = BTreeMap::new();
+        // Of a team whose record cannot be read nothing is decided.
+        let Ok(teams) = ports.records.teams().await else { return };
+        for team in teams {
+            match ports.records.load(&team).await {
+                Ok(Some(record)) => _ = records.insert(team, record),
+                Ok(None) | Err(_) => return,
+            }
+        }
+        let images = ports.engine.own_images().await.unwrap_or_default();
+        let found = housekeeping::look(&*ports.host, &ports.settings, images).await;
+        let current = self.preparation.catalog().current();
+        let disk_used_max = ports.settings.capacity.disk_used_max;
+        let now = Now { unix_ms: ports.clock.unix_millis(), disk_used_max };
+        for waste in housekeeping::waste(&found, &records, &current, now) {
+            let (kind, name) = (waste.what.as_str(), waste.what.name());
+            let cleaned = match self.remove_waste(&waste.what).await {
+                Ok(cleaned) => cleaned,
+                Err(failure) => Cleaned::Kept(failure.message),
+            };
+            match &cleaned {
+                Cleaned::Removed => {
+                    ports.metrics.waste_removed(kind);
+                    tracing::info!(kind, name, "removed: {}", waste.why);
+                }
+                Cleaned::Kept(why) if self.kept.is_new(&name) => {
+                    tracing::info!(kind, name, "kept, though {}: {why}", waste.why);
+                }
+                Cleaned::Kept(_) => {}
+            }
+            say(&waste, &cleaned);
+        }
+    }
+
+    async fn remove_waste(&self, what: &WasteKind) -> Result<Cleaned, Failure> {
+        let (host, engine) = (&self.ports.host, &self.ports.engine);
+        match what {
+            WasteKind::Paper(path) => host.remove_tree(path).await?,
+            WasteKind::Image(image) => {
+                if !engine.remove_image(image).await? {
+                    return Ok(Cleaned::Kept("something uses it".to_owned()));
+                }
+            }
+            WasteKind::Unclear(_) => {
+                let why = "nobody can tell whether it is elsewhere too: look at it, and remove it";
+                return Ok(Cleaned::Kept(why.to_owned()));
+            }
+            WasteKind::Cache { team, path } => {
+                let Some(_lease) = self.leases.try_acquire(team) else { return Ok(in_use()) };
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                if self.is_asked_for(team, name.trim_start_matches("preview-")).await {
+                    return Ok(in_use());
+                }
+                host.remove_tree(path).await?;
+            }
+            WasteKind::Worktree { team, path, url } => {
+                let Some(_lease) = self.leases.try_acquire(team) else { return Ok(in_use()) };
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                if self.is_asked_for(team, name).await {
+                    return Ok(in_use());
+                }
+                if let LocalWork::Some(what) = self.local_work(team, url).await? {
+                    return Ok(Cleaned::Kept(format!("it holds what is nowhere else: {what}")));
+                }
+                host.remove_tree(path).await?;
+            }
+            WasteKind::Workspace { team, url } => {
+                let Some(_lease) = self.leases.try_acquire(team) else { return Ok(in_use()) };
+                if !self.is_stopped(team).await {
+                    return Ok(in_use());
+                }
+                if let LocalWork::Some(what) = self.local_work(team, url).await? {
+                    return Ok(Cleaned::Kept(format!("it holds what is nowhere else: {what}")));
+                }
+                self.remove_kept(team).await?;
+            }
+        }
+        Ok(Cleaned::Removed)
+    }
+
+    /// Whether a team that is not stopped asks for a preview of that name.
+    async fn is_asked_for(&self, team: &TeamId, preview: &str) -> bool {
+        let Ok(record) = self.ports.records.load(team).await else { return true };
+        record.is_some_and(|record| {
+            let names = record.spec.iter().flat_map(|spec| &spec.previews);
+            record.up && names.into_iter().any(|named| named.name.as_str() == preview)
+        })
+    }
+
+    /// Whether nothing of a team runs or should.
+    async fn is_stopped(&self, team: &TeamId) -> bool {
+        let is_down = match self.ports.records.load(team).await {
+            Ok(Some(record)) => !record.up,
+            Ok(None) | Err(_) => false,
+        };
+        let observed = self.ports.engine.list(&self.filter(team)).await;
+        is_down && observed.is_ok_and(|observed| observed.containers.is_empty())
+    }
+
+    async fn local_work(&self, team: &TeamId, url: &str) -> Result<LocalWork, Failure> {
+        let image = self.preparation.ensure_image(&self.ports, &ImageKind::Sync, &|_| {}).await?;
+        local_work::look(&self.ports, team, url, image).await
+    }
+}
+
+fn in_use() -> Cleaned {
+    Cleaned::Kept("it is in use".to_owned())
+}

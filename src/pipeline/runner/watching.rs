@@ -1,0 +1,474 @@
+//! Watches the teams of this host: follows the Engine's events, lists, probes,
+//! reads what containers use, and tells what changed.
+//!
+//! Looking and telling are no acts on a team and need no lease. What has to be
+//! done goes through the team's lane, as a job of the host's own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Runner;
+use super::own::OwnReason;
+use crate::config::layout::Layout;
+use crate::domain::event::{ContainerFact, EventKind, PreviewFact};
+use crate::domain::health::Reconciled;
+use crate::domain::ids::TeamId;
+use crate::domain::job::Action;
+use crate::domain::limits::{self, SERVICE_PORT};
+use crate::domain::plan::Role;
+use crate::pipeline::monitor::{Due, Need, Todo, Wanted};
+use crate::pipeline::preview_board::{self, PreviewLook};
+use crate::policy::wellness::Look;
+use crate::ports::engine::{EngineMoment, Filter};
+use crate::ports::probe::ProbeAnswer;
+
+/// How often a listing corrects what events said (DESIGN 7).
+const LIST_EVERY: Duration = Duration::from_secs(30);
+
+/// Several that ask for a listing at once get one.
+const LIST_SOON: Duration = Duration::from_millis(50);
+
+/// More teams than this are listed by one listing of all.
+const LIST_ONE_BY_ONE: usize = 8;
+
+/// The wait before the stream of events is opened again.
+const RECONNECT: Duration = Duration::from_secs(1);
+
+/// How far back the first stream of events begins: before the first listing.
+const BEFORE_BOOT_NANOS: i64 = 2_000_000_000;
+
+/// Probes at once, of all containers; of each, one.
+const PROBES_AT_ONCE: usize = 32;
+
+/// Looks at containers at once.
+const LOOKS_AT_ONCE: usize = 8;
+
+/// A service answers from memory.
+const SERVICE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A page that takes longer is being compiled, and is asked for again.
+const PAGE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How often it is looked whose probe is due.
+const PROBE_TICK: Duration = Duration::from_millis(250);
+
+/// How often the kernel's figures are read.
+const USAGE_EVERY: Duration = Duration::from_secs(10);
+
+/// How often it is looked what is to be done: a part that died is started again a
+/// second later at the soonest.
+const NEEDS_EVERY: Duration = Duration::from_millis(250);
+
+/// How long nobody else mends what somebody was asked to mend.
+const MEND_AGAIN: Duration = Duration::from_secs(60);
+
+/// The wait before something is told again that nobody heard.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often the files of teams with `idle_stop` are looked at.
+const TRACE_EVERY: Duration = Duration::from_secs(30);
+
+/// Lines of a part that ends again and again.
+const LOOP_LINES: usize = 30;
+
+/// Characters of what a service says of itself.
+const DETAIL_CHARS_MAX: usize = 200;
+
+impl Runner {
+    /// Watches until `end`.
+    pub(super) async fn watch(&self, end: &CancellationToken) {
+        self.monitor.begin();
+        let watching = async {
+            tokio::join!(
+                self.follow_engine(),
+                self.keep_listing(),
+                self.probe_parts(),
+                self.read_usage(),
+                self.tell_changes(),
+                self.look_after_needs(),
+                self.trace_idle_teams(),
+                self.keep_house(),
+            );
+        };
+        tokio::select! {
+            () = end.cancelled() => {}
+            () = watching => {}
+        }
+    }
+
+    async fn follow_engine(&self) {
+        // A little back, so that nothing falls between this and the first listing.
+        let began = self.ports.clock.unix_millis().saturating_mul(1_000_000) - BEFORE_BOOT_NANOS;
+        let mut since = Some(EngineMoment(began));
+        loop {
+            if let Ok(mut events) = self.ports.engine.events(since).await {
+                self.monitor.followed(true);
+                self.monitor.ask_for_listing();
+                while let Some(next) = events.next().await {
+                    let event = match next {
+                        Ok(event) => event,
+                        Err(error) => {
+                            tracing::debug!(%error, "the daemon's events ended");
+                            break;
+                        }
+                    };
+                    // Not the greatest so far: the clock may have been set back.
+                    since = Some(event.at);
+                    self.do_all(self.monitor.happened(&event)).await;
+                }
+            }
+            self.monitor.followed(false);
+            // What a daemon took with it has to be looked for.
+            self.preparation.doubt().await;
+            self.ports.clock.sleep(RECONNECT).await;
+        }
+    }
+
+    async fn keep_listing(&self) {
+        let mut is_booted = false;
+        let mut empty_before = false;
+        loop {
+            if !is_booted {
+                is_booted = self.read_records().await;
+            }
+            let teams = self.monitor.take_teams_to_list();
+            for team in &teams {
+                self.read_record(team).await;
+            }
+            if is_booted && !teams.is_empty() && teams.len() <= LIST_ONE_BY_ONE {
+                for team in &teams {
+                    self.list_team(team).await;
+                }
+            } else {
+                empty_before = self.list_all(empty_before).await;
+            }
+            tokio::select! {
+                () = self.ports.clock.sleep(LIST_EVERY) => {}
+                () = self.monitor.listing_wanted() => self.ports.clock.sleep(LIST_SOON).await,
+            }
+        }
+    }
+
+    /// Takes what should be there of all teams, once.
+    async fn read_records(&self) -> bool {
+        let records = &self.ports.records;
+        let Ok(teams) = records.teams().await else { return false };
+        for team in teams {
+            // A bad record was logged where it was read; a given one is another's.
+            if let Ok(Some(record)) = records.load(&team).await
+                && !record.given_away
+            {
+                self.monitor.want(&team, Wanted::of(&self.ports.settings, &record));
+            }
+        }
+        true
+    }
+
+    /// Takes what should be there of a team that a run was at work on.
+    async fn read_record(&self, team: &TeamId) {
+        let Ok(reporter) = self.open_team(team, None, 1).await else { return };
+        let settings = &self.ports.settings;
+        let wanted = reporter.read(|record| Wanted::of(settings, record)).await;
+        self.monitor.want(team, wanted);
+    }
+
+    async fn list_team(&self, team: &TeamId) {
+        let began = Instant::now();
+        match self.ports.engine.list(&self.filter(team)).await {
+            Ok(observed) => {
+                let all = BTreeMap::from([(team.clone(), observed)]);
+                self.do_all(self.monitor.listed(Some(team), &all, began.elapsed())).await;
+            }
+            // The next listing of all shows it.
+            Err(error) => tracing::debug!(%error, "Docker does not list a team"),
+        }
+    }
+
+    /// Lists everything; says whether nothing was there.
+    async fn list_all(&self, empty_before: bool) -> bool {
+        let began = Instant::now();
+        let filter = Filter { instance: self.ports.settings.instance.clone(), team: None };
+        let observed = match self.ports.engine.list(&filter).await {
+            Ok(observed) => observed,
+            Err(error) => {
+                tracing::debug!(%error, "Docker does not list");
+                self.monitor.engine_is_silent();
+                return empty_before;
+            }
+        };
+        let took = began.elapsed();
+        let by_team = super::tending::by_team(&observed);
+        // Nothing at all, where something ran, is a daemon that is not itself: it is
+        // believed when it says so again.
+        let is_empty = by_team.is_empty() && self.monitor.knows_running();
+        if is_empty && !empty_before {
+            return true;
+        }
+        self.do_all(self.monitor.listed(None, &by_team, took)).await;
+        let orphans = self.look_for_orphans(&observed).await;
+        if let Some(found) = self.monitor.reconcile(orphans) {
+            let Reconciled { adopted, restarting, stopped, orphans } = found;
+            tracing::info!(adopted, restarting, stopped, orphans, "found what the host has");
+            self.ports.metrics.reconciled(&found);
+            self.reconciled.send_replace(Some(found));
+        }
+        is_empty
+    }
+
+    /// What was found when this process began, once that is known.
+    pub async fn reconciled(&self) -> Option<Reconciled> {
+        let mut found = self.reconciled.subscribe();
+        found.wait_for(Option::is_some).await.ok().and_then(|found| *found)
+    }
+
+    async fn do_all(&self, todo: Vec<Todo>) {
+        let all = todo.into_iter().map(|todo| self.do_one(todo));
+        let all: Vec<_> = all.collect();
+        futures::stream::iter(all).for_each_concurrent(LOOKS_AT_ONCE, |todo| todo).await;
+    }
+
+    fn do_one(&self, todo: Todo) -> BoxFuture<'_, ()> {
+        async move {
+            match todo {
+                Todo::List => self.monitor.ask_for_listing(),
+                Todo::Inspect { team, name, version } => {
+                    // Without an answer the next listing says what there is.
+                    let Ok(found) = self.ports.engine.inspect_container(&name).await else {
+                        return;
+                    };
+                    let more = self.monitor.inspected(&team, &name, version, found.as_ref());
+                    self.do_all(more).await;
+                }
+                Todo::TellLoop { team, name } => {
+                    let log = self.ports.engine.log_tail(&name, LOOP_LINES).await;
+                    if let Some(kind) = self.monitor.crash_loop(&team, &name, log.ok()) {
+                        self.monitor.tell(&team, kind);
+                    }
+                }
+                Todo::Limit { role, pid } => self.limit_again(role, pid).await,
+            }
+        }
+        .boxed()
+    }
+
+    /// Docker's own restart made a new interface, without limits.
+    async fn limit_again(&self, role: Role, pid: u32) {
+        let limits = match role {
+            Role::Agent => limits::AGENT,
+            Role::Sync => limits::SYNC,
+            Role::Preview => limits::PREVIEW,
+            Role::Oneshot | Role::Egress => return,
+        };
+        if let Some(rate) = limits.network_bits_per_second
+            && let Some(finding) = self.ports.host.limit_network(pid, rate).await
+        {
+            tracing::debug!(subject = finding.subject, "{}", finding.message);
+        }
+    }
+
+    async fn probe_parts(&self) {
+        let mut probes = FuturesUnordered::new();
+        loop {
+            for due in self.monitor.due_probes(PROBES_AT_ONCE.saturating_sub(probes.len())) {
+                probes.push(self.probe(due));
+            }
+            tokio::select! {
+                Some(()) = probes.next(), if !probes.is_empty() => {}
+                () = self.ports.clock.sleep(PROBE_TICK) => {}
+            }
+        }
+    }
+
+    async fn probe(&self, due: Due) {
+        let began = Instant::now();
+        let probe = &*self.ports.probe;
+        let (look, preview) = match due.role {
+            Role::Preview => {
+                let seen = preview_board::look(probe, due.address, PAGE_TIME_MAX).await;
+                (look_of_preview(seen.as_ref()), seen)
+            }
+            Role::Agent | Role::Sync | Role::Oneshot | Role::Egress => {
+                let socket = SocketAddr::new(IpAddr::V4(due.address), SERVICE_PORT);
+                let answer = probe.http(socket, "localhost", "/health", SERVICE_TIME_MAX).await;
+                (look_of_service(answer), None)
+            }
+        };
+        let is_news = self.monitor.probed(&due, &look, preview.as_ref(), began.elapsed());
+        if is_news && let (Some(preview), Some(seen)) = (due.part, preview) {
+            self.tell_look(&due.team, preview, seen).await;
+        }
+    }
+
+    async fn read_usage(&self) {
+        loop {
+            let parts = self.monitor.pids();
+            let pids: Vec<u32> = parts.iter().map(|(.., pid)| *pid).collect();
+            let found = self.ports.host.usage(&pids).await;
+            let found = parts.into_iter().zip(found).filter_map(|(part, use_)| Some((part, use_?)));
+            let used = self.monitor.used(found.collect());
+            self.ports.metrics.containers_use(&used);
+            self.ports.clock.sleep(USAGE_EVERY).await;
+        }
+    }
+
+    async fn tell_changes(&self) {
+        let mut busy = BTreeSet::new();
+        let mut telling = FuturesUnordered::new();
+        loop {
+            while let Some((team, kind)) = self.monitor.next_to_tell(&busy) {
+                busy.insert(team.clone());
+                telling.push(self.tell_one(team, kind));
+            }
+            tokio::select! {
+                Some(team) = telling.next(), if !telling.is_empty() => {
+                    busy.remove(&team);
+                }
+                () = self.monitor.something_to_tell() => {}
+                () = self.ports.clock.sleep(TELL_AGAIN) => {}
+            }
+        }
+    }
+
+    async fn tell_one(&self, team: TeamId, kind: EventKind) -> TeamId {
+        let told = match self.open_team(&team, None, 1).await {
+            Ok(reporter) => reporter.tell(kind.clone()).await,
+            Err(over) => Err(over),
+        };
+        if told.is_err() {
+            // Nobody hears it now: without a session there is nothing to tell with.
+            self.monitor.not_told(&team, kind, TELL_AGAIN);
+            return team;
+        }
+        match &kind {
+            EventKind::Container { fact, role, part, cause, .. } => {
+                match fact {
+                    ContainerFact::Oom => self.ports.metrics.container_oom(*role),
+                    ContainerFact::Restarted => self.ports.metrics.container_restarted(*role),
+                    _ => {}
+                }
+                tracing::info!(
+                    team.id = %team, role = role.as_str(), fact = fact.as_str(),
+                    part = part.as_ref().map_or("", |part| part.as_str()), "{cause}"
+                );
+            }
+            EventKind::Team { state, cause, .. } => {
+                tracing::info!(team.id = %team, state = state.as_str(), "the team changed: {cause}");
+            }
+            _ => {}
+        }
+        team
+    }
+
+    async fn look_after_needs(&self) {
+        loop {
+            for (team, need) in self.monitor.settle(MEND_AGAIN) {
+                match need {
+                    Need::Mend(why) => {
+                        let Ok(reporter) = self.open_team(&team, None, 1).await else { continue };
+                        let Some(spec) = reporter.read(|record| record.spec.clone()).await else {
+                            // Only its labels are known: somebody has to start it.
+                            continue;
+                        };
+                        let action = Action::Start(Box::new(spec));
+                        self.ask(&team, action, OwnReason::Mend, &why);
+                    }
+                    Need::End(reason) => {
+                        self.ask(&team, Action::Stop, OwnReason::End(reason), reason.cause());
+                    }
+                }
+            }
+            self.ports.clock.sleep(NEEDS_EVERY).await;
+        }
+    }
+
+    async fn trace_idle_teams(&self) {
+        loop {
+            for team in self.monitor.idle_teams() {
+                let layout = Layout::new(&self.ports.settings, &team);
+                let mut places = vec![layout.workspace(), layout.worktrees()];
+                if let Ok(reporter) = self.open_team(&team, None, 1).await {
+                    let shown = reporter.read(|record| record.workspace_path.clone()).await;
+                    places.extend(shown.map(Into::into));
+                }
+                let trace = self.ports.host.trace(&places).await;
+                self.monitor.traced(&team, trace);
+            }
+            self.ports.clock.sleep(TRACE_EVERY).await;
+        }
+    }
+}
+
+/// What a look at a preview says of its health.
+fn look_of_preview(seen: Option<&PreviewLook>) -> Look {
+    let Some(PreviewLook { fact, error }) = seen else {
+        return Look::Silent("its supervisor does not answer".to_owned());
+    };
+    let error = error.clone();
+    match fact {
+        PreviewFact::Ready => Look::Well,
+        PreviewFact::Failing => Look::Poor(error.unwrap_or_else(|| "the page fails".to_owned())),
+        PreviewFact::Installing | PreviewFact::Starting | PreviewFact::Compiling => {
+            Look::Slow("the page does not answer".to_owned())
+        }
+    }
+}
+
+/// What a service says of its health. Its words are cut; who shows them escapes.
+fn look_of_service(answer: ProbeAnswer) -> Look {
+    match answer {
+        ProbeAnswer::Http { status, .. } if status < 500 => Look::Well,
+        ProbeAnswer::Http { status, body } => {
+            let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let checks = body["checks"].as_array().into_iter().flatten();
+            let failed = checks.filter(|check| check["status"] == "failed").filter_map(|check| {
+                Some(format!("{}: {}", check["name"].as_str()?, check["detail"].as_str()?))
+            });
+            let said: Vec<String> = failed.take(3).collect();
+            let said = if said.is_empty() {
+                format!("it answers with status {status}")
+            } else {
+                said.join("; ")
+            };
+            Look::Poor(said.chars().take(DETAIL_CHARS_MAX).collect())
+        }
+        ProbeAnswer::Connected | ProbeAnswer::Broken(_) => {
+            Look::Silent("it answers nothing that can be read".to_owned())
+        }
+        ProbeAnswer::Refused => Look::Silent("nothing listens on its port".to_owned()),
+        ProbeAnswer::TimedOut => Look::Silent("it does not answer in time".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn http(status: u16, body: &str) -> Look {
+        look_of_service(ProbeAnswer::Http { status, body: body.as_bytes().to_vec() })
+    }
+
+    #[test]
+    fn a_service_is_believed_by_its_status_and_its_words_are_cut() {
+        assert_eq!(http(200, "not json at all"), Look::Well);
+        assert_eq!(http(302, ""), Look::Well);
+        let body = r#"{"checks":[{"name":"disk","status":"failed","detail":"full"},
+            {"name":"cli","status":"ok","detail":"x"}]}"#;
+        assert_eq!(http(503, body), Look::Poor("disk: full".to_owned()));
+        assert_eq!(http(503, "[]"), Look::Poor("it answers with status 503".to_owned()));
+        let long = format!(
+            r#"{{"checks":[{{"name":"x","status":"failed","detail":"{}"}}]}}"#,
+            "y".repeat(10_000)
+        );
+        let Look::Poor(said) = http(500, &long) else { panic!() };
+        assert_eq!(said.chars().count(), DETAIL_CHARS_MAX);
+        assert!(matches!(look_of_service(ProbeAnswer::TimedOut), Look::Silent(_)));
+    }
+}

@@ -1,0 +1,156 @@
+//! What happens in the world's daemon past the worker, and its stream of events.
+
+use std::collections::BTreeMap;
+
+use covibes::domain::names::ContainerName;
+use covibes::ports::engine::{
+    EngineContainerFact, EngineEvent, EngineEvents, EngineFact, EngineMoment, label,
+};
+use covibes::ports::probe::ProbeAnswer;
+use futures::stream::{self, StreamExt as _};
+use tokio::sync::broadcast;
+
+use super::World;
+
+/// What a world's daemon does by itself.
+pub(crate) struct Daemon {
+    events: broadcast::Sender<EngineEvent>,
+    /// Nanoseconds of its clock.
+    nanos: i64,
+    /// Containers whose name holds this end as soon as they begin.
+    pub(super) broken: Option<String>,
+    /// What agents and sync services answer instead of being well.
+    pub(super) services: Option<ProbeAnswer>,
+    pub(super) shows_nothing: bool,
+    /// Stands for the state of all files.
+    pub(super) files: u64,
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        let (events, _) = broadcast::channel(1024);
+        Self {
+            events,
+            nanos: 1_795_435_200_000_000_000,
+            broken: None,
+            services: None,
+            shows_nothing: false,
+            files: 0,
+        }
+    }
+}
+
+/// The network of a container that is a team's, if it is there.
+pub(super) fn network_of(
+    labels: &BTreeMap<String, String>,
+    networks: &BTreeMap<String, (BTreeMap<String, String>, ipnet::Ipv4Net)>,
+) -> Option<String> {
+    let kind = match labels.get(label::ROLE)?.as_str() {
+        "preview" => "preview",
+        _ => "agent",
+    };
+    let prefix = match labels.get(label::INSTANCE)?.as_str() {
+        "main" => "covibes".to_owned(),
+        other => format!("covibes.{other}"),
+    };
+    let name = format!("{prefix}_{kind}_net_{}", labels.get(label::TEAM)?);
+    networks.contains_key(&name).then_some(name)
+}
+
+impl World {
+    pub(super) fn daemon_events(&self) -> EngineEvents {
+        let events = self.lock().daemon.events.subscribe();
+        stream::unfold(events, async |mut events| Some((Ok(events.recv().await.ok()?), events)))
+            .boxed()
+    }
+
+    /// The daemon says something about a container; gives what it said.
+    pub(crate) fn says_of(&self, name: &str, fact: EngineContainerFact) -> EngineEvent {
+        let mut inner = self.lock();
+        inner.daemon.nanos += 1_000_000;
+        let labels = inner.containers.get(name).map(|(labels, ..)| labels.clone());
+        let event = EngineEvent {
+            at: EngineMoment(inner.daemon.nanos),
+            fact: EngineFact::Container {
+                id: format!("{name}-id"),
+                name: ContainerName::from_engine(name).unwrap(),
+                labels: labels.unwrap_or_default(),
+                fact,
+            },
+        };
+        // Nobody may be listening.
+        let _ = inner.daemon.events.send(event.clone());
+        event
+    }
+
+    /// The daemon says something again, or late.
+    pub(crate) fn says_again(&self, event: EngineEvent) {
+        let _ = self.lock().daemon.events.send(event);
+    }
+
+    /// A container ends, and nobody is told.
+    pub(crate) fn ends_silently(&self, name: &str) {
+        let mut inner = self.lock();
+        inner.containers.get_mut(name).expect("it is there").1 = "exited".to_owned();
+    }
+
+    /// A container ends.
+    pub(crate) fn ends(&self, name: &str, exit_code: i64) -> EngineEvent {
+        self.ends_silently(name);
+        self.says_of(name, EngineContainerFact::Died { exit_code })
+    }
+
+    /// Somebody stops a container by hand.
+    pub(crate) fn is_stopped_by_hand(&self, name: &str) {
+        self.says_of(name, EngineContainerFact::Signalled { signal: 15 });
+        self.ends(name, 143);
+        self.says_of(name, EngineContainerFact::Stopped);
+    }
+
+    /// Somebody removes a network, with what stands on it detached.
+    pub(crate) fn loses_network(&self, name: &str) {
+        let mut inner = self.lock();
+        inner.networks.remove(name).expect("it is there");
+        inner.daemon.nanos += 1_000_000;
+        let at = EngineMoment(inner.daemon.nanos);
+        let fact = EngineFact::Network { name: name.to_owned() };
+        let _ = inner.daemon.events.send(EngineEvent { at, fact });
+    }
+
+    /// Containers of this name end as soon as they begin, or no more.
+    pub(crate) fn is_broken(&self, name: Option<&str>) {
+        self.lock().daemon.broken = name.map(str::to_owned);
+    }
+
+    /// What agents and sync services answer.
+    pub(crate) fn services_answer(&self, answer: Option<ProbeAnswer>) {
+        self.lock().daemon.services = answer;
+    }
+
+    /// Somebody starts a container again.
+    pub(crate) fn restart(&self, name: &str) {
+        self.lock().containers.get_mut(name).expect("it is there").1 = "running".to_owned();
+    }
+
+    /// A container is gone, and nobody is told.
+    pub(crate) fn vanishes(&self, name: &str) {
+        self.lock().containers.remove(name).expect("it was there");
+    }
+
+    /// Listings are empty, or true again.
+    pub(crate) fn shows_nothing(&self, nothing: bool) {
+        self.lock().daemon.shows_nothing = nothing;
+    }
+
+    /// The files of all workspaces are in another state.
+    pub(crate) fn touches_files(&self, state: u64) {
+        self.lock().daemon.files = state;
+    }
+
+    /// Somebody makes a container with a team's labels.
+    pub(crate) fn puts_beside(&self, like: &str, name: &str) {
+        let mut inner = self.lock();
+        let copy = inner.containers.get(like).expect("it is there").clone();
+        inner.containers.insert(name.to_owned(), copy);
+    }
+}
