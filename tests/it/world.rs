@@ -88,8 +88,8 @@ struct Inner {
     /// The record of this team cannot be read.
     unreadable: Option<TeamId>,
     agents: agents::AgentsInner,
-    syncs: syncs::SyncsInner,
     daemon: daemon::Daemon,
+    syncs: syncs::SyncsInner,
 }
 
 /// The world; cloning shares it.

@@ -146,7 +146,7 @@ impl Runner {
                     break;
                 }
             }
-            if !heard.open.is_empty() {
+            if let Some(agent) = here.part.as_ref().filter(|_| !heard.open.is_empty()) {
                 // An agent that ended works on nothing.
                 self.monitor.tasks(&here.team, agent, 0);
             }
@@ -169,7 +169,9 @@ impl Runner {
             true => heard.open.remove(&id),
             false => heard.open.insert(id),
         };
-        self.monitor.tasks(&here.team, &door.agent, heard.open.len() as u64);
+        if let Some(agent) = &here.part {
+            self.monitor.tasks(&here.team, agent, heard.open.len() as u64);
+        }
         if seen.began && told.is_none() {
             let mut begun = seen.clone();
             if is_over {
