@@ -14,6 +14,7 @@ readonly BASE_SUITE=bookworm
 CLIENTS=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../examples/clients")
 readonly CLIENTS
 readonly PYTHON_CLIENTS=${CLIENTS%/examples/clients}/target/clients-python
+readonly AXE=${CLIENTS%/examples/clients}/target/axe-core
 readonly LOG_DIR=/var/log/covibes
 # What the tests need besides packages; also where tests/live looks for it.
 readonly TOOLS_DIR=/var/cache/covibes
@@ -75,7 +76,7 @@ Usage: ops/setup.sh [OPTIONS]
 
   --check        print what is missing and change nothing; exit 1 if anything is
   --tests        also install what only tests and lints need: cargo-nextest,
-                 cargo-deny, shellcheck, chromium, promtool, Docker Compose v2,
+                 cargo-deny, shellcheck, chromium, axe-core, prometheus, Docker Compose v2,
                  and pika for the Python clients, below target/
   --management   start RabbitMQ with its management page on 127.0.0.1:15672
                  (only when this run is the one that starts RabbitMQ; it stays
@@ -702,7 +703,8 @@ test_tools() {
   fi
   for tool in "${missing[@]}"; do
     case $tool in
-      promtool) install_promtool ;;
+      prometheus) install_prometheus ;;
+      axe-core) install_axe ;;
       docker-compose) install_compose ;;
       python-clients) install_python_clients ;;
       cargo-*) install_cargo_tool "$tool" ;;
@@ -712,24 +714,38 @@ test_tools() {
 
 # Prints the tools that no Debian package brings in a form that fits.
 missing_test_tools() {
-  have promtool || echo promtool
+  { have promtool && [[ -x $TOOLS_DIR/prometheus ]]; } || echo prometheus
+  [[ -f $AXE/package/axe.min.js ]] || echo axe-core
   "$TOOLS_DIR/docker-compose" version >/dev/null 2>&1 || echo docker-compose
   have cargo-nextest || echo cargo-nextest
   have cargo-deny || echo cargo-deny
   python_clients_exist || echo python-clients
 }
 
-# Only the program from Debian's package: installed, the package would also
-# bring a server that starts at each boot, and a dozen more packages.
-install_promtool() {
-  begin "test tools" "fetching promtool"
+# Only the programs from Debian's package: installed, the package would also
+# bring a server that starts at each boot, and a dozen more packages. The server
+# is for a test that starts one of its own.
+install_prometheus() {
+  begin "test tools" "fetching prometheus and promtool"
   workshop=${workshop:-$(mktemp -d /var/tmp/covibes-setup.XXXXXX)}
   logged fetch_package prometheus \
     || { logged apt_get update && logged fetch_package prometheus; } \
-    || stop "apt-get could not fetch the package prometheus, which holds promtool" "" "$SETUP_LOG"
+    || stop "apt-get could not fetch the package prometheus" "" "$SETUP_LOG"
   logged dpkg-deb --extract "$workshop"/prometheus_*.deb "$workshop/prometheus" \
     || stop "the package prometheus could not be unpacked" "" "$SETUP_LOG"
   install -m 755 "$workshop/prometheus/usr/bin/promtool" /usr/local/bin/promtool
+  install -D -m 755 "$workshop/prometheus/usr/bin/prometheus" "$TOOLS_DIR/prometheus"
+  finish
+}
+
+# What looks at the operator page's accessibility, below target/.
+install_axe() {
+  have npm || stop "npm is missing" "Install Node.js, then run this again."
+  begin "test tools" "fetching axe-core"
+  rm -rf "$AXE"
+  mkdir -p "$AXE"
+  (cd "$AXE" && logged npm pack --silent axe-core@4 && tar -xzf axe-core-*.tgz) \
+    || stop "npm could not fetch axe-core" "" "$SETUP_LOG"
   finish
 }
 

@@ -1,6 +1,7 @@
 //! Floor 4: the ports' real implementations.
 
 pub mod agents;
+pub mod audit;
 pub mod docker;
 pub mod host;
 pub mod known_hosts;

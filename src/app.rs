@@ -1,12 +1,18 @@
 //! Floor 6: configuration, wiring, CLI, HTTP and shutdown.
 
 pub mod agent;
+pub mod board;
 pub mod cli;
 pub mod clients;
+pub mod columns;
 pub mod configuration;
 pub mod dry;
+pub mod feed;
+pub mod history;
 pub mod http;
 pub mod local;
+pub mod office;
+pub mod page;
 pub mod schemas;
 mod stdout;
 pub mod submit;

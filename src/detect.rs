@@ -15,6 +15,7 @@ use look::Look;
 use tree::{Kind, Tree, TreeError, join};
 
 mod explicit;
+pub use explicit::own_image;
 mod frameworks;
 mod json5;
 mod languages;

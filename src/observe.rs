@@ -4,6 +4,8 @@
 //! `observe/table.rs` says which there are, `observe/facts.rs` what moves them.
 
 mod facts;
+mod levels;
+mod maker;
 mod table;
 
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use prometheus::{
 };
 
 pub use self::facts::RunningJob;
+pub use self::levels::CountLines;
 use crate::domain::event::TeamState;
 use crate::domain::plan::Role;
 

@@ -16,6 +16,7 @@ pub mod lease;
 pub mod local_work;
 pub mod monitor;
 pub mod oneshot;
+pub mod own_image;
 pub mod preparation;
 pub mod preview_board;
 pub mod reporter;
@@ -25,6 +26,7 @@ pub mod runtimes;
 pub mod steps;
 pub mod tunnels;
 pub mod undo;
+pub mod unused_images;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, Docker};
-use futures::StreamExt;
 
 use crate::domain::ids::TeamId;
 use crate::domain::names::{ContainerName, ImageRef, NetworkName, VolumeName};
@@ -387,19 +386,10 @@ impl Engine for DockerEngine {
         name: &ContainerName,
         on_line: OnLine<'_>,
     ) -> Result<i64, EngineError> {
-        let docker = self.docker()?;
-        logs::read(docker, name, None, true, on_line).await.map_err(|e| error(e, name.as_str()))?;
-        let options = None::<query::WaitContainerOptions>;
-        let mut wait = std::pin::pin!(self.docker()?.wait_container(name.as_str(), options));
-        match tokio::time::timeout(CALL_TIME_MAX, wait.next()).await {
-            Ok(Some(Ok(answer))) => Ok(answer.status_code),
-            Ok(Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. }))) => {
-                Ok(code)
-            }
-            Ok(Some(Err(e))) => Err(error(e, name.as_str())),
-            Ok(None) => Err(EngineError::NotFound { what: name.to_string() }),
-            Err(elapsed) => Err(EngineError::Unreachable { source: Box::new(elapsed) }),
-        }
+        let ended = logs::until_end(self.docker()?, name, on_line).await;
+        ended
+            .map_err(|e| error(e, name.as_str()))?
+            .ok_or_else(|| EngineError::NotFound { what: name.to_string() })
     }
 
     async fn log_tail(
@@ -438,15 +428,8 @@ impl Engine for DockerEngine {
     }
 
     async fn own_images(&self) -> Result<Vec<ObservedImage>, EngineError> {
-        let reference = vec!["covibes/*".to_owned()];
-        let options = query::ListImagesOptions {
-            filters: Some(HashMap::from([("reference".to_owned(), reference)])),
-            ..Default::default()
-        };
-        let images = self
-            .call("list", "images", CALL_TIME_MAX, self.docker()?.list_images(Some(options)))
-            .await?;
-        Ok(images.into_iter().flat_map(map::images).collect())
+        let list = images::own(self.docker()?);
+        self.call("list", "images", CALL_TIME_MAX, list).await
     }
 
     async fn remove_image(&self, image: &ImageRef) -> Result<bool, EngineError> {

@@ -5,6 +5,7 @@
 //! fixed arguments and a deadline. What the host denies becomes a finding.
 
 mod cgroups;
+mod context;
 mod files;
 mod firewall;
 mod keeping;
@@ -331,6 +332,16 @@ impl Host for LinuxHost {
             subject: "loop_mount",
             message: format!("cache size is not enforced: {error}"),
         }))
+    }
+
+    async fn pack_context(&self, root: &Path) -> Result<Option<Vec<u8>>, Failure> {
+        let root = root.to_owned();
+        blocking(move || context::pack(&root)).await
+    }
+
+    async fn has_own_size(&self, path: &Path) -> bool {
+        let path = path.to_owned();
+        blocking(move || Ok(files::has_own_size(&path))).await.unwrap_or(true)
     }
 
     async fn ensure_rules(&self, rules: &HostRules) -> Result<Vec<Finding>, Failure> {

@@ -9,9 +9,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::app::configuration::{self, Configuration, OneOrMore};
 use crate::app::stdout::{self, outln};
 use crate::app::terminal::Style;
-use crate::app::{agent, dry, local, submit, sync, worker};
+use crate::app::{agent, dry, history, local, submit, sync, worker};
 use crate::domain::ids::TeamId;
 use crate::domain::job::Action;
+use crate::observe::CountLines;
 
 /// The configuration, or what the broker holds, must be changed by a person.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +95,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print what the log of events holds, of a team or of all.
+    Events(history::Events),
+    /// List jobs with their step, time and outcome, from the log of events.
+    Jobs(history::Jobs),
     /// Say what a project is and how it would be run.
     Detect {
         /// The project.
@@ -231,6 +236,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Destroy { team, json } => one(load()?, &team, Action::Destroy, json).await,
         Command::Submit(request) => submit::run(load()?, request).await,
         Command::Follow { team, json } => submit::follow(load()?, team, json).await,
+        Command::Events(wish) => history::events(load()?, wish).await,
+        Command::Jobs(wish) => history::jobs(load()?, wish).await,
         Command::Detect { directory, json } => detect(&directory, json),
         Command::Init { directory, force } => {
             dry::init(&directory, force)?;
@@ -367,14 +374,16 @@ fn schema(name: Option<&str>) -> anyhow::Result<ExitCode> {
 pub fn logs(is_worker: bool) {
     use std::io::IsTerminal;
     use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
     // lapin logs whole messages that come back unrouted; no body belongs in a log.
     let default = if is_worker { "info,lapin=off" } else { "error,lapin=off" };
     let filter = EnvFilter::try_from_env("COVIBES_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call, in tests, keeps the first.
     let _ = if std::io::stderr().is_terminal() {
-        builder.with_target(false).try_init()
+        builder.with_target(false).finish().with(CountLines).try_init()
     } else {
-        builder.json().flatten_event(true).try_init()
+        builder.json().flatten_event(true).finish().with(CountLines).try_init()
     };
 }

@@ -126,6 +126,10 @@ pub struct PreviewSection {
     pub egress: EgressWord,
     /// Whether a cache gets a file system of its own size.
     pub cache_sized: bool,
+    /// Images that a repository's own Dockerfile may be built upon, without tags, such as
+    /// `golang`; `ruby*` is all that begin so. It is built only for projects that no image of
+    /// Covibes runs; empty, not at all.
+    pub dockerfile_bases: Vec<String>,
 }
 
 /// Where previews may go.
@@ -149,6 +153,7 @@ impl Default for PreviewSection {
             public_url: None,
             egress: EgressWord::Open,
             cache_sized: settings.cache_sized,
+            dockerfile_bases: Vec::new(),
         }
     }
 }
@@ -322,6 +327,7 @@ fn check(file: File) -> anyhow::Result<Configuration> {
             builds_at_once: file.capacity.builds_at_once,
         },
         cache_sized: file.preview.cache_sized,
+        dockerfile_bases: file.preview.dockerfile_bases.clone(),
     };
     let http = file.http.check()?;
     let cluster = file.cluster.check()?;

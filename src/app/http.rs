@@ -1,11 +1,14 @@
-//! The worker's own HTTP: metrics, liveness, readiness, version, and the agents'
-//! API below `/api`.
+//! The worker's own HTTP: metrics, liveness, readiness and version for anybody;
+//! the operator page, `/events` and `/api` for whoever has the token.
 //!
 //! On loopback unless configured, and deaf to foreign `Host` headers, so that a
-//! page in somebody's browser cannot read it by DNS tricks. Read-only but for
-//! `/api`, which needs a token.
+//! page in somebody's browser cannot read it by DNS tricks.
 
 mod agents;
+mod events;
+mod gate;
+mod reads;
+mod server;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,63 +23,71 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-pub use self::agents::Api;
+pub use self::gate::Gate;
+pub use self::reads::json_of;
+use crate::app::office::Office;
+use crate::app::page;
 use crate::domain::ids::HostId;
-use crate::observe::Metrics;
-use crate::ports::broker::{BrokerState, Phase};
-use crate::ports::engine::Engine;
-use crate::worker::hosts::Hosts;
-use crate::worker::lanes::LaneLoad;
+use crate::ports::broker::Phase;
 
 /// How long an answer of Docker is believed.
 const DOCKER_BELIEVED: Duration = Duration::from_secs(5);
 
-/// What readiness depends on.
-pub struct Readiness {
-    /// How the worker stands with the broker.
-    pub broker: watch::Receiver<BrokerState>,
-    /// All counters.
-    pub metrics: Arc<Metrics>,
-    /// Docker.
-    pub engine: Arc<dyn Engine>,
-    /// Cancelled when the worker drains.
-    pub shutdown: CancellationToken,
-    /// How much the lanes hold.
-    pub load: Arc<LaneLoad>,
-    /// Whom the dispatcher waits for.
-    pub hosts: Arc<Hosts>,
-}
-
 struct Shared {
-    ready: Readiness,
+    office: Arc<Office>,
     docker: Mutex<Option<(Instant, bool)>>,
 }
 
-/// Serves until `end`. `hosts` are names by which it is asked besides addresses.
+/// Serves until `end`. `names` are those by which it is asked besides addresses.
 pub async fn serve(
     listener: TcpListener,
-    ready: Readiness,
-    api: Api,
-    hosts: Vec<String>,
+    office: Arc<Office>,
+    gate: Gate,
+    names: Vec<String>,
     end: CancellationToken,
 ) {
-    let shared = Arc::new(Shared { ready, docker: Mutex::new(None) });
-    let router = Router::new()
+    server::run(listener, router(office, gate, names, end.clone()), end).await;
+}
+
+/// Everything that is served.
+pub fn router(
+    office: Arc<Office>,
+    gate: Gate,
+    names: Vec<String>,
+    end: CancellationToken,
+) -> Router {
+    let listeners = events::Events {
+        feed: Arc::clone(&office.feed),
+        host: office.hosts.own().to_string(),
+        listeners: Arc::new(Semaphore::new(events::LISTENERS_MAX)),
+        end: end.clone(),
+    };
+    let gate = Arc::new(gate);
+    let api = reads::router(Arc::clone(&office))
+        .merge(agents::router(office.ports.clone(), end))
+        .fallback(async || {
+            gate::refuse(StatusCode::NOT_FOUND, "not_found", "There is nothing here")
+        });
+    let guarded = page::router(Arc::clone(&office))
+        .nest("/api", api)
+        .merge(Router::new().route("/events", get(events::listen)).with_state(listeners))
+        // The outer one first: a refusal, too, can be read by the page that asked.
+        .layer(middleware::from_fn_with_state(Arc::clone(&gate), gate::token))
+        .layer(middleware::from_fn_with_state(gate, gate::origins));
+    let shared = Arc::new(Shared { office, docker: Mutex::new(None) });
+    Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/version", get(version))
         .with_state(shared)
-        .nest("/api", agents::router(api, end.clone()))
-        .layer(middleware::from_fn_with_state(Arc::new(hosts), only_own_host));
-    let result = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await;
-    if let Err(error) = result {
-        tracing::error!(%error, "HTTP ended");
-    }
+        .merge(page::assets())
+        .merge(guarded)
+        .layer(middleware::from_fn_with_state(Arc::new(names), only_own_host))
 }
 
 /// Answers 421 unless the request names an address, this machine, or a name that
@@ -106,9 +117,9 @@ async fn only_own_host(
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    shared.ready.metrics.lane_waiting(shared.ready.load.waiting());
+    shared.office.ports.metrics.lane_waiting(shared.office.load.waiting());
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (content_type, shared.ready.metrics.render()).into_response()
+    (content_type, shared.office.ports.metrics.render()).into_response()
 }
 
 async fn version() -> Json<serde_json::Value> {
@@ -122,9 +133,9 @@ struct Verbosity {
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>, Query(query): Query<Verbosity>) -> Response {
-    let broker = shared.ready.broker.borrow().clone();
+    let broker = shared.office.broker.borrow().clone();
     let connected = matches!(broker.phase, Phase::Connected);
-    let draining = shared.ready.shutdown.is_cancelled();
+    let draining = shared.office.shutdown.is_cancelled();
     let docker = docker_answers(&shared).await;
     let ok = connected && docker && !draining;
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -132,7 +143,7 @@ async fn readyz(State(shared): State<Arc<Shared>>, Query(query): Query<Verbosity
         return (status, "ok\n").into_response();
     }
     // No reason not to be ready: this host's own teams lack nothing.
-    let (dispatches, awaited) = shared.ready.hosts.dispatching();
+    let (dispatches, awaited) = shared.office.hosts.dispatching();
     let awaited: Vec<_> = awaited.iter().map(HostId::as_str).collect();
     let body = json!({
         "ready": ok,
@@ -142,8 +153,8 @@ async fn readyz(State(shared): State<Arc<Shared>>, Query(query): Query<Verbosity
             "draining": {"ok": !draining},
         },
         "dispatcher": {"active": dispatches, "waits_for_hosts": awaited},
-        "running": shared.ready.load.running(),
-        "waiting": shared.ready.load.waiting(),
+        "running": shared.office.load.running(),
+        "waiting": shared.office.load.waiting(),
     });
     (status, Json(body)).into_response()
 }
@@ -156,7 +167,7 @@ async fn docker_answers(shared: &Shared) -> bool {
         return up;
     }
     // A hung daemon must not hang readiness.
-    let asked = tokio::time::timeout(Duration::from_secs(2), shared.ready.engine.version());
+    let asked = tokio::time::timeout(Duration::from_secs(2), shared.office.ports.engine.version());
     let up = matches!(asked.await, Ok(Ok(_)));
     *last = Some((Instant::now(), up));
     up

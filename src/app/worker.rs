@@ -16,17 +16,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::adapters::audit::FileAudit;
 use crate::adapters::known_hosts::FileKnownHosts;
 use crate::adapters::rabbitmq::RabbitBroker;
 use crate::adapters::rabbitmq::names::Names;
 use crate::adapters::system::SystemClock;
 use crate::app::cli::{self, BadConfiguration};
 use crate::app::configuration::Configuration;
+use crate::app::feed::Feed;
 use crate::app::http;
+use crate::app::office::{Kept, Office};
+use crate::app::submit::client;
 use crate::app::wiring::wire;
 use crate::domain::event::{Event, EventKind, Subject};
 use crate::observe::Chain;
@@ -71,7 +76,8 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     )
     .context(BadConfiguration)?;
     let broker = Arc::new(broker);
-    let events = broker.events();
+    // Everything that this worker tells goes by the page's board.
+    let events = Arc::new(Feed::new(broker.events(), clock.new_id().simple().to_string()));
     let wired = wire(&configuration, events.clone()).await?;
     observer.use_metrics(Arc::clone(&wired.ports.metrics));
     let version = env!("CARGO_PKG_VERSION");
@@ -95,24 +101,31 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
         Arc::new(Hosts::new(settings.host.clone(), &cluster.hosts, cluster.lost_after, known));
     hosts.remember().await;
     let state = Supervisor::state();
-    let ready = http::Readiness {
-        broker: state.subscribe(),
-        metrics: Arc::clone(&wired.ports.metrics),
-        engine: Arc::clone(&wired.ports.engine),
-        shutdown: shutdown.clone(),
-        load: Arc::clone(&load),
-        hosts: Arc::clone(&hosts),
-    };
-    let (listen, http) = (configuration.http.listen, configuration.http.clone());
+    let (listing, listed) = watch::channel(None);
     let monitor = Arc::clone(runner.monitor());
-    let api = http::Api::new(wired.ports.clone(), Arc::clone(&monitor), &http);
-    let api = api.context(BadConfiguration)?;
+    let office = Arc::new(Office {
+        ports: wired.ports.clone(),
+        monitor: Arc::clone(&monitor),
+        feed: Arc::clone(&events),
+        client: client(&configuration)?,
+        hosts: Arc::clone(&hosts),
+        load: Arc::clone(&load),
+        broker: state.subscribe(),
+        shutdown: shutdown.clone(),
+        listing: listed,
+        audit: FileAudit::new(&settings.state_dir),
+        kept: Kept::default(),
+    });
+    let (listen, http) = (configuration.http.listen, configuration.http.clone());
+    let gate = http::Gate::open(&http, &settings.state_dir).context(BadConfiguration)?;
     let listener = tokio::net::TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen} (`http.listen`)"))?;
     let served = CancellationToken::new();
-    tasks.spawn(http::serve(listener, ready, api, http.hosts, served.clone()));
-    tasks.spawn(gauges::keep(wired.ports.clone(), monitor, served.clone()));
+    info!(page = %format!("http://{listen}/"), token = gate.place(), "the operator page is served");
+    tasks.spawn(remember(Arc::clone(&office), served.clone()));
+    tasks.spawn(http::serve(listener, office, gate, http.hosts, served.clone()));
+    tasks.spawn(gauges::keep(wired.ports.clone(), monitor, listing, served.clone()));
     tasks.spawn(tunnels::count(wired.ports.clone(), served.clone()));
     let (preparation, ports) = (Arc::clone(&wired.preparation), wired.ports.clone());
     let until = served.clone();
@@ -181,6 +194,22 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     info!("worker ends");
     result.context(BadConfiguration)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Puts what the records know of earlier jobs on the page's board.
+async fn remember(office: Arc<Office>, end: CancellationToken) {
+    let teams = match office.ports.records.teams().await {
+        Ok(teams) => teams,
+        Err(error) => return warn!(%error, "the page begins without earlier jobs"),
+    };
+    for team in teams {
+        if end.is_cancelled() {
+            return;
+        }
+        if let Ok(Some(record)) = office.ports.records.load(&team).await {
+            office.feed.board().remember(&record);
+        }
+    }
 }
 
 /// Says in the log whether Docker answers; a worker that waits for it is alive.

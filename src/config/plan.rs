@@ -3,6 +3,7 @@
 //! Pure: the same input gives the same plan, so plans are compared, hashed and
 //! printed without touching Docker.
 
+mod frameworks;
 mod preview;
 mod tools;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use super::layout::Layout;
 use super::project::{PreviewMode, ProjectFile};
-use crate::domain::findings::{Findings, Framework};
+use crate::domain::findings::Findings;
 use crate::domain::ids::{JobId, PartName, RunId, TeamId};
 use crate::domain::limits::{self};
 use crate::domain::names::{ImageRef, Names, VolumeName};
@@ -22,6 +23,10 @@ use crate::domain::plan::{
 };
 use crate::domain::settings::Settings;
 use crate::domain::spec::{AgentSpec, GitSource, PreviewSpec, Spec, WorkspaceSource};
+
+pub use frameworks::{
+    framework_declarations, framework_links, framework_mode, framework_writables,
+};
 
 /// One preview with what was found out about it.
 #[derive(Debug, Clone)]
@@ -52,6 +57,8 @@ pub struct Writable {
     pub directories: Vec<String>,
     /// Files that do not exist, each a link into the cache, as a database has it.
     pub files: Vec<String>,
+    /// Files that exist and that a tool writes anew: over each, one of the preview's own is mounted.
+    pub covered: Vec<String>,
 }
 
 impl PreviewInput {
@@ -82,6 +89,18 @@ impl PreviewInput {
         let mut links: Vec<_> = frameworks.chain(own).collect();
         links.dedup_by(|later, first| later.0 == first.0);
         links
+    }
+
+    /// Every file over which one of the preview's own is mounted.
+    pub fn covered_files(&self) -> impl Iterator<Item = &str> {
+        let covered = self.writable.covered.iter().map(String::as_str);
+        covered.filter(|_| self.mode == PreviewMode::Direct)
+    }
+
+    /// Where a covering file lies on the host, below the preview's places.
+    #[must_use]
+    pub fn file_of(file: &str) -> PathBuf {
+        Path::new(COVERS).join(file.replace('/', "--"))
     }
 
     /// Where a writable directory lies on the host, below the preview's places.
@@ -132,6 +151,9 @@ pub struct PlanInput<'a> {
 
 const MIB: u64 = 1 << 20;
 
+/// The directory of root's that holds covering files, below the preview's places.
+pub const COVERS: &str = "covers";
+
 /// Where a preview that runs on a copy of the workspace has it, with what
 /// belongs to the copying beside it.
 const MIRROR: &str = "/app/mirror";
@@ -168,7 +190,9 @@ impl PlanInput<'_> {
         format!("http://{gateway}:{}", limits::PROXY_PORT)
     }
 
-    fn proxy_env(&self, space: ipnet::Ipv4Net) -> BTreeMap<String, String> {
+    /// How what runs on the networks of a space finds the way out.
+    #[must_use]
+    pub fn proxy_env(&self, space: ipnet::Ipv4Net) -> BTreeMap<String, String> {
         let url = self.proxy_url(space);
         let mut env = BTreeMap::new();
         for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
@@ -212,30 +236,6 @@ fn volume(name: &VolumeName, target: impl Into<String>, read_only: bool) -> Moun
 
 fn tmpfs(target: &str, mebibytes: u64, executable: bool) -> Tmpfs {
     Tmpfs { target: target.to_owned(), bytes: mebibytes * MIB, executable }
-}
-
-/// Directories that a framework insists on writing into, below its app.
-#[must_use]
-pub fn framework_writables(framework: Framework) -> &'static [&'static str] {
-    match framework {
-        Framework::Nextjs => &[".next"],
-        Framework::Nuxt => &[".nuxt"],
-        Framework::Sveltekit => &[".svelte-kit"],
-        Framework::Astro => &[".astro"],
-        Framework::Angular => &[".angular"],
-        Framework::ReactRouter => &[".react-router"],
-        _ => &[],
-    }
-}
-
-/// Files that a framework insists on writing, below its app, and where in the
-/// cache they go: Django's default database.
-#[must_use]
-pub fn framework_links(framework: Framework) -> &'static [(&'static str, &'static str)] {
-    match framework {
-        Framework::Django => &[("db.sqlite3", "/app/.cache/db.sqlite3")],
-        _ => &[],
-    }
 }
 
 /// Resolves a team.

@@ -109,8 +109,8 @@ pub struct ProjectPreview {
     pub runtime: Option<ProjectRuntime>,
     /// Directories and files below the app that the dev server must be able to write.
     pub writable: Vec<String>,
-    /// How the dev server sees the workspace.
-    pub mode: PreviewMode,
+    /// How the dev server sees the workspace; absent, its framework decides.
+    pub mode: Option<PreviewMode>,
     /// Where each key stands.
     pub places: BTreeMap<&'static str, Place>,
 }

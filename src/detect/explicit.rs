@@ -26,6 +26,7 @@ mod compose;
 mod devcontainer;
 mod dockerfile;
 mod jsonc;
+pub mod own_image;
 mod ports;
 mod procfile;
 mod server;
@@ -134,6 +135,7 @@ pub(crate) fn apply(look: &Look<'_>, findings: &mut Findings) {
     .collect();
     // Stable: hints come last, each kind in its order.
     statements.sort_by_key(|statement| statement.is_hint);
+    let own_image = own_image::find(&context);
     let (scripts, serves_itself) = (context.scripts.clone(), context.serves_itself());
     let mut merge = Merge { findings, scripts, serves_itself, port: false, dev: false, env: false };
     let mut source = None;
@@ -145,6 +147,7 @@ pub(crate) fn apply(look: &Look<'_>, findings: &mut Findings) {
         merge.runtime(statement);
         merge.env(statement);
     }
+    findings.own_image = own_image;
     // Where nothing else is known, the hint is all there is.
     let only = statements.iter().find(|_| findings.language == Language::None);
     if let Some(source) = source.or_else(|| only.map(|statement| statement.source)) {

@@ -8,7 +8,7 @@ use super::look::Look;
 use super::manifest::Manifest;
 use super::rules::{Reason, Subject};
 use super::tree::{TreeError, join};
-use super::{Candidate, nx, package_manager, ports, runtime, workspaces};
+use super::{Candidate, manifest, nx, package_manager, ports, runtime, workspaces};
 
 use sources::Sources;
 
@@ -135,6 +135,12 @@ fn install(findings: &mut Findings, look: &Look<'_>, manifest: &Manifest, bare: 
         findings.install = Some(command.to_owned());
     }
     findings.lockfile = choice.lockfile;
+    if findings.install.is_some() {
+        let members = workspaces::members(look, &findings.install_dir);
+        let members = members.into_iter().flat_map(|workspace| workspace.members);
+        findings.packages =
+            members.filter(|member| look.first(member, &manifest::NAMES).is_some()).collect();
+    }
 }
 
 fn run(findings: &mut Findings, subject: &Subject<'_, '_>, entry: &Entry) {

@@ -108,6 +108,7 @@ codes! {
     WorkspaceSymlinkRefused "workspace.symlink_refused" Tenant "Replace the symbolic link by the file itself.";
     WorkspaceNotRegularFile "workspace.not_regular_file" Tenant "Replace the pipe or device by a regular file.";
     WorkspaceFileTooLarge "workspace.file_too_large" Tenant "Make the file smaller.";
+    WorkspaceMountPoint "workspace.mount_point" Tenant "Remove the file that the message names, and ignore its name in Git: the preview has a directory of its own there.";
     WorkspaceInvalidPath "workspace.invalid_path" Tenant "Name a path inside the project, without `..`.";
     WorkspaceMountRefused "workspace.mount_refused" Tenant "Replace the mounted directory by one that belongs to the workspace.";
     WorkspaceTooManyFiles "workspace.too_many_files" Tenant "Name the app's directory in .covibes.yml (`preview.app`): there is too much to look through.";
@@ -129,6 +130,9 @@ codes! {
     BuildOutOfMemory "build.out_of_memory" Tenant "The install needs more memory than a one-shot task has.";
     BuildTimeout "build.timeout" Tenant "The install made no progress, or took longer than 10 minutes.";
     BuildUnsupported "build.unsupported" Tenant "This host has no runtime for the language yet; name another in .covibes.yml.";
+    BuildDockerfileNotAllowed "build.dockerfile_not_allowed" Tenant "Run a project in Node or Python; or have the operator list the images that Dockerfiles may build upon in `preview.dockerfile_bases`.";
+    BuildDockerfileRefused "build.dockerfile_refused" Tenant "Change what the message names in the Dockerfile: its base images are the host's choice, and it may fetch only what its RUN instructions reach through the proxy.";
+    BuildDockerfileFailed "build.dockerfile_failed" Tenant "Read the last lines of the build; it must pass on a clean checkout. The image needs a shell and the C library of Debian 12 or a newer one.";
     RuntimeUnavailable "runtime.unavailable" Tenant "Ask for a version that is on offer, in .covibes.yml (`preview.runtime`) or where the project pins it.";
     BuildImageFailed "build.image_failed" Platform "A Covibes image could not be built; read the build's last lines with `covibes doctor`.";
     ImageMissing "image.missing" Operator "Run ops/setup.sh, which makes the base image.";

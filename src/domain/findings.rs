@@ -41,6 +41,9 @@ pub struct Findings {
     pub install: Option<String>,
     /// Where `install` runs: the workspace root of a monorepo, else the app's directory.
     pub install_dir: String,
+    /// Directories of the workspace's packages below it, each of which may get modules of its own
+    /// when `install` runs for all of them.
+    pub packages: Vec<String>,
     /// The file that fixes the installed versions (a lockfile; `requirements.txt` for pip).
     ///
     /// None beside a present `install` means that the build step would not be repeatable.
@@ -51,6 +54,8 @@ pub struct Findings {
     pub health: Health,
     /// Environment that the dev server needs.
     pub env: BTreeMap<String, Template>,
+    /// The image that the repository builds for itself, if it does.
+    pub own_image: Option<OwnImage>,
     /// Every app of the workspace, the chosen one first.
     pub apps: Vec<App>,
     /// What kind of statement decided.
@@ -76,10 +81,12 @@ impl Findings {
             runtime: None,
             install: None,
             install_dir: app_dir.to_owned(),
+            packages: Vec::new(),
             lockfile: None,
             dev: None,
             health: Health::Tcp,
             env: BTreeMap::new(),
+            own_image: None,
             apps: Vec::new(),
             source: Source::Language,
             evidence: Vec::new(),
@@ -154,6 +161,17 @@ pub enum Health {
     },
     /// A connection to the port.
     Tcp,
+}
+
+/// An image that a repository builds for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnImage {
+    /// The Dockerfile, below the workspace.
+    pub file: String,
+    /// The directory that it is built from, below the workspace.
+    pub dir: String,
+    /// The stage for development; the last one if none is.
+    pub stage: Option<String>,
 }
 
 /// One app of a workspace.

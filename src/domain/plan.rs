@@ -254,8 +254,22 @@ pub struct InstallPlan {
     pub modules: PathBuf,
     /// Changes when lockfile, manifest, command or runtime change.
     pub key: String,
+    /// Modules of the packages of a workspace; none without one.
+    pub packages: Option<PackagesPlan>,
     /// The throw-away overlay's volume and where it stands in the container.
     pub overlay: VolumeName,
+}
+
+/// Where the packages of a workspace have modules of their own: a directory of
+/// root's with a child for each, swapped in as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackagesPlan {
+    /// Where they are kept.
+    pub kept: PathBuf,
+    /// Where an install puts them.
+    pub staging: PathBuf,
+    /// The names of the children.
+    pub children: Vec<String>,
 }
 
 /// A team, resolved.

@@ -125,6 +125,8 @@ pub struct Settings {
     pub preview_public_url: Option<String>,
     /// Where previews may go.
     pub preview_egress: PreviewEgress,
+    /// Images that Dockerfiles of repositories may be built upon; none: such are not built.
+    pub dockerfile_bases: Vec<String>,
     /// Agents.
     pub agent: AgentPolicy,
     /// What everything else may reach.
@@ -163,6 +165,7 @@ impl Default for Settings {
             preview_domain: "localhost".to_owned(),
             preview_public_url: None,
             preview_egress: PreviewEgress::Open,
+            dockerfile_bases: Vec::new(),
             agent: AgentPolicy { api_base_url: None, permission_mode: PermissionMode::AcceptEdits },
             egress: Egress {
                 allow: vec!["api.anthropic.com".to_owned()],

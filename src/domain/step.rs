@@ -49,12 +49,13 @@ impl StepId {
     #[must_use]
     pub fn time_max(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Workspace => 300,
+            Self::Workspace => 240,
             Self::Detect | Self::Config => 30,
             // A cold host builds the runtime image and installs.
             Self::Build => 600,
             Self::Start => 90,
-            Self::Health => 150,
+            // A first page may be compiled for three minutes on half a CPU.
+            Self::Health => 210,
         })
     }
 

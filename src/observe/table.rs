@@ -2,10 +2,10 @@
 //! operators know, and every known series exists from the start at zero.
 
 use prometheus::{
-    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
-    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder, Gauge, Histogram, HistogramOpts, Opts, Registry, TextEncoder,
 };
 
+use super::maker::{Maker, kubelet_buckets};
 use super::{BROKER_ROLES, Metrics};
 use crate::domain::event::TeamState;
 use crate::domain::failure::{Code, Fault};
@@ -304,7 +304,10 @@ impl Metrics {
                 "covibes_egress_bytes_total",
                 "Bytes that teams received through tunnels that have ended.",
             ),
-            registry: make.registry,
+            registry: {
+                make.register(super::levels::lines());
+                make.registry
+            },
         };
         metrics.zero();
         metrics
@@ -393,6 +396,18 @@ impl Metrics {
         for kind in ["container", "network", "volume"] {
             self.orphans_removed.with_label_values(&[kind]);
         }
+        for rule in ["git.host_not_allowed", "git.address_denied"] {
+            self.policy_denials.with_label_values(&[rule]);
+        }
+        self.broker_reconnects.with_label_values(&["session_ended"]);
+        for code in Code::ALL {
+            for step in steps_of(*code) {
+                self.job_failures.with_label_values(&[step, code.as_str()]);
+                if code.fault() == Fault::Platform {
+                    self.step_retries.with_label_values(&[step, code.as_str()]);
+                }
+            }
+        }
     }
 
     /// The page that Prometheus scrapes, text format 0.0.4.
@@ -407,53 +422,55 @@ impl Metrics {
     }
 }
 
-/// The kubelet's buckets: 5 ms times 2.5 to the n.
-fn kubelet_buckets() -> Vec<f64> {
-    (0..14).map(|n| 0.005 * 2.5_f64.powi(n)).collect()
-}
-
-struct Maker {
-    registry: Registry,
-}
-
-impl Maker {
-    fn register<T: prometheus::core::Collector + Clone + 'static>(&self, metric: T) -> T {
-        self.registry
-            .register(Box::new(metric.clone()))
-            .expect("every metric is registered once, under a name of its own");
-        metric
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.register(IntCounter::new(name, help).expect("a literal name"))
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.register(IntCounterVec::new(Opts::new(name, help), labels).expect("a literal name"))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.register(IntGauge::new(name, help).expect("a literal name"))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.register(IntGaugeVec::new(Opts::new(name, help), labels).expect("a literal name"))
-    }
-
-    /// Gauges that are not whole.
-    fn floats(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-        self.register(GaugeVec::new(Opts::new(name, help), labels).expect("a literal name"))
-    }
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str], b: &[f64]) -> HistogramVec {
-        let opts = HistogramOpts::new(name, help).buckets(b.to_vec());
-        self.register(HistogramVec::new(opts, labels).expect("a literal name"))
+/// Where a code comes from: a counter that begins at one tells `increase()` nothing.
+/// Codes of what all steps use are in all of them.
+fn steps_of(code: Code) -> Vec<&'static str> {
+    let all = || StepId::ALL.map(StepId::as_str).into_iter().chain(["none"]).collect();
+    match code.as_str().split('.').next() {
+        Some("git" | "workspace") => vec!["workspace"],
+        Some("detect") => vec!["detect"],
+        Some("config" | "secret" | "runtime") => vec!["config", "build"],
+        Some("build" | "image") => vec!["build"],
+        Some("preview" | "service") => vec!["start", "health"],
+        Some("port") => vec!["config", "start"],
+        Some("docker" | "host" | "record" | "job" | "internal") => all(),
+        _ => vec!["none"],
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A thousand teams, every code, and every state of a container.
+    #[test]
+    fn a_thousand_teams_are_fewer_than_three_thousand_series() {
+        use super::super::Listing;
+        let metrics = Metrics::new();
+        let teams = || (0..1000).map(|n| TeamState::ALL[n % TeamState::ALL.len()]).collect();
+        let states = ["running", "exited", "created", "paused", "restarting", "dead", "removing"];
+        let containers = (0..4000).map(|n| (Role::ALL[n % 5], states[n % 7].to_owned())).collect();
+        metrics.observed(&Listing { teams: teams(), containers, ..Listing::default() });
+        for code in Code::ALL {
+            metrics.message_rejected(*code);
+            metrics.dead_lettered(*code);
+        }
+        for operation in 0..30 {
+            metrics.docker_request(&operation.to_string(), true, true, Default::default());
+            metrics.docker_request(&operation.to_string(), false, true, Default::default());
+        }
+        let page = metrics.render();
+        let series = page.lines().filter(|line| !line.starts_with('#')).count();
+        assert!(series <= 3000, "{series}");
+        // None of them names a team, and none of them comes twice.
+        let names: std::collections::BTreeSet<_> = page
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.rsplit_once(' ').map_or(line, |(name, _)| name))
+            .collect();
+        assert_eq!(names.len(), series);
+        assert!(!page.contains("team="), "no label names a team");
+    }
 
     #[test]
     fn known_series_exist_at_zero() {

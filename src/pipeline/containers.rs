@@ -71,6 +71,13 @@ pub async fn ensure_volumes(
         if preview.mode == PreviewMode::Mirror {
             host.ensure_dir(&layout.mirror(&preview.spec.name), uid, gid).await?;
         }
+        for file in preview.covered_files() {
+            let path = layout.preview(&preview.spec.name).join(PreviewInput::file_of(file));
+            // What the tool wrote there stays.
+            if !host.exists(&path).await {
+                host.write_file(&path, b"", 0o644, uid).await?;
+            }
+        }
         for directory in preview.writable_directories() {
             let place = PreviewInput::place_of(directory);
             host.ensure_dir(&layout.preview(&preview.spec.name).join(place), uid, gid).await?;
@@ -109,6 +116,7 @@ pub async fn ensure_mount_points(run: &Run<'_>, input: &PlanInput<'_>) -> Result
             && findings.language == crate::domain::findings::Language::Node
         {
             wanted.push(below(&findings.install_dir, "node_modules"));
+            wanted.extend(findings.packages.iter().map(|dir| below(dir, "node_modules")));
         }
         if is_copy {
             // It is empty at first: the Engine would make what lies above a

@@ -422,10 +422,11 @@ mod tests {
             name: ImageRef::local(name, tag).unwrap(),
             created_unix_s: (NOW - days * DAY_MS) / 1000,
             bytes: 1,
+            in_use: false,
         };
         let mut images =
             vec![image("agent", "1", 90), image("agent", "2", 90), image("sync", "2", 3)];
-        images.push(ObservedImage { name: ImageCatalog::debian(), created_unix_s: 0, bytes: 1 });
+        images.push(ObservedImage { name: ImageCatalog::debian(), ..image("x", "1", 365) });
         let found = Found { images, ..Found::default() };
         assert_eq!(names(&found, 0.1), ["image covibes/agent:2"]);
         assert_eq!(names(&found, 0.79), ["image covibes/agent:2", "image covibes/sync:2"]);

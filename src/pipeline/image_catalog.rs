@@ -18,6 +18,9 @@ use crate::pipeline::runtimes::{self, Choice};
 use crate::ports::engine::{ImageBuild, label};
 use crate::ports::host::Host;
 
+/// What runs dev servers.
+const SUPERVISOR: &str = "covibes-preview";
+
 /// The Debian that set-up pulls or bootstraps.
 const DEBIAN: (&str, &str) = ("debian", "bookworm");
 
@@ -92,9 +95,7 @@ impl ImageKind {
             Self::Base | Self::BaseTrixie | Self::Egress => None,
             Self::Agent => Some("covibes-agent"),
             Self::Sync => Some("covibes-sync"),
-            Self::PreviewNode(_) | Self::PreviewPython(_) | Self::PreviewStatic => {
-                Some("covibes-preview")
-            }
+            Self::PreviewNode(_) | Self::PreviewPython(_) | Self::PreviewStatic => Some(SUPERVISOR),
         }
     }
 }
@@ -198,6 +199,10 @@ impl ImageCatalog {
                 Ok(ImageKind::PreviewPython(line.to_owned()))
             }
             Language::Static => Ok(ImageKind::PreviewStatic),
+            Language::None => Err(Failure::new(
+                Code::BuildUnsupported,
+                "nothing says in which runtime the project runs",
+            )),
             other => Err(Failure::new(
                 Code::BuildUnsupported,
                 format!("there is no runtime image for {} yet", other.as_str()),
@@ -267,6 +272,37 @@ impl ImageCatalog {
         args
     }
 
+    /// The digest of the supervisor that goes into previews' images.
+    #[must_use]
+    pub fn supervisor_digest(&self) -> &str {
+        &self.binaries[SUPERVISOR]
+    }
+
+    /// The supervisor as a file of a build.
+    ///
+    /// # Errors
+    /// It can no longer be read, or is another one than at the start.
+    pub async fn supervisor(&self, host: &dyn Host) -> Result<(String, u32, Vec<u8>), Failure> {
+        self.binary(host, SUPERVISOR).await
+    }
+
+    async fn binary(
+        &self,
+        host: &dyn Host,
+        binary: &str,
+    ) -> Result<(String, u32, Vec<u8>), Failure> {
+        let path = self.sources.binary_dir.join(binary);
+        let digest = host.digest_file(&path).await?;
+        if digest.as_ref() != self.binaries.get(binary) {
+            return Err(Failure::new(
+                Code::ImageMissing,
+                format!("{binary} changed since the worker started; restart the worker"),
+            ));
+        }
+        let bytes = host.read_file(&path).await?.unwrap_or_default();
+        Ok((binary.to_owned(), 0o755, bytes))
+    }
+
     /// The request that builds a kind.
     ///
     /// # Errors
@@ -274,22 +310,14 @@ impl ImageCatalog {
     pub async fn build(&self, host: &dyn Host, kind: &ImageKind) -> Result<ImageBuild, Failure> {
         let mut files = self.small_files(kind);
         if let Some(binary) = kind.binary() {
-            let path = self.sources.binary_dir.join(binary);
-            let digest = host.digest_file(&path).await?;
-            if digest.as_ref() != Some(&self.binaries[binary]) {
-                return Err(Failure::new(
-                    Code::ImageMissing,
-                    format!("{binary} changed since the worker started; restart the worker"),
-                ));
-            }
-            let bytes = host.read_file(&path).await?.unwrap_or_default();
-            files.push((binary.to_owned(), 0o755, bytes));
+            files.push(self.binary(host, binary).await?);
         }
         Ok(ImageBuild {
             image: self.image(kind),
             files,
             args: self.args(kind),
             labels: BTreeMap::from([(label::INSTANCE.to_owned(), "host".to_owned())]),
+            held: None,
         })
     }
 }

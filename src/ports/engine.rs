@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use ipnet::Ipv4Net;
 
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{InstanceName, TeamId};
+use crate::domain::limits::Limits;
 use crate::domain::names::{ContainerName, ImageRef, NetworkName, VolumeName};
 use crate::domain::plan::{ContainerPlan, NetworkPlan, VolumePlan};
 
@@ -191,6 +193,8 @@ pub struct ObservedImage {
     pub created_unix_s: i64,
     /// Bytes, layers that others share included.
     pub bytes: u64,
+    /// Whether a container has it, running or not, whosever it is.
+    pub in_use: bool,
 }
 
 /// A container in detail.
@@ -301,6 +305,23 @@ pub struct ImageBuild {
     pub args: BTreeMap<String, String>,
     /// Labels on the image.
     pub labels: BTreeMap<String, String>,
+    /// How it is held, if its instructions are a stranger's.
+    pub held: Option<HeldBuild>,
+}
+
+/// What a build may do whose instructions nobody trusts.
+#[derive(Debug, Clone)]
+pub struct HeldBuild {
+    /// A packed context in place of the files.
+    pub context: Option<Bytes>,
+    /// The Dockerfile in it.
+    pub dockerfile: String,
+    /// The stage that is wanted; the last one if none is named.
+    pub stage: Option<String>,
+    /// What each of its instructions may use.
+    pub limits: Limits,
+    /// The one network that they have.
+    pub network: NetworkName,
 }
 
 /// Takes lines of output as they come. Called from the task that waits.

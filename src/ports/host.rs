@@ -243,6 +243,15 @@ pub trait Host: Send + Sync {
         gid: u32,
     ) -> Result<Option<Finding>, Failure>;
 
+    /// Packs a directory of a tenant's as a build context, through no link, without Git's own
+    /// files and installed modules. The same tree gives the same bytes. Nothing, if it holds more
+    /// than a context may.
+    async fn pack_context(&self, root: &Path) -> Result<Option<Vec<u8>>, Failure>;
+
+    /// Whether a directory that got a file system of its own still has it: a mount does not
+    /// outlive the host's restart. One that never got any has nothing to lose.
+    async fn has_own_size(&self, path: &Path) -> bool;
+
     /// Sets the firewall rules for team bridges; says what the host cannot.
     async fn ensure_rules(&self, rules: &HostRules) -> Result<Vec<Finding>, Failure>;
 

@@ -9,6 +9,11 @@ use crate::source::root;
 
 /// Runs the program with a configuration of its own.
 fn covibes(directory: &Path, arguments: &[&str]) -> Output {
+    covibes_with(directory, &[], arguments)
+}
+
+/// The same with variables.
+fn covibes_with(directory: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
     let configuration = directory.join("covibes.toml");
     let paths = format!(
         "[paths]\ndata = \"{0}/data\"\nstate = \"{0}/state\"\n[docker]\nsocket = \"{0}/none.sock\"\n",
@@ -20,6 +25,7 @@ fn covibes(directory: &Path, arguments: &[&str]) -> Output {
         .arg(&configuration)
         .args(arguments)
         .env_clear()
+        .envs(variables.iter().copied())
         .output()
         .unwrap()
 }
@@ -175,6 +181,142 @@ fn only_the_root_of_the_workspace_is_ever_bound() {
         assert!(!mount.to_string().contains(&below), "{mount}");
         assert!(!mount.to_string().contains("/workspace/web"), "{mount}");
     }
+}
+
+/// What stands where a preview has a directory of its own is named before anything is installed.
+#[test]
+fn nothing_is_mounted_over_a_link_or_a_file() {
+    let refused = |place: &Path, point: &str, what: &str| {
+        let output = covibes(place, &["plan", place.join("app").to_str().unwrap()]);
+        let words = String::from_utf8_lossy(&output.stderr);
+        let said = format!("{point} is {what}: remove it from the repository");
+        assert!(words.contains(&said) && words.contains("workspace.mount_point"), "{words}");
+    };
+    for (example, point) in [("vite-react", "node_modules"), ("nextjs", ".next")] {
+        let place = project(example, &[]);
+        let path = place.path().join("app").join(point);
+        // Also one that leads nowhere, which a look that follows it would not see.
+        for target in ["/etc", "../outside", "nowhere"] {
+            std::os::unix::fs::symlink(target, &path).unwrap();
+            refused(place.path(), point, "a symbolic link");
+            std::fs::remove_file(&path).unwrap();
+        }
+        std::fs::write(&path, "somebody's").unwrap();
+        refused(place.path(), point, "a file");
+        std::fs::remove_file(&path).unwrap();
+        // Committed modules are hidden by those that are installed.
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("committed"), "").unwrap();
+        let plan = json(place.path(), "plan", &[]);
+        assert!(plan.to_string().contains(&format!("/workspace/{point}")));
+    }
+}
+
+/// The mounts of a preview as `target` to whether it is read-only.
+fn mounts(plan: &Value) -> std::collections::BTreeMap<String, bool> {
+    let containers = plan["containers"].as_array().unwrap();
+    let preview = containers.iter().find(|container| container["role"] == "preview").unwrap();
+    let mounts = preview["mounts"].as_array().unwrap().iter();
+    let pair =
+        |mount: &Value| (mount["target"].as_str().unwrap().to_owned(), mount["read_only"] == true);
+    mounts.map(pair).collect()
+}
+
+#[test]
+fn every_package_of_a_workspace_has_writable_modules() {
+    let place = project("vite-react", &[]);
+    let app = place.path().join("app");
+    let manifest = std::fs::read_to_string(app.join("package.json")).unwrap();
+    std::fs::create_dir_all(app.join("apps/web")).unwrap();
+    for name in ["package.json", "index.html", "vite.config.js", "src"] {
+        std::fs::rename(app.join(name), app.join("apps/web").join(name)).unwrap();
+    }
+    assert!(manifest.contains("vite"));
+    std::fs::create_dir_all(app.join("packages/lib")).unwrap();
+    std::fs::create_dir_all(app.join("packages/empty")).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(app.join(name), text).unwrap();
+    write("packages/lib/package.json", r#"{"name":"lib","version":"1.0.0"}"#);
+    let root = r#"{"name":"root","private":true,"workspaces":["apps/*","packages/*"]}"#;
+    write("package.json", root);
+    let plan = json(place.path(), "plan", &[]);
+    let mounts = mounts(&plan);
+    for place in ["", "apps/web/", "packages/lib/"] {
+        let target = format!("/workspace/{place}node_modules");
+        assert_eq!(mounts.get(&target), Some(&false), "{mounts:#?}");
+    }
+    assert_eq!(mounts.get("/workspace"), Some(&true));
+    assert!(!mounts.contains_key("/workspace/packages/empty/node_modules"), "{mounts:#?}");
+
+    // One that would lead elsewhere is found there, too.
+    std::os::unix::fs::symlink("/etc", app.join("packages/lib/node_modules")).unwrap();
+    let output = covibes(place.path(), &["plan", app.to_str().unwrap()]);
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(words.contains("packages/lib/node_modules is a symbolic link"), "{words}");
+}
+
+#[test]
+fn a_framework_that_writes_everywhere_runs_on_a_copy_unless_told_otherwise() {
+    let nest = r#"{"name":"n","private":true,"scripts":{"start:dev":"nest start --watch"},
+        "dependencies":{"@nestjs/common":"11","@nestjs/core":"11"},
+        "devDependencies":{"@nestjs/cli":"11"}}"#;
+    let files = [("package.json", nest), ("nest-cli.json", "{}")];
+    let place = project("express", &files);
+    let plan = json(place.path(), "plan", &[]);
+    let found = mounts(&plan);
+    assert_eq!(found.get("/app/mirror"), Some(&false), "{found:#?}");
+    assert_eq!(found.get("/app/mirror/tree/node_modules"), Some(&false), "{found:#?}");
+    assert_eq!(found.get("/workspace"), Some(&true), "{found:#?}");
+    let file = place.path().join("app/.covibes.yml");
+    std::fs::write(file, "preview: {mode: direct}\n").unwrap();
+    let found = mounts(&json(place.path(), "plan", &[]));
+    assert!(!found.contains_key("/app/mirror"), "{found:#?}");
+}
+
+/// Next writes its declarations anew at each start, whether they are committed, ignored or not
+/// there at all.
+#[test]
+fn declarations_that_next_writes_are_the_previews_own() {
+    let place = project("nextjs", &[]);
+    let target = "/workspace/next-env.d.ts";
+    assert!(!mounts(&json(place.path(), "plan", &[])).contains_key(target), "no TypeScript");
+    let app = place.path().join("app");
+    std::fs::write(app.join("tsconfig.json"), "{}").unwrap();
+    assert!(!mounts(&json(place.path(), "plan", &[])).contains_key(target), "a link will do");
+    std::fs::write(app.join("next-env.d.ts"), "// as a build left it").unwrap();
+    let found = mounts(&json(place.path(), "plan", &[]));
+    assert_eq!(found.get(target), Some(&false), "{found:#?}");
+    assert_eq!(found.get("/workspace"), Some(&true), "{found:#?}");
+}
+
+#[test]
+fn what_no_image_runs_is_run_from_its_own_dockerfile_where_the_host_allows_it() {
+    let place = tempfile::tempdir().unwrap();
+    let app = place.path().join("app");
+    std::fs::create_dir(&app).unwrap();
+    let main =
+        "package main\nimport \"net/http\"\nfunc main() { http.ListenAndServe(\":8080\", nil) }\n";
+    for (name, text) in [("go.mod", "module x\n\ngo 1.23\n"), ("main.go", main)] {
+        std::fs::write(app.join(name), text).unwrap();
+    }
+    let plan = ["plan", "--json", app.to_str().unwrap()];
+    let refused = |variables: &[(&str, &str)], code: &str| {
+        let output = covibes_with(place.path(), variables, &plan);
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && words.contains(code), "{words}");
+        words
+    };
+    refused(&[], "build.unsupported");
+    std::fs::write(app.join("Dockerfile"), "FROM golang:1.23\nCMD go run .\n").unwrap();
+    let words = refused(&[], "build.dockerfile_not_allowed");
+    assert!(words.contains("`preview.dockerfile_bases`"), "{words}");
+    let allowed = [("COVIBES_PREVIEW_DOCKERFILE_BASES", r#"["golang"]"#)];
+    let plan: Value =
+        serde_json::from_str(&said(&covibes_with(place.path(), &allowed, &plan))).unwrap();
+    let containers = plan["containers"].as_array().unwrap();
+    let preview = containers.iter().find(|container| container["role"] == "preview").unwrap();
+    assert!(preview["image"].as_str().unwrap().starts_with("covibes/own:"), "{preview}");
+    let calls = plan["calls"].to_string();
+    assert!(!calls.contains("install"), "its Dockerfile installs: {calls}");
 }
 
 /// What of the findings says how the project is run.

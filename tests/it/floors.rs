@@ -54,6 +54,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("backoff", &["src/policy/backoff.rs"]),
     ("axum", &["src/app/", "src/agent", "src/sync", "src/preview", "src/service"]),
     ("clap", &["src/app/", "src/app.rs", "src/bin/", "src/preview/settings.rs"]),
+    ("maud", &["src/app/page"]),
     // Errors without a type belong to whoever talks to a person.
     ("anyhow", &["src/app/", "src/app.rs", "src/main.rs", "src/bin/"]),
     (

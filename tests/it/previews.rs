@@ -15,6 +15,7 @@ use covibes::domain::settings::Settings;
 use covibes::domain::spec::Spec;
 use covibes::pipeline::job_runner::Finished;
 use covibes::pipeline::runner::Runner;
+use covibes::pipeline::unused_images;
 use covibes::ports::host::WatchUse;
 use covibes::worker::lanes::{LaneLoad, Lanes, LanesConfig};
 use serde_json::Value;
@@ -372,4 +373,70 @@ async fn a_port_that_somebody_else_listens_on_is_passed_over() {
         (letter.reason.as_str(), letter.message.as_str()),
         ("port.exhausted", "every preview port is taken",)
     );
+}
+
+/// How a preview that never comes up ends, and when.
+async fn ends_after(world: &World) -> (String, String, Duration) {
+    let began = tokio::time::Instant::now();
+    let finished = run(&world.runner().await, &start(spec(&["main"]))).await.unwrap();
+    let Finished::Dead(letter) = finished else { panic!("it came up") };
+    (letter.reason, letter.message, began.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dev_server_that_listens_elsewhere_is_told_so_before_the_patience_ends() {
+    let world = World::new();
+    world.preview_listens(4321, false);
+    let (reason, message, time) = ends_after(&world).await;
+    assert_eq!(reason, "preview.wrong_port", "{message}");
+    assert!(message.contains("it listens on port 4321 instead of 5173"), "{message}");
+    assert!(time < Duration::from_secs(60), "{time:?}");
+
+    // One that goes on to say something is on its way to its own.
+    let world = World::new();
+    world.preview_listens(4321, true);
+    let (reason, _, time) = ends_after(&world).await;
+    assert!(time > Duration::from_secs(150), "{reason} {time:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_page_may_be_compiled_for_three_minutes() {
+    let world = World::new();
+    world.preview_listens(5173, false);
+    let (reason, message, time) = ends_after(&world).await;
+    assert_eq!(reason, "preview.timeout", "{message}");
+    let waited = Duration::from_secs(178)..Duration::from_secs(215);
+    assert!(waited.contains(&time), "{time:?}");
+    let compiling = facts(&world).into_iter().filter(|fact| fact == "compiling").count();
+    assert_eq!(compiling, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_is_unused_since_its_last_start_and_never_while_a_container_has_it() {
+    let world = World::new();
+    let (runner, ports) = world.runner_and_ports().await;
+    run(&runner, &start(spec(&["main"]))).await.unwrap();
+    world.uses_its_images(true);
+    let look = async || {
+        unused_images::unused(&*ports.engine, &*ports.host, &ports.settings).await.unwrap()
+    };
+    assert_eq!(look().await, []);
+    world.uses_its_images(false);
+    let preview = async || {
+        let mut found = look().await;
+        found.retain(|image| image.name.as_str().starts_with("covibes/preview-node:"));
+        let [unused] = &found[..] else { panic!("{found:?}") };
+        unused.clone()
+    };
+    let first = preview().await.created_unix_s;
+
+    // A start of anybody's is a use, noted once an hour.
+    for (pass, later) in [(1_800_000, 0), (1_800_000, 3600)] {
+        world.pass(pass);
+        run(&runner, &start(spec(&["main"]))).await.unwrap();
+        assert_eq!(preview().await.created_unix_s - first, later);
+    }
+    unused_images::forget(&ports, &preview().await.name).await.unwrap();
+    let since = preview().await.created_unix_s;
+    assert!(since < first, "only its making is known now");
 }

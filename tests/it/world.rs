@@ -46,6 +46,8 @@ struct Inner {
     networks: BTreeMap<String, (BTreeMap<String, String>, ipnet::Ipv4Net)>,
     volumes: BTreeMap<String, BTreeMap<String, String>>,
     images: BTreeSet<String>,
+    /// Those that a container has.
+    used_images: BTreeSet<String>,
     /// Changing calls so far, as `operation name`.
     calls: Vec<String>,
     /// The nth changing call (from 0) that goes wrong.
@@ -62,6 +64,11 @@ struct Inner {
     packed: Vec<TeamRecord>,
     events: Vec<EncodedEvent>,
     preview_state: String,
+    /// Where dev servers listen that do not run.
+    preview_listens: Option<u16>,
+    /// Whether it says a line whenever it is asked.
+    preview_is_busy: bool,
+    preview_lines: u64,
     /// Whether the daemon refuses every start of a container.
     starts_refused: bool,
     /// Moments at which the process dies, once each, and one that always kills.
@@ -130,6 +137,15 @@ impl World {
     }
 
     async fn runner_with(&self, settings: Settings, open_tree: OpenTree) -> Runner {
+        self.made(settings, open_tree).await.0
+    }
+
+    /// A runner, and what it asks of the world.
+    pub(crate) async fn runner_and_ports(&self) -> (Runner, Ports) {
+        self.made(Settings::default(), open_tree).await
+    }
+
+    async fn made(&self, settings: Settings, open_tree: OpenTree) -> (Runner, Ports) {
         let sources = ImageSources { binary_dir: PathBuf::from("/bin"), ..Default::default() };
         let catalog = ImageCatalog::load(self, sources).await.unwrap();
         let settings = Settings { cache_sized: false, ..settings };
@@ -147,7 +163,7 @@ impl World {
             metrics: Arc::new(Metrics::new()),
             settings: Arc::new(settings),
         };
-        Runner::new(ports, Arc::new(Preparation::new(catalog)))
+        (Runner::new(ports.clone(), Arc::new(Preparation::new(catalog))), ports)
     }
 
     pub(crate) fn calls(&self) -> Vec<String> {
@@ -182,8 +198,21 @@ impl World {
         self.lock().packed = packed;
     }
 
+    /// A container, of whomever, has every image that is there now; or none has.
+    pub(crate) fn uses_its_images(&self, used: bool) {
+        let mut inner = self.lock();
+        inner.used_images = if used { inner.images.clone() } else { BTreeSet::new() };
+    }
+
     pub(crate) fn preview_state(&self, state: &str) {
         self.lock().preview_state = state.to_owned();
+    }
+
+    /// Where a dev server listens that is still starting, and whether it still says something.
+    pub(crate) fn preview_listens(&self, port: u16, is_busy: bool) {
+        let mut inner = self.lock();
+        inner.preview_state = "starting".to_owned();
+        (inner.preview_listens, inner.preview_is_busy) = (Some(port), is_busy);
     }
 
     /// From now on a container can only be removed.

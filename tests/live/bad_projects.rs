@@ -87,6 +87,28 @@ async fn a_dev_server_on_localhost_only_says_so() {
 }
 
 #[tokio::test]
+async fn a_dev_command_that_goes_into_the_background_says_so() {
+    let make = |path: &Path| {
+        let dev = "node server.js >/dev/null 2>&1 & echo 'it runs behind'";
+        node(path, &json!({"dev": dev}), &[("server.js", SERVER)]);
+    };
+    let log = "it runs behind";
+    check(make, Expected { code: "preview.exited", step: "health", log }).await;
+}
+
+#[tokio::test]
+async fn full_a_dev_server_on_a_port_of_its_own_choice_says_so() {
+    if !is_full("full_a_dev_server_on_a_port_of_its_own_choice_says_so") {
+        return;
+    }
+    let make = |path: &Path| {
+        let server = SERVER.replace("process.env.PORT", "Number(process.env.PORT) + 1");
+        node(path, &json!({"dev": "node server.js"}), &[("server.js", &server)]);
+    };
+    check(make, Expected { code: "preview.wrong_port", step: "health", log: "" }).await;
+}
+
+#[tokio::test]
 async fn full_a_dev_server_that_never_answers_says_so() {
     if !is_full("full_a_dev_server_that_never_answers_says_so") {
         return;

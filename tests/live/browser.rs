@@ -225,6 +225,17 @@ impl Page {
         self.value(&click).await;
     }
 
+    /// Sets the size of the page, and whether its user likes the dark.
+    pub(crate) async fn look(&self, width: u32, height: u32, dark: bool) {
+        let size = json!({
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500,
+        });
+        self.call("Emulation.setDeviceMetricsOverride", size).await;
+        let value = if dark { "dark" } else { "light" };
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": value}]});
+        self.call("Emulation.setEmulatedMedia", features).await;
+    }
+
     fn events(&self) -> Vec<Value> {
         let all = self.line.events.lock().unwrap();
         all.iter().filter(|event| event["sessionId"] == self.session.as_str()).cloned().collect()

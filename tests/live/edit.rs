@@ -128,16 +128,15 @@ const CHANGED: &str = "ERR_NETWORK_CHANGED";
 
 /// Clicks until it shows: what listens comes a little after what is seen.
 async fn click(page: &Page, selector: &str, shows: &str) {
-    crate::place::until(
-        &format!("{selector} shows {shows}"),
-        crate::browser::PAGE_MAX,
-        async || {
-            let there = page.value(&format!("!!document.querySelector({selector:?})")).await;
-            if there == true && !page.text().await.contains(shows) {
-                page.click(selector).await;
-            }
-            page.text().await.contains(shows).then_some(())
-        },
-    )
-    .await;
+    let shown = crate::place::until(shows, 3 * crate::browser::PAGE_MAX, async || {
+        let there = page.value(&format!("!!document.querySelector({selector:?})")).await;
+        if there == true && !page.text().await.contains(shows) {
+            page.click(selector).await;
+        }
+        page.text().await.contains(shows).then_some(())
+    });
+    if tokio::time::timeout(crate::browser::PAGE_MAX, shown).await.is_err() {
+        let text = page.text().await;
+        panic!("{selector} never showed {shows:?} but {text:?}; {:?}", page.problems());
+    }
 }

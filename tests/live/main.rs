@@ -9,13 +9,17 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod agents;
+mod bad_installs;
 mod bad_projects;
+mod bad_trees;
 mod broker;
 mod browser;
+mod caches;
 mod clients;
 mod compose;
 mod compose_alone;
 mod convergence;
+mod dashboard;
 mod docker;
 mod doctor;
 mod doors;
@@ -33,11 +37,14 @@ mod isolation;
 mod model_server;
 mod monitor;
 mod net;
+mod own_images;
+mod page;
 mod place;
 mod policy;
 mod preview_life;
 mod previews;
 mod projects;
+mod prometheus;
 mod relay;
 mod rules;
 mod user_path;

@@ -35,10 +35,12 @@ pub(crate) async fn get(address: SocketAddr, host: &str, path: &str) -> Option<A
             let body = response.into_body().collect().await.ok()?.to_bytes();
             Some(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
         };
+        let mut answered = std::pin::pin!(answered);
         tokio::select! {
-            answer = answered => answer,
-            // It only drives the connection; it ends when the answer was taken.
-            _ = connection => None,
+            answer = &mut answered => answer,
+            // It only drives the connection, and ends with a server that closes it behind its
+            // answer, which has come then and was not read yet.
+            _ = connection => answered.await,
         }
     };
     tokio::time::timeout(PAGE_MAX, asked).await.ok().flatten()

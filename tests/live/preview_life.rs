@@ -46,7 +46,8 @@ async fn a_dev_server_that_writes_beside_its_sources_runs_on_a_copy_that_follows
     direct.publish(&place).await;
     let end = events.end_of(&direct.id).await;
     assert_eq!(end["data"]["failure"]["code"], "preview.exited", "{end}");
-    assert!(end["data"]["failure"]["message"].as_str().unwrap().contains("EROFS"), "{end}");
+    let message = end["data"]["failure"]["message"].as_str().unwrap();
+    assert!(message.contains("EROFS") && message.contains("`preview.mode: mirror`"), "{end}");
 
     let workspace = match workspace.exists() {
         true => workspace,
@@ -79,6 +80,9 @@ async fn what_a_running_preview_does_is_told_and_shown() {
     let shown = place.run(&["teams", "show", "told"]).await;
     assert!(shown.stdout.contains("ready"), "{}", shown.stdout);
 
+    // Somebody looks on from now on.
+    let looking = place.start(&["teams", "logs", "told", "main", "-f"]);
+
     // The dev server ends, and its files keep it from coming back.
     std::fs::write(workspace.join("server.js"), "throw new TypeError('broken by an edit');")
         .unwrap();
@@ -99,6 +103,12 @@ async fn what_a_running_preview_does_is_told_and_shown() {
     );
     let logs = place.run(&["teams", "logs", "told", "main"]).await;
     assert!(logs.stdout.contains("broken by an edit"), "{}", logs.stdout);
+    until("it comes to whoever looks on", STATE_MAX, async || {
+        looking.stdout().contains("broken by an edit").then_some(())
+    })
+    .await;
+    assert!(looking.is_running());
+    looking.terminate();
 
     // Nobody but the edit starts it again.
     std::fs::write(workspace.join("server.js"), SERVER).unwrap();

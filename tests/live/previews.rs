@@ -158,6 +158,19 @@ async fn full_fastify() {
 }
 
 #[tokio::test]
+async fn full_nestjs() {
+    let edit = edit("src/app.service.ts", "Hello World!", Way::Visit);
+    check(&Case { project: projects::NESTJS, detected: "nestjs with npm", edit }).await;
+}
+
+#[tokio::test]
+async fn full_a_monorepo_with_pnpm() {
+    let edit = edit("packages/lib/index.js", "Covibes monorepo example", Way::Reload);
+    let detected = "vite-vanilla with pnpm";
+    check(&Case { project: projects::MONOREPO, detected, edit }).await;
+}
+
+#[tokio::test]
 async fn full_flask_with_poetry() {
     let edit = edit("app.py", "Covibes Flask example", Way::Visit);
     let detected = "flask with poetry";

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bollard::models;
+use bollard::query_parameters::BuildImageOptions;
+use bytes::Bytes;
 
 use crate::domain::limits::Limits;
 use crate::domain::plan::{
     ContainerPlan, Mount, MountSource, NetworkChoice, NetworkPlan, Owner, Restart, VolumePlan,
     VolumeSource,
 };
-use crate::ports::engine::{EngineError, label};
+use crate::ports::engine::{EngineError, ImageBuild, label};
 
 /// The labels of a resource.
 pub(super) fn labels(owner: &Owner) -> HashMap<String, String> {
@@ -242,6 +244,33 @@ fn mount(mount: &Mount) -> models::Mount {
             ..Default::default()
         }),
         typ: Some(typ),
+        ..Default::default()
+    }
+}
+
+/// What is sent to the builder.
+pub(super) fn context(build: &ImageBuild) -> Result<Bytes, EngineError> {
+    match build.held.as_ref().and_then(|held| held.context.clone()) {
+        Some(context) => Ok(context),
+        None => context_tar(&build.files).map(Bytes::from),
+    }
+}
+
+/// The Dockerfile of a build, and what its instructions may use.
+pub(super) fn build_limits(build: &ImageBuild) -> BuildImageOptions {
+    let Some(held) = &build.held else {
+        return BuildImageOptions { dockerfile: "Dockerfile".to_owned(), ..Default::default() };
+    };
+    let bytes = i32::try_from(held.limits.memory_bytes).unwrap_or(i32::MAX);
+    BuildImageOptions {
+        dockerfile: held.dockerfile.clone(),
+        target: held.stage.clone().unwrap_or_default(),
+        memory: Some(bytes),
+        // Equal to memory: no swap.
+        memswap: Some(bytes),
+        cpuperiod: Some(100_000),
+        cpuquota: i32::try_from(held.limits.cpu_millis).ok().map(|millis| millis * 100),
+        networkmode: Some(held.network.as_str().to_owned()),
         ..Default::default()
     }
 }

@@ -1,6 +1,6 @@
 //! From bollard's words to ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use bollard::errors::Error;
@@ -106,10 +106,15 @@ pub(super) fn volume(volume: models::Volume) -> Option<ObservedVolume> {
 }
 
 /// Each name of an image that is this project's.
-pub(super) fn images(image: models::ImageSummary) -> impl Iterator<Item = ObservedImage> {
+/// One for each name of an image.
+pub(super) fn images(
+    image: models::ImageSummary,
+    used: &HashSet<String>,
+) -> impl Iterator<Item = ObservedImage> + use<> {
+    let in_use = used.contains(&image.id);
     let (created_unix_s, bytes) = (image.created, u64::try_from(image.size).unwrap_or(0));
     let names = image.repo_tags.into_iter().filter_map(|tag| ImageRef::from_engine(&tag));
-    names.map(move |name| ObservedImage { name, created_unix_s, bytes })
+    names.map(move |name| ObservedImage { name, created_unix_s, bytes, in_use })
 }
 
 pub(super) fn container_state(found: models::ContainerInspectResponse) -> ContainerState {

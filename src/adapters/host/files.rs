@@ -163,8 +163,8 @@ pub(super) fn ensure_mount_point(
             Ok(false)
         } else {
             Err(Failure::new(
-                Code::WorkspaceSymlinkRefused,
-                format!("{relative} must be a directory, because modules are mounted there"),
+                Code::WorkspaceMountPoint,
+                format!("{relative} is no directory, and the preview needs one of its own there"),
             ))
         };
     }
@@ -324,6 +324,11 @@ fn image_of(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".img");
     path.with_file_name(name)
+}
+
+/// Whether the file system made for `path`, if one was, is mounted there.
+pub(super) fn has_own_size(path: &Path) -> bool {
+    !image_of(path).exists() || mounts_below(path).iter().any(|mount| mount == path)
 }
 
 /// Mounts a file system of its own over `path`: 8 ms for `mkfs`, 11 ms for

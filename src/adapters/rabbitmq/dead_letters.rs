@@ -44,8 +44,8 @@ pub struct DeadMessage {
 /// Which dead letters are meant; those that match everything given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeadFilter {
-    /// One message.
-    pub message_id: Option<String>,
+    /// These messages; any, if none is named.
+    pub message_ids: Vec<String>,
     /// One team's.
     pub team: Option<TeamId>,
     /// One reason's.
@@ -66,7 +66,8 @@ enum Fate {
 
 impl DeadFilter {
     fn matches(&self, dead: &DeadMessage) -> bool {
-        let same_id = self.message_id.is_none() || self.message_id == dead.message_id;
+        let is_named = |id: &String| self.message_ids.contains(id);
+        let same_id = self.message_ids.is_empty() || dead.message_id.as_ref().is_some_and(is_named);
         let same_team = self.team.as_ref().is_none_or(|team| dead.team() == Some(team.as_str()));
         let same_reason = self.reason.as_ref().is_none_or(|reason| *reason == dead.reason);
         let same_action = self.action.is_none_or(|action| dead.action() == Some(action.as_str()));
@@ -247,6 +248,8 @@ mod tests {
             filter.matches(&dead)
         };
         assert!(filter(|_, _| {}));
+        assert!(filter(|f, _| f.message_ids = vec!["0".to_owned(), "1".to_owned()]));
+        assert!(!filter(|f, _| f.message_ids = vec!["0".to_owned()]));
         assert!(filter(|f, _| f.action = Some(ActionKind::Start)));
         assert!(!filter(|f, _| f.action = Some(ActionKind::Stop)));
         assert!(filter(|f, at| f.since_unix_ms = Some(at)));

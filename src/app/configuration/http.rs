@@ -15,7 +15,8 @@ pub struct HttpSection {
     pub listen: String,
     /// Host names by which it is asked besides `localhost` and addresses.
     pub hosts: Vec<String>,
-    /// A file with the word that `/api` asks for; without one `/api` is closed.
+    /// A file with the word that the operator page, `/events` and `/api` ask for;
+    /// without one the worker makes `http-token` in its state directory.
     pub token_file: Option<PathBuf>,
     /// Origins whose pages may use `/api`, such as https://dash.company.example.
     pub cors_origins: Vec<String>,
@@ -39,7 +40,7 @@ pub struct HttpSettings {
     pub listen: SocketAddr,
     /// Host names by which it is asked, in lower case.
     pub hosts: Vec<String>,
-    /// Where the word for `/api` is.
+    /// Where the word for all but metrics and health is.
     pub token_file: Option<PathBuf>,
     /// Origins as browsers write them.
     pub cors_origins: Vec<String>,

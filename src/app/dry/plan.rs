@@ -24,17 +24,18 @@ use crate::config::hash;
 use crate::config::layout::Layout;
 use crate::config::plan::{PlanInput, PreviewInput};
 use crate::config::project::ProjectFile;
-use crate::domain::findings::Language;
+use crate::domain::findings::{Findings, Language};
 use crate::domain::ids::{JobId, PartName, RunId, TeamId};
 use crate::domain::job::Action;
 use crate::domain::limits::CONTAINER_UID;
 use crate::domain::message::RawMessage;
 use crate::domain::names::ImageRef;
 use crate::domain::plan::{MountSource, NetworkChoice, Plan, Role, VolumeSource};
+use crate::domain::settings::Settings;
 use crate::domain::spec::{PreviewSpec, SYNC_INTERVAL_DEFAULT, Spec, WorkspaceSource};
 use crate::pipeline::calls::{Call, calls};
 use crate::pipeline::image_catalog::{ImageCatalog, ImageKind};
-use crate::pipeline::steps;
+use crate::pipeline::{own_image, steps};
 use crate::ports::engine::{Engine, Filter, Observed};
 use crate::ports::host::Host;
 
@@ -108,12 +109,19 @@ pub async fn plan(configuration: Configuration, request: &Request) -> anyhow::Re
     for wanted in &spec.previews {
         let worktree = is_worktree(&spec, wanted);
         let mut found = steps::detect::look(open_tree, directory.clone(), wanted.clone(), worktree)
-            .and_then(|found| steps::config::check(&found).map(|()| found))
             .map_err(|failure| explained(&failure))?;
         crate::detect::lines::locate(tree.as_ref(), &mut found.findings);
-        let image = images.runtime(&found)?;
+        let runs = Findings { install: None, ..found.findings.clone() };
+        steps::config::check(&runs, &wanted.name).map_err(|failure| explained(&failure))?;
+        let (image, is_own) = images.runtime(settings, &found)?;
         notes.extend(found.findings.warnings.iter().cloned());
-        previews.push(steps::config::input(&found, image));
+        let mut preview = steps::config::input(&found, image);
+        if is_own {
+            preview.findings.install = None;
+        }
+        steps::config::check(&preview.findings, &wanted.name)
+            .map_err(|failure| explained(&failure))?;
+        previews.push(preview);
     }
     let record = records::peek(&settings.state_dir.join("teams"), &team);
     let ports = ports(&configuration, &previews, record.as_ref().map(|record| &record.ports))?;
@@ -256,18 +264,32 @@ impl Images {
         }
     }
 
-    fn runtime(&self, found: &steps::detect::Found) -> anyhow::Result<ImageRef> {
+    /// What runs a preview, and whether it is the repository's own.
+    fn runtime(
+        &self,
+        settings: &Settings,
+        found: &steps::detect::Found,
+    ) -> anyhow::Result<(ImageRef, bool)> {
         match self {
             Self::Named(catalog) => {
-                let kind =
-                    catalog.runtime(&found.findings).map_err(|failure| explained(&failure))?;
-                Ok(catalog.image(&kind))
+                let explained = |failure| explained(&failure);
+                match own_image::wanted(settings, catalog, &found.findings).map_err(explained)? {
+                    // Its name is a digest of its content, which a start reads.
+                    Some(_) => Ok((planned("own")?, true)),
+                    None => {
+                        let kind = catalog.runtime(&found.findings).map_err(explained)?;
+                        Ok((catalog.image(&kind), false))
+                    }
+                }
             }
-            Self::Planned => planned(match found.findings.language {
-                Language::Python => "preview-python",
-                Language::Static => "preview-static",
-                _ => "preview-node",
-            }),
+            Self::Planned => Ok((
+                planned(match found.findings.language {
+                    Language::Python => "preview-python",
+                    Language::Static => "preview-static",
+                    _ => "preview-node",
+                })?,
+                false,
+            )),
         }
     }
 }

@@ -85,7 +85,7 @@ impl Which {
         };
         let now = SystemClock.unix_millis();
         Ok(DeadFilter {
-            message_id: self.id.clone(),
+            message_ids: self.id.iter().cloned().collect(),
             team: self.team.as_deref().map(TeamId::parse).transpose()?,
             reason: self.reason.clone(),
             action: self.action.as_deref().map(action).transpose()?,
@@ -95,7 +95,10 @@ impl Which {
 }
 
 /// Reads a moment, or how long before `now` it was.
-fn moment(raw: &str, now_unix_ms: i64) -> anyhow::Result<i64> {
+///
+/// # Errors
+/// It is neither.
+pub fn moment(raw: &str, now_unix_ms: i64) -> anyhow::Result<i64> {
     if let Ok(at) = raw.parse::<jiff::Timestamp>() {
         return Ok(at.as_millisecond());
     }
@@ -123,7 +126,7 @@ pub async fn run(configuration: Configuration, command: Dlq) -> anyhow::Result<E
             }
         }
         Dlq::Show { id } => {
-            let filter = DeadFilter { message_id: Some(id.clone()), ..DeadFilter::default() };
+            let filter = DeadFilter { message_ids: vec![id.clone()], ..DeadFilter::default() };
             let letters = client.dead_letters(&filter, 1).await?;
             let Some(letter) = letters.first() else { bail!("there is no dead letter {id}") };
             line(letter);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::event::TeamState;
@@ -17,11 +18,17 @@ use crate::ports::engine::{Filter, label};
 /// Prometheus scrapes every 15 s by custom; gauges should not be older.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Lists until `end`.
-pub async fn keep(ports: Ports, monitor: Arc<Monitor>, end: CancellationToken) {
+/// Lists until `end`; the page is shown the last listing.
+pub async fn keep(
+    ports: Ports,
+    monitor: Arc<Monitor>,
+    shown: watch::Sender<Option<Listing>>,
+    end: CancellationToken,
+) {
     loop {
         if let Some(listing) = look(&ports, &monitor).await {
             ports.metrics.observed(&listing);
+            shown.send_replace(Some(listing));
         }
         tokio::select! {
             () = end.cancelled() => return,

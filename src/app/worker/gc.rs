@@ -22,8 +22,8 @@ use crate::domain::record::TeamRecord;
 use crate::pipeline::housekeeping::{self, Now, Waste, WasteKind};
 use crate::pipeline::image_catalog::ImageCatalog;
 use crate::pipeline::runner::{Cleaned, Runner};
+use crate::pipeline::unused_images;
 use crate::ports::clock::Clock as _;
-use crate::ports::engine::Engine as _;
 
 /// Prints what would be removed.
 ///
@@ -34,10 +34,10 @@ pub async fn show(configuration: Configuration, as_json: bool) -> anyhow::Result
     let host = LinuxHost::new(Vec::new());
     let records = records_of(&settings.state_dir.join("teams"))?;
     let engine = super::teams::engine(&configuration);
-    let images = match engine.own_images().await {
+    let images = match unused_images::unused(&engine, &host, settings).await {
         Ok(images) => images,
         Err(error) => {
-            eprintln!("images are not looked at: {error}");
+            eprintln!("images are not looked at: {}", error.message);
             Vec::new()
         }
     };

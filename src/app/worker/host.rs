@@ -243,7 +243,20 @@ async fn limits(configuration: &Configuration) -> Vec<(&'static str, bool, Strin
     } else {
         (true, format!("not enforced (`preview.cache_sized` is off); {watched}"))
     };
-    vec![("inotify", !is_used_up, detail), ("preview caches", cache.0, cache.1)]
+    // A host with the second version of control groups has this file at its top.
+    let second = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let disk = match second {
+        true => "reads and writes are held (cgroup v2)",
+        false => {
+            "only direct reads and writes are held: buffered writes go out in the kernel's own name \
+             (cgroup v1)"
+        }
+    };
+    vec![
+        ("inotify", !is_used_up, detail),
+        ("preview caches", cache.0, cache.1),
+        ("disk limits", true, disk.to_owned()),
+    ]
 }
 
 /// Whether installs can run where the teams' files lie.

@@ -15,11 +15,12 @@ use serde_json::json;
 use crate::adapters::docker::DockerEngine;
 use crate::adapters::probe::HttpProbe;
 use crate::app::agent;
+use crate::app::columns::{self, Cell, Columns};
 use crate::app::configuration::Configuration;
 use crate::app::local::LOCAL_INSTANCE;
 use crate::app::stdout::outln;
 use crate::app::sync;
-use crate::domain::event::PreviewFact;
+use crate::domain::event::{PreviewFact, TeamState};
 use crate::domain::ids::{InstanceName, PartName, TeamId};
 use crate::domain::plan::Role;
 use crate::observe::Metrics;
@@ -36,6 +37,9 @@ pub enum Teams {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// Look again every two seconds, until interrupted.
+        #[arg(short, long)]
+        watch: bool,
     },
     /// Show one team's containers, links, agents' tasks and workspace.
     Show {
@@ -44,6 +48,9 @@ pub enum Teams {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// Look again every two seconds, until interrupted.
+        #[arg(short, long)]
+        watch: bool,
     },
     /// Print the last lines of a team's parts, and of the installs of its previews.
     Logs(logs::Request),
@@ -139,69 +146,101 @@ async fn sync_status(
 /// # Errors
 /// Docker does not answer, or there is no such team.
 pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result<ExitCode> {
-    let teams = containers(&configuration).await?;
     match command {
-        Teams::Ls { json } => {
-            if !json {
-                outln!("{:<32} {:<12} {:>7}  LINKS", "TEAM", "INSTANCE", "RUNNING");
-            }
-            for ((team, instance), list) in &teams {
-                let running = list.iter().filter(|c| c.state == "running").count();
-                let links: Vec<_> = list.iter().filter_map(|c| link(&configuration, c)).collect();
-                if json {
-                    let line = json!({"team": team, "instance": instance, "running": running,
-                        "containers": list.len(), "links": links});
-                    outln!("{line}");
-                } else {
-                    let count = format!("{running}/{}", list.len());
-                    outln!("{team:<32} {instance:<12} {count:>7}  {}", links.join(" "));
-                }
-            }
+        Teams::Ls { json, watch } => {
+            columns::watch(watch, async || list(&configuration, json).await).await?;
         }
-        Teams::Show { team, json } => {
-            let mut found = false;
-            for ((_, instance), list) in teams.iter().filter(|((t, _), _)| *t == team) {
-                found = true;
-                let looks = join_all(list.iter().map(look)).await;
-                for (container, look) in list.iter().zip(looks) {
-                    let role = container.labels.get(label::ROLE).cloned().unwrap_or_default();
-                    let link = link(&configuration, container);
-                    if json {
-                        let mut line = json!({"container": container.name.as_str(), "role": role,
-                            "instance": instance, "state": container.state, "link": link,
-                            "preview": look.as_ref().map(|look| look.fact.as_str()),
-                            "error": look.as_ref().and_then(|look| look.error.as_deref())});
-                        if let Some(tasks) = tasks(&configuration, container).await {
-                            line["tasks"] = tasks.into_iter().map(|(_, body)| body).collect();
-                        }
-                        if let Some(status) = sync_status(&configuration, container).await {
-                            line["sync"] = status;
-                        }
-                        outln!("{line}");
-                    } else {
-                        let name = container.name.as_str();
-                        let state = look
-                            .as_ref()
-                            .map_or(container.state.as_str(), |look| look.fact.as_str());
-                        outln!("{role:<8} {state:<10} {name}  {}", link.unwrap_or_default());
-                        if let Some(error) = look.and_then(|look| look.error) {
-                            outln!("{:<19} {}", "", logs::shown(&error, false));
-                        }
-                        for (seen, _) in tasks(&configuration, container).await.unwrap_or_default()
-                        {
-                            agent::print_task(&seen);
-                        }
-                        if let Some(status) = sync_status(&configuration, container).await {
-                            sync::print_status(&status);
-                        }
-                    }
-                }
-            }
-            if !found {
-                bail!("no team {team} runs here; `covibes teams ls` lists those that do");
-            }
+        Teams::Show { team, json, watch } => {
+            columns::watch(watch, async || show(&configuration, &team, json).await).await?;
         }
-        Teams::Logs(request) => logs::run(&configuration, teams, request).await?,
+        Teams::Logs(request) => {
+            let teams = containers(&configuration).await?;
+            logs::run(&configuration, teams, request).await?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn list(configuration: &Configuration, json: bool) -> anyhow::Result<()> {
+    let mut columns = Columns::new(&["TEAM", "INSTANCE", "STATE", "RUNNING", "LINKS"]);
+    for ((team, instance), list) in &containers(configuration).await? {
+        let running = list.iter().filter(|c| c.state == "running").count();
+        let links: Vec<_> = list.iter().filter_map(|c| link(configuration, c)).collect();
+        if json {
+            let line = json!({"team": team, "instance": instance, "running": running,
+                "containers": list.len(), "links": links});
+            outln!("{line}");
+            continue;
+        }
+        // What Docker has; why, the events say.
+        let state = match running {
+            0 => TeamState::Stopped,
+            _ if running < list.len() => TeamState::Degraded,
+            _ => TeamState::Running,
+        };
+        columns.row(vec![
+            Cell::text(team),
+            Cell::Quiet(instance.clone()),
+            Cell::State(state.as_str().to_owned()),
+            Cell::Number(format!("{running}/{}", list.len())),
+            Cell::text(&links.join(" ")),
+        ]);
+    }
+    if !json {
+        columns.print();
+    }
+    Ok(())
+}
+
+async fn show(configuration: &Configuration, team: &str, json: bool) -> anyhow::Result<()> {
+    let teams = containers(configuration).await?;
+    let own: Vec<_> = teams.iter().filter(|((name, _), _)| name == team).collect();
+    if own.is_empty() {
+        bail!("no team {team} runs here; `covibes teams ls` lists those that do");
+    }
+    let mut columns = Columns::new(&["ROLE", "STATE", "CONTAINER", "LINK"]);
+    let (mut troubles, mut all_tasks, mut all_synced) = (Vec::new(), Vec::new(), Vec::new());
+    for ((_, instance), list) in own {
+        let looks = join_all(list.iter().map(look)).await;
+        for (container, look) in list.iter().zip(looks) {
+            let role = container.labels.get(label::ROLE).cloned().unwrap_or_default();
+            let link = link(configuration, container);
+            let tasks = tasks(configuration, container).await;
+            let synced = sync_status(configuration, container).await;
+            if json {
+                let mut line = json!({"container": container.name.as_str(), "role": role,
+                    "instance": instance, "state": container.state, "link": link,
+                    "preview": look.as_ref().map(|look| look.fact.as_str()),
+                    "error": look.as_ref().and_then(|look| look.error.as_deref())});
+                if let Some(tasks) = tasks {
+                    line["tasks"] = tasks.into_iter().map(|(_, body)| body).collect();
+                }
+                if let Some(synced) = synced {
+                    line["sync"] = synced;
+                }
+                outln!("{line}");
+                continue;
+            }
+            let state = look.as_ref().map_or(container.state.as_str(), |look| look.fact.as_str());
+            columns.row(vec![
+                Cell::text(&role),
+                Cell::State(state.to_owned()),
+                Cell::text(container.name.as_str()),
+                Cell::text(&link.unwrap_or_default()),
+            ]);
+            let error = look.and_then(|look| look.error);
+            troubles.extend(error.map(|error| (container.name.clone(), error)));
+            all_tasks.extend(tasks.unwrap_or_default());
+            all_synced.extend(synced);
+        }
+    }
+    if !json {
+        columns.print();
+        for (name, error) in troubles {
+            outln!("{name}: {}", logs::shown(&error, false));
+        }
+        all_tasks.iter().for_each(|(seen, _)| agent::print_task(seen));
+        all_synced.iter().for_each(sync::print_status);
+    }
+    Ok(())
 }

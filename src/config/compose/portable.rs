@@ -12,6 +12,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::{list, quoted, service, service_name};
+use crate::config::plan::COVERS;
 use crate::domain::plan::{ContainerPlan, InstallPlan, MountSource, NetworkChoice, Plan, Role};
 use crate::domain::spec::Spec;
 
@@ -132,6 +133,8 @@ impl File<'_> {
                 (MountSource::Bind(_), "/run/secrets/covibes") => {
                     secrets.extend(self.agent_secrets(container));
                 }
+                // A volume cannot stand for a single file: whoever needs it sets `mode: mirror`.
+                (MountSource::Bind(path), _) if is_cover(path) => {}
                 // What sync copies from is the project itself here; keys stay on the host.
                 (
                     MountSource::Bind(_),
@@ -209,7 +212,10 @@ impl File<'_> {
                     (self.volume(&container, source, &mount.target), false)
                 }
                 MountSource::Bind(_) => {
-                    modules.clone_from(&mount.target);
+                    // The first is the project's own; its packages' follow.
+                    if modules.is_empty() {
+                        modules.clone_from(&mount.target);
+                    }
                     let own = preview.and_then(|preview| {
                         preview.mounts.iter().find(|own| {
                             own.target.ends_with(&mount.target)
@@ -365,6 +371,11 @@ impl File<'_> {
         }
         lines
     }
+}
+
+/// Whether a mount covers a single file.
+fn is_cover(path: &Path) -> bool {
+    path.parent().and_then(Path::file_name).is_some_and(|name| name == COVERS)
 }
 
 /// A word that a shell reads as it is.

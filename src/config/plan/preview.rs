@@ -10,8 +10,8 @@ use crate::domain::ids::PartName;
 use crate::domain::limits;
 use crate::domain::names::VolumeName;
 use crate::domain::plan::{
-    AGENT_NETWORKS, ContainerPlan, InstallPlan, NetworkChoice, PREVIEW_NETWORKS, ProbeKind,
-    Publish, Restart, Role,
+    AGENT_NETWORKS, ContainerPlan, InstallPlan, NetworkChoice, PREVIEW_NETWORKS, PackagesPlan,
+    ProbeKind, Publish, Restart, Role,
 };
 use crate::domain::settings::PreviewEgress;
 
@@ -21,6 +21,14 @@ const PREVIEW_PORT_DEFAULT: u16 = 3000;
 /// Where a Python project's packages are: a virtual environment holds its own
 /// path, so it stands at the same one at install and at run time.
 const VENV: &str = "/app/venv";
+
+/// Where the modules of a workspace's packages are kept, below the preview's places.
+const PACKAGES: &str = "packages";
+
+/// The name of a package's modules there: a path may be longer than a name, and hold anything.
+fn child_of(package: &str) -> String {
+    crate::config::hash::digest(package.as_bytes())
+}
 
 /// Where the installed modules stand for the app.
 fn modules_target(preview: &PreviewInput, app: &str) -> String {
@@ -121,9 +129,18 @@ pub(super) fn container(
     if install.is_some() || findings.language == Language::Python {
         mounts.push(volume(&modules, modules_target(preview, &install_dir), false));
     }
+    for package in install.iter().flat_map(|_| &findings.packages) {
+        let place = places.join(PACKAGES).join(child_of(package));
+        mounts.push(bind(place, format!("{}/node_modules", below(&root, package)), false));
+    }
     for directory in preview.writable_directories() {
         let place = places.join(PreviewInput::place_of(directory));
         mounts.push(bind(place, format!("{app}/{directory}"), false));
+    }
+
+    for file in preview.covered_files() {
+        let place = places.join(PreviewInput::file_of(file));
+        mounts.push(bind(place, format!("{app}/{file}"), false));
     }
 
     let (listens, state_port) = (port.to_string(), limits::PREVIEW_STATE_PORT.to_string());
@@ -238,11 +255,28 @@ pub(super) fn install(input: &PlanInput<'_>, preview: &PreviewInput) -> Option<I
     let staging = layout.preview(name).join(format!("modules.new-{run_short}"));
     let key = crate::config::hash::digest(
         format!(
-            "{shell}\n{}\n{app_dir}\n{}\n{:?}",
-            preview.image, preview.inputs_digest, input.owner
+            "{shell}\n{}\n{app_dir}\n{}\n{:?}{}",
+            preview.image,
+            preview.inputs_digest,
+            input.owner,
+            findings.packages.iter().map(|package| format!("\n{package}")).collect::<String>()
         )
         .as_bytes(),
     );
+    let packages = (!findings.packages.is_empty()).then(|| PackagesPlan {
+        kept: layout.preview(name).join(PACKAGES),
+        staging: layout.preview(name).join(format!("{PACKAGES}.new-{run_short}")),
+        children: findings.packages.iter().map(|package| child_of(package)).collect(),
+    });
+    let mut mounts = vec![
+        volume(&overlay, "/workspace", false),
+        volume(&names.preview_cache_volume(name), "/app/.cache", false),
+        bind(staging, modules_target(preview, &app), false),
+    ];
+    for (package, plan) in findings.packages.iter().zip(packages.iter().cycle()) {
+        let target = format!("{}/node_modules", below("/workspace", package));
+        mounts.push(bind(plan.staging.join(child_of(package)), target, false));
+    }
     let lower = if preview.worktree {
         layout.worktrees().join(name.as_str())
     } else {
@@ -258,11 +292,7 @@ pub(super) fn install(input: &PlanInput<'_>, preview: &PreviewInput) -> Option<I
         working_dir: app.clone(),
         hostname: "install".to_owned(),
         network: NetworkChoice::Team(names.agent_network()),
-        mounts: vec![
-            volume(&overlay, "/workspace", false),
-            volume(&names.preview_cache_volume(name), "/app/.cache", false),
-            bind(staging, modules_target(preview, &app), false),
-        ],
+        mounts,
         tmpfs: vec![
             tmpfs("/tmp", 256, true),
             tmpfs("/run", 16, false),
@@ -282,6 +312,7 @@ pub(super) fn install(input: &PlanInput<'_>, preview: &PreviewInput) -> Option<I
         container,
         modules: layout.preview(name).join("modules"),
         key,
+        packages,
         overlay,
     })
 }

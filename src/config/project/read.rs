@@ -230,10 +230,10 @@ fn preview(preview: Preview) -> Result<ProjectPreview, ProjectError> {
         env: preview.env.map_or(Ok(BTreeMap::new()), variables)?,
         runtime: preview.runtime.map(runtime).transpose()?,
         writable: writable.into_iter().map(path).collect::<Result<_, _>>()?,
-        mode: match preview.mode.map(|mode| mode.value) {
-            None | Some(Mode::Direct) => PreviewMode::Direct,
-            Some(Mode::Mirror) => PreviewMode::Mirror,
-        },
+        mode: preview.mode.map(|mode| match mode.value {
+            Mode::Direct => PreviewMode::Direct,
+            Mode::Mirror => PreviewMode::Mirror,
+        }),
         places,
     })
 }

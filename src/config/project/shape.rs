@@ -130,7 +130,8 @@ pub(super) struct Preview {
     /// are kept apart from the repository, begin empty and outlive restarts.
     #[schemars(with = "Option<Vec<String>>", length(max = 32))]
     pub(super) writable: Option<Vec<Spanned<String>>>,
-    /// `direct` runs on the read-only workspace; `mirror` on a writable copy kept in step with it.
+    /// `direct` runs on the read-only workspace; `mirror` on a writable copy kept in step with it,
+    /// which is what frameworks get that write all over their project.
     #[schemars(with = "Option<Mode>")]
     pub(super) mode: Option<Spanned<Mode>>,
 }

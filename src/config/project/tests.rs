@@ -29,7 +29,7 @@ fn every_field_is_read() {
     assert_eq!(env, ["A=b", "N=22", "T=true"]);
     assert_eq!(preview.runtime, Some(ProjectRuntime { name: None, version: "22".into() }));
     assert_eq!(preview.writable, ["db.sqlite3", "media"]);
-    assert_eq!(preview.mode, PreviewMode::Mirror);
+    assert_eq!(preview.mode, Some(PreviewMode::Mirror));
     assert_eq!(file.agents[0].name, "agent-1");
     assert_eq!(file.limits.agent.memory_bytes, Some(1 << 30));
     assert_eq!(file.limits.preview.cpu_millis, Some(250));

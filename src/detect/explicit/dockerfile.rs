@@ -15,7 +15,7 @@ use super::server::Kind;
 use super::{Context, Said, Statement, ports};
 
 /// Files that are for development as a whole.
-const FOR_DEVELOPMENT: [&str; 8] = [
+pub(super) const FOR_DEVELOPMENT: [&str; 8] = [
     "Dockerfile.dev",
     "dev.Dockerfile",
     "Dockerfile.development",
@@ -206,7 +206,7 @@ fn from(rest: &str, stages: &[Stage], globals: &BTreeMap<String, String>) -> Sta
 }
 
 /// Instructions with their continuation lines joined, without comments.
-fn instructions(text: &str) -> Vec<String> {
+pub(super) fn instructions(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = String::new();
     for line in text.lines().take(LINES_MAX) {

@@ -11,6 +11,7 @@ use crate::domain::ids::TeamId;
 use crate::pipeline::housekeeping::{self, Now, Waste, WasteKind};
 use crate::pipeline::image_catalog::ImageKind;
 use crate::pipeline::local_work::{self, LocalWork};
+use crate::pipeline::unused_images;
 
 /// How often the house is cleaned.
 const CLEAN_EVERY: Duration = Duration::from_secs(600);
@@ -55,7 +56,8 @@ impl Runner {
                 Ok(None) | Err(_) => return,
             }
         }
-        let images = ports.engine.own_images().await.unwrap_or_default();
+        let images = unused_images::unused(&*ports.engine, &*ports.host, &ports.settings).await;
+        let images = images.unwrap_or_default();
         let found = housekeeping::look(&*ports.host, &ports.settings, images).await;
         let current = self.preparation.catalog().current();
         let disk_used_max = ports.settings.capacity.disk_used_max;
@@ -88,6 +90,7 @@ impl Runner {
                 if !engine.remove_image(image).await? {
                     return Ok(Cleaned::Kept("something uses it".to_owned()));
                 }
+                unused_images::forget(&self.ports, image).await?;
             }
             WasteKind::Unclear(_) => {
                 let why = "nobody can tell whether it is elsewhere too: look at it, and remove it";

@@ -17,6 +17,7 @@ use crate::domain::settings::Settings;
 use crate::domain::spec::{Spec, WorkspaceSource};
 use crate::domain::step::StepId;
 use crate::pipeline::converge::{Change, ChangeKind};
+use crate::pipeline::own_image::OwnBuilds;
 use crate::pipeline::run::{Run, Stop};
 use crate::pipeline::{first_tasks, steps, undo};
 use crate::ports::engine::label;
@@ -29,6 +30,7 @@ struct Resolved {
     previews: Vec<PreviewInput>,
     ports: BTreeMap<PartName, u16>,
     generation: u64,
+    own_builds: OwnBuilds,
 }
 
 /// What a start knows before step 3.
@@ -127,7 +129,7 @@ impl Runner {
                 .step(StepId::Config, self.resolve(run, &context, &found.previews, &avoid))
                 .await?;
             let input = context.input(run, &self.ports.settings, &resolved);
-            match self.bring_up(run, spec, &plan, &input).await {
+            match self.bring_up(run, spec, &plan, &input, &resolved.own_builds).await {
                 Err(Stop::Failed(failure))
                     if crate::pipeline::containers::is_port_conflict(&failure)
                         && tries < PORT_TRIES =>
@@ -162,7 +164,8 @@ impl Runner {
         found: &[steps::detect::Found],
         avoid: &BTreeSet<u16>,
     ) -> Result<((Plan, Resolved), String), Failure> {
-        let previews = steps::config::previews(&self.preparation, found)?;
+        let (previews, own_builds) =
+            steps::config::previews(run, &self.preparation, found, &context.workspace.path).await?;
         let before = run.reporter.record().await.ports;
         {
             let _one = self.choosing.lock().await;
@@ -173,7 +176,8 @@ impl Runner {
             // Chosen ports are on disk before anything uses them.
             run.reporter.save().await?;
         }
-        let resolved = Resolved { previews, ports: record.ports, generation: record.generation };
+        let (ports, generation) = (record.ports, record.generation);
+        let resolved = Resolved { previews, ports, generation, own_builds };
         let input = context.input(run, &self.ports.settings, &resolved);
         let (plan, message) = steps::config::resolve(run, &input).await?;
         self.admit_plan(run.team(), context.spec, &plan).await?;
@@ -187,12 +191,11 @@ impl Runner {
         spec: &Spec,
         plan: &Plan,
         input: &PlanInput<'_>,
+        own_builds: &OwnBuilds,
     ) -> Result<Vec<Change>, Stop> {
-        run.step(
-            StepId::Build,
-            steps::build::build(run, &self.preparation, &self.builds, plan, input),
-        )
-        .await?;
+        let images = steps::build::Images { preparation: &self.preparation, own: own_builds };
+        run.step(StepId::Build, steps::build::build(run, &images, &self.builds, plan, input))
+            .await?;
         let changes = run.step(StepId::Start, steps::start::start(run, plan, spec, input)).await?;
         for change in changes.iter().filter(|c| c.kind != ChangeKind::Remove) {
             if let Some(container) = plan.containers.iter().find(|c| c.name == change.name)

@@ -11,7 +11,7 @@ mod install;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::config::plan::PlanInput;
@@ -19,8 +19,10 @@ use crate::domain::event::{EventKind, PreviewFact};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::plan::{InstallPlan, Plan};
 use crate::pipeline::containers;
+use crate::pipeline::own_image::{self, OwnBuilds};
 use crate::pipeline::preparation::Preparation;
 use crate::pipeline::run::Run;
+use crate::pipeline::unused_images;
 use install::reuse;
 
 /// The name of the file beside the modules that says what they are.
@@ -30,26 +32,51 @@ const KEY_FILE: &str = "modules.key";
 /// from: a digest of manifests and lockfiles.
 pub const INPUTS_FILE: &str = "modules.inputs";
 
+/// What images there are to be.
+pub struct Images<'a> {
+    /// Those of Covibes.
+    pub preparation: &'a Preparation,
+    /// Those of repositories.
+    pub own: &'a OwnBuilds,
+}
+
+/// Waits for one of the places of builds and installs.
+async fn place(builds: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> {
+    let closed = |_| Failure::new(Code::InternalBug, "the build places were closed");
+    builds.acquire().await.map_err(closed)
+}
+
 /// Makes images and modules ready.
 ///
 /// # Errors
 /// `build.*`.
 pub async fn build(
     run: &Run<'_>,
-    preparation: &Preparation,
+    images: &Images<'_>,
     builds: &Arc<Semaphore>,
     plan: &Plan,
     input: &PlanInput<'_>,
 ) -> Result<((), String), Failure> {
     let mut missing = Vec::new();
     for preview in input.previews {
-        let kind = preparation.catalog().runtime(&preview.findings)?;
+        if images.own.contains_key(&preview.spec.name) {
+            continue;
+        }
+        let kind = images.preparation.catalog().runtime(&preview.findings)?;
         if !missing.contains(&kind) {
             missing.push(kind);
         }
     }
     for kind in missing {
-        preparation.ensure_image(run.ports, &kind, &|line| run.say(line)).await?;
+        images.preparation.ensure_image(run.ports, &kind, &|line| run.say(line)).await?;
+    }
+    for own in images.own.values() {
+        run.say("waiting for a free build place");
+        let _place = place(builds).await?;
+        own_image::ensure(run, images.preparation, own, plan, input).await?;
+    }
+    for preview in input.previews {
+        unused_images::note_use(run.ports, &preview.image).await?;
     }
     let (mut installed, mut reused) = (0, 0);
     for install in &plan.installs {
@@ -58,10 +85,7 @@ pub async fn build(
             continue;
         }
         run.say("waiting for a free build place");
-        let _place = builds
-            .acquire()
-            .await
-            .map_err(|_| Failure::new(Code::InternalBug, "the build places were closed"))?;
+        let _place = place(builds).await?;
         containers::ensure_networks(run.ports, &plan.networks).await?;
         containers::ensure_volumes(run.ports, plan, input).await?;
         // From here on until the new key is written, what is there is nobody's:
@@ -115,7 +139,12 @@ async fn twin_of<'a>(
 async fn is_current(run: &Run<'_>, install: &InstallPlan) -> Result<bool, Failure> {
     let host = &run.ports.host;
     let key = host.read_file(&install.modules.with_file_name(KEY_FILE)).await?;
-    Ok(key.as_deref() == Some(install.key.as_bytes()) && host.exists(&install.modules).await)
+    let packages = match &install.packages {
+        Some(packages) => host.exists(&packages.kept).await,
+        None => true,
+    };
+    let is_key = key.as_deref() == Some(install.key.as_bytes());
+    Ok(is_key && packages && host.exists(&install.modules).await)
 }
 
 /// Notes which state of its files a preview's modules were installed from, for

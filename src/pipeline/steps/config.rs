@@ -4,34 +4,59 @@
 //! ports, which needs a look at who has which.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use crate::config::layout::Layout;
 use crate::config::plan::{self, PlanInput, PreviewInput};
 use crate::domain::failure::{Code, Failure};
+use crate::domain::findings::Findings;
 use crate::domain::ids::PartName;
 use crate::domain::names::ImageRef;
 use crate::domain::plan::Plan;
 use crate::domain::spec::Spec;
 use crate::pipeline::admission;
+use crate::pipeline::own_image::{self, OwnBuilds};
 use crate::pipeline::preparation::Preparation;
 use crate::pipeline::run::Run;
 use crate::pipeline::steps::detect::Found;
 use crate::ports::engine::{Filter, label};
 
-/// Previews with the images that run them.
+/// Previews with the images that run them, and those that are their repositories' own.
 ///
 /// # Errors
 /// `detect.unknown_project` without a command, `build.missing_lockfile`,
-/// `build.unsupported`.
-pub fn previews(preparation: &Preparation, found: &[Found]) -> Result<Vec<PreviewInput>, Failure> {
-    found
-        .iter()
-        .map(|found| {
-            check(found)?;
-            let kind = preparation.catalog().runtime(&found.findings)?;
-            Ok(input(found, preparation.catalog().image(&kind)))
-        })
-        .collect()
+/// `build.unsupported`, `build.dockerfile_*`.
+pub async fn previews(
+    run: &Run<'_>,
+    preparation: &Preparation,
+    found: &[Found],
+    workspace: &Path,
+) -> Result<(Vec<PreviewInput>, OwnBuilds), Failure> {
+    let catalog = preparation.catalog();
+    let layout = Layout::new(&run.ports.settings, run.team());
+    let (mut previews, mut own_builds) = (Vec::new(), OwnBuilds::new());
+    for found in found {
+        let name = &found.spec.name;
+        check(&Findings { install: None, ..found.findings.clone() }, name)?;
+        let worktree = layout.worktrees().join(name.as_str());
+        let root = if found.worktree { worktree.as_path() } else { workspace };
+        let image = match own_image::read(run, catalog, found, root).await? {
+            None => catalog.image(&catalog.runtime(&found.findings)?),
+            Some(own) => {
+                let image = own.image.clone();
+                own_builds.insert(name.clone(), own);
+                image
+            }
+        };
+        let mut preview = input(found, image);
+        if own_builds.contains_key(name) {
+            // Its Dockerfile installs.
+            preview.findings.install = None;
+        }
+        check(&preview.findings, name)?;
+        previews.push(preview);
+    }
+    Ok((previews, own_builds))
 }
 
 /// What was found out about a preview, with the image that runs it.
@@ -53,19 +78,18 @@ pub fn input(found: &Found, image: ImageRef) -> PreviewInput {
 ///
 /// # Errors
 /// `detect.unknown_project` without a command, `build.missing_lockfile`.
-pub fn check(found: &Found) -> Result<(), Failure> {
-    let findings = &found.findings;
+pub fn check(findings: &Findings, preview: &PartName) -> Result<(), Failure> {
     let is_static = findings.language == crate::domain::findings::Language::Static;
     if findings.dev.is_none() && !is_static {
         return Err(Failure::new(
             Code::DetectUnknownProject,
-            format!("nothing says how to run preview {}", found.spec.name),
+            format!("nothing says how to run preview {preview}"),
         ));
     }
     if findings.install.is_some() && findings.lockfile.is_none() {
         return Err(Failure::new(
             Code::BuildMissingLockfile,
-            format!("the project of preview {} has dependencies and no lockfile", found.spec.name),
+            format!("the project of preview {preview} has dependencies and no lockfile"),
         ));
     }
     Ok(())

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use crate::config::hash;
 use crate::config::layout::Layout;
-use crate::config::plan::Writable;
+use crate::config::plan::{Writable, framework_declarations, framework_mode, framework_writables};
 use crate::config::project::{self, PreviewMode, ProjectFile, ProjectPreview};
+use crate::detect::own_image;
 use crate::detect::tree::{Kind, Tree, join};
 use crate::domain::failure::{Code, Failure};
-use crate::domain::findings::Findings;
+use crate::domain::findings::{Findings, Language};
 use crate::domain::spec::{LimitsWish, PreviewSpec, Spec};
 use crate::pipeline::OpenTree;
 use crate::pipeline::run::Run;
@@ -109,7 +110,7 @@ pub async fn detect(
 }
 
 /// Reads files on a blocking thread.
-async fn off_the_threads<T: Send + 'static>(
+pub(in crate::pipeline) async fn off_the_threads<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let bug = |_| Err(Failure::new(Code::InternalBug, "detection ended badly"));
@@ -151,8 +152,39 @@ pub fn look(
     findings.warnings.extend(runtime);
     let limits = file.as_ref().map(|file| file.limits.preview.wish()).unwrap_or_default();
     let inputs_digest = inputs_digest(tree, &findings)?;
-    let mode = project.map(|said| said.mode).unwrap_or_default();
+    let mode = project.and_then(|said| said.mode);
+    let mode = mode.unwrap_or_else(|| framework_mode(findings.framework));
+    check_mount_points(tree, &findings, mode)?;
     Ok(Found { spec, findings, worktree, inputs_digest, limits, writable, mode })
+}
+
+/// Whether what will be mounted in the workspace can be: only over a directory, or where nothing
+/// is yet. Known before anything is installed for it; whoever mounts looks again, through no link.
+fn check_mount_points(
+    tree: &dyn Tree,
+    findings: &Findings,
+    mode: PreviewMode,
+) -> Result<(), Failure> {
+    let mut points = Vec::new();
+    if findings.install.is_some() && findings.language == Language::Node {
+        let places = [&findings.install_dir].into_iter().chain(&findings.packages);
+        points.extend(places.map(|place| join(place, "node_modules")));
+    }
+    if mode == PreviewMode::Direct {
+        let names = framework_writables(findings.framework).iter();
+        points.extend(names.map(|name| join(&findings.app_dir, name)));
+    }
+    for point in points {
+        let what = match tree.kind(&point) {
+            Ok(None | Some(Kind::Directory)) => continue,
+            Ok(Some(Kind::Symlink)) => "a symbolic link",
+            Ok(Some(Kind::File | Kind::Special)) => "a file",
+            Err(error) => return Err(failure(error.code(), &error.to_string())),
+        };
+        let message = format!("{point} is {what}: remove it from the repository");
+        return Err(Failure::new(Code::WorkspaceMountPoint, message));
+    }
+    Ok(())
 }
 
 /// Tells directories from files among the places that the project file wants to be writable.
@@ -165,6 +197,17 @@ pub fn writable(
     project: Option<&ProjectPreview>,
 ) -> Writable {
     let mut writable = Writable::default();
+    let is_there = |name: &str| tree.kind(&join(&findings.app_dir, name)).ok().flatten();
+    if let Some(name) = framework_declarations(findings.framework)
+        && is_there("tsconfig.json").is_some()
+    {
+        match is_there(name) {
+            Some(Kind::File) => writable.covered.push(name.to_owned()),
+            // A link is that of an earlier start.
+            None | Some(Kind::Symlink) => writable.files.push(name.to_owned()),
+            Some(Kind::Directory | Kind::Special) => {}
+        }
+    }
     for path in project.iter().flat_map(|project| &project.writable) {
         let name = path.rsplit('/').next().unwrap_or(path);
         let known = writable.directories.contains(path) || writable.files.contains(path);
@@ -202,7 +245,9 @@ pub fn findings(tree: &dyn Tree, project: Option<&ProjectPreview>) -> Result<Fin
         (Err(crate::detect::DetectError::UnknownProject { .. }), Some(project))
             if project.command.is_some() =>
         {
-            Findings::blank(app.unwrap_or("."))
+            let mut findings = Findings::blank(app.unwrap_or("."));
+            findings.own_image = own_image::of(tree, &findings);
+            findings
         }
         (Err(error), _) => return Err(failure(error.code(), &error.to_string())),
     };

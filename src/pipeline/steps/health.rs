@@ -32,6 +32,12 @@ const PROBE_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long a preview may answer nothing, or only server errors, and say nothing.
 const PREVIEW_TIME_MAX: Duration = Duration::from_secs(120);
 
+/// How long one that listens already may compile its first page in silence.
+const COMPILE_TIME_MAX: Duration = Duration::from_secs(180);
+
+/// How long a preview may listen on another port than its own, and say nothing.
+const ELSEWHERE_TIME_MAX: Duration = Duration::from_secs(45);
+
 /// How long an agent or sync service may take.
 const SERVICE_TIME_MAX: Duration = Duration::from_secs(45);
 
@@ -54,6 +60,7 @@ async fn wait_one(run: &Run<'_>, plan: &Plan, container: &ContainerPlan) -> Resu
     let mut pause = FIRST_WAIT;
     let mut seen_listening = false;
     let mut lines = 0;
+    let mut elsewhere: Option<Instant> = None;
     let mut last = ProbeAnswer::Refused;
     loop {
         let state = run.ports.engine.inspect_container(&container.name).await?;
@@ -79,13 +86,24 @@ async fn wait_one(run: &Run<'_>, plan: &Plan, container: &ContainerPlan) -> Resu
                 }
                 if board.listens(probe_port(container)) && !seen_listening {
                     seen_listening = true;
+                    end = end.max(Instant::now() + COMPILE_TIME_MAX);
                     tell(run, container, PreviewFact::Compiling, None, None).await;
+                }
+                // A server may open other ports on its way to its own, but then it goes on: one
+                // that has nothing more to say has come to where it wanted.
+                let port = probe_port(container);
+                let is_elsewhere = !board.listens(port)
+                    && board.listens_elsewhere(port).is_some()
+                    && board.lines == lines;
+                elsewhere = elsewhere.or(Some(Instant::now())).filter(|_| is_elsewhere);
+                if elsewhere.is_some_and(|since| since.elapsed() >= ELSEWHERE_TIME_MAX) {
+                    end = Instant::now();
                 }
                 if board.lines != lines {
                     // Whoever still says something is at work; the step's own
                     // bound ends one that never comes to a page.
                     lines = board.lines;
-                    end = Instant::now() + budget;
+                    end = end.max(Instant::now() + budget);
                 }
             }
         }
@@ -136,7 +154,7 @@ async fn diagnose(
         } else {
             (Code::PreviewExited, board.end())
         };
-        return Some(Failure::new(code, message).with_log(log));
+        return Some(Failure::new(code, message + read_only(&log)).with_log(log));
     }
     // A server may open a socket on localhost before its real one: only what
     // still stands after the waits have grown is taken as its last word.
@@ -147,6 +165,19 @@ async fn diagnose(
     let log = tail(run, &container.name).await;
     let message = format!("the dev server listens on localhost:{port} only");
     Some(Failure::new(Code::PreviewLocalhostBind, message).with_log(log))
+}
+
+/// What a person should do about a dev server that writes beside its sources.
+fn read_only(log: &[String]) -> &'static str {
+    let says_so = |line: &String| {
+        line.contains("EROFS") || line.to_lowercase().contains("read-only file system")
+    };
+    if log.iter().any(says_so) {
+        ", because it writes to the workspace, which is read-only: name the place in \
+         `preview.writable` of .covibes.yml, or set `preview.mode: mirror`"
+    } else {
+        ""
+    }
 }
 
 /// Tells that a preview fails, and adds the line that says why to the failure.
@@ -221,7 +252,8 @@ async fn give_up(
         Some(address) => Board::ask(&*run.ports.probe, address).await,
         None => None,
     };
-    let elsewhere = board.as_ref().and_then(|board| board.listens_elsewhere(port));
+    let elsewhere = board.as_ref().filter(|board| !board.listens(port));
+    let elsewhere = elsewhere.and_then(|board| board.listens_elsewhere(port));
     let (code, message) = match (last, elsewhere) {
         (ProbeAnswer::Http { status, .. }, _) => {
             (Code::PreviewFailing, format!("the page answers with status {status}"))
@@ -229,9 +261,9 @@ async fn give_up(
         (_, Some(other)) => {
             (Code::PreviewWrongPort, format!("it listens on port {other} instead of {port}"))
         }
-        _ => (Code::PreviewTimeout, format!("nothing answered on port {port} in two minutes")),
+        _ => (Code::PreviewTimeout, format!("nothing answered on port {port} in time")),
     };
-    (Failure::new(code, message).with_log(log), board)
+    (Failure::new(code, message + read_only(&log)).with_log(log), board)
 }
 
 /// One request the way a browser comes, and the tellings that follow.

@@ -1,13 +1,14 @@
 //! Step 5, start: images and plan in, running containers out.
 
+use crate::config::layout::Layout;
 use crate::config::plan::PlanInput;
 use crate::domain::failure::Failure;
-use crate::domain::plan::Plan;
+use crate::domain::plan::{Plan, Role};
 use crate::domain::spec::Spec;
 use crate::pipeline::containers;
 use crate::pipeline::converge::{self, Change, ChangeKind};
 use crate::pipeline::run::Run;
-use crate::ports::engine::Filter;
+use crate::ports::engine::{Filter, Observed};
 
 /// Brings the containers to the plan and says what was done.
 ///
@@ -21,7 +22,10 @@ pub async fn start(
     input: &PlanInput<'_>,
 ) -> Result<(Vec<Change>, String), Failure> {
     let filter = Filter { instance: plan.instance.clone(), team: Some(plan.team.clone()) };
-    let observed = run.ports.engine.list(&filter).await?;
+    let mut observed = run.ports.engine.list(&filter).await?;
+    if stop_those_without_cache(run, plan, input, &observed).await? {
+        observed = run.ports.engine.list(&filter).await?;
+    }
     let changes = converge::difference(plan, &observed);
     let networks_there = plan.networks.iter().all(|n| {
         observed.networks.iter().any(|o| o.name == n.name && o.subnets.contains(&n.subnet))
@@ -43,6 +47,33 @@ pub async fn start(
     containers::apply(run, plan, &changes).await?;
     let message = describe(&changes);
     Ok((changes, message))
+}
+
+/// Stops previews whose caches lost their file systems, as by a restart of the
+/// host: they write to the directory below, where nothing holds them to a size.
+/// Their start, for which the caches are mounted again, follows.
+async fn stop_those_without_cache(
+    run: &Run<'_>,
+    plan: &Plan,
+    input: &PlanInput<'_>,
+    observed: &Observed,
+) -> Result<bool, Failure> {
+    let mut stopped = false;
+    let layout = Layout::new(&run.ports.settings, run.team());
+    for preview in input.previews {
+        let name = &preview.spec.name;
+        let cache = layout.preview(name).join("cache");
+        if !run.ports.settings.cache_sized || run.ports.host.has_own_size(&cache).await {
+            continue;
+        }
+        let Some(container) = plan.container(Role::Preview, Some(name)) else { continue };
+        if observed.containers.iter().any(|c| c.name == container.name && c.state == "running") {
+            run.say(format!("preview {name} is started again: its cache is mounted anew"));
+            run.ports.engine.stop_container(&container.name, container.stop_grace).await?;
+            stopped = true;
+        }
+    }
+    Ok(stopped)
 }
 
 fn describe(changes: &[Change]) -> String {

@@ -10,7 +10,8 @@ use covibes::domain::names::{ContainerName, ImageRef, NetworkName, VolumeName};
 use covibes::domain::plan::{ContainerPlan, NetworkPlan, Owner, VolumePlan};
 use covibes::ports::engine::{
     ContainerState, Engine, EngineError, EngineEvents, EngineMoment, EngineVersion, Filter,
-    ImageBuild, Observed, ObservedContainer, ObservedNetwork, ObservedVolume, OnLine, label,
+    ImageBuild, Observed, ObservedContainer, ObservedImage, ObservedNetwork, ObservedVolume,
+    OnLine, label,
 };
 
 use super::{World, daemon};
@@ -295,6 +296,26 @@ impl Engine for World {
     async fn image_exists(&self, image: &ImageRef) -> Result<bool, EngineError> {
         self.hang("image_exists").await;
         Ok(self.lock().images.contains(image.as_str()))
+    }
+
+    async fn own_images(&self) -> Result<Vec<ObservedImage>, EngineError> {
+        let inner = self.lock();
+        let images = inner.images.iter().filter_map(|image| {
+            let (name, tag) = image.strip_prefix("covibes/")?.split_once(':')?;
+            Some(ObservedImage {
+                name: ImageRef::local(name, tag)?,
+                created_unix_s: 1_700_000_000,
+                bytes: 1,
+                in_use: inner.used_images.contains(image),
+            })
+        });
+        Ok(images.collect())
+    }
+
+    async fn remove_image(&self, image: &ImageRef) -> Result<bool, EngineError> {
+        self.change(format!("remove_image {image}"), |inner| {
+            Ok(inner.images.remove(image.as_str()))
+        })
     }
 
     async fn build_image(&self, build: &ImageBuild, _: OnLine<'_>) -> Result<(), EngineError> {

@@ -22,9 +22,15 @@ impl Probe for World {
         self.hang("probe").await;
         let state = self.lock().preview_state.clone();
         if address.port() == 9300 {
+            let mut inner = self.lock();
+            inner.preview_lines += u64::from(inner.preview_is_busy);
+            let listening = inner
+                .preview_listens
+                .map_or(String::new(), |port| format!(r#"{{"address":"0.0.0.0","port":{port}}}"#));
             let body = format!(
-                r#"{{"state":"{state}","exit_code":3,"port":5173,"listening":[],
-                    "error_line":"Error: the last one"}}"#
+                r#"{{"state":"{state}","exit_code":3,"port":5173,"listening":[{listening}],
+                    "lines":{},"error_line":"Error: the last one"}}"#,
+                inner.preview_lines
             );
             let status = if state == "running" || path == "/state" { 200 } else { 503 };
             return ProbeAnswer::Http { status, body: body.into_bytes() };

@@ -53,6 +53,53 @@ pub(crate) const FASTIFY: Project = node(
      npm install --package-lock-only --ignore-scripts",
 );
 
+pub(crate) const NESTJS: Project = node(
+    "nestjs",
+    "npx @nestjs/cli@latest new made --skip-git --skip-install --package-manager npm; \
+     mv made/* made/.[!.]* .; rmdir made; npm install --package-lock-only --ignore-scripts",
+);
+
+/// An app and a library that need different versions of the same package.
+pub(crate) const MONOREPO: Project = Project {
+    name: "monorepo",
+    image: NODE,
+    files: &[
+        ("package.json", r#"{"name": "monorepo", "private": true}"#),
+        ("pnpm-workspace.yaml", "packages:\n  - apps/*\n  - packages/*\n"),
+        (
+            "apps/web/package.json",
+            r#"{
+  "name": "web", "private": true, "type": "module", "scripts": {"dev": "vite"},
+  "dependencies": {"clsx": "2.1.1", "lib": "workspace:*"},
+  "devDependencies": {"vite": "^8"}
+}"#,
+        ),
+        (
+            "apps/web/index.html",
+            "<!doctype html><html lang=\"en\"><head><title>Monorepo</title></head>\
+             <body><h1></h1><script type=\"module\" src=\"/main.js\"></script></body></html>\n",
+        ),
+        (
+            "apps/web/main.js",
+            "import { clsx } from 'clsx';\nimport { title } from 'lib';\n\n\
+             document.querySelector('h1').textContent = clsx(title(), 'shown');\n",
+        ),
+        (
+            "packages/lib/package.json",
+            r#"{
+  "name": "lib", "version": "1.0.0", "type": "module", "main": "index.js",
+  "dependencies": {"clsx": "1.2.1"}
+}"#,
+        ),
+        (
+            "packages/lib/index.js",
+            "import clsx from 'clsx';\n\n\
+             export const title = () => clsx('Covibes monorepo example');\n",
+        ),
+    ],
+    make: "npx pnpm@10 install --lockfile-only",
+};
+
 pub(crate) const NUXT: Project = Project {
     name: "nuxt",
     image: NODE,

@@ -3,7 +3,7 @@
 //! of the team has installed from the same files.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,14 +61,34 @@ pub(super) async fn reuse(
     for cache in CACHES {
         host.remove_tree(&staging.join(cache)).await?;
     }
-    host.swap_dir(&staging, &install.modules).await?;
-    host.remove_tree(&staging).await
+    if let (Some(own), Some(theirs)) = (&install.packages, &from.packages) {
+        host.copy_tree(&theirs.kept, &own.staging).await?;
+        for child in &own.children {
+            for cache in CACHES {
+                host.remove_tree(&own.staging.join(child).join(cache)).await?;
+            }
+        }
+    }
+    swap_in(run, install, &staging).await
+}
+
+/// Puts what is complete in the place of what was there.
+async fn swap_in(run: &Run<'_>, install: &InstallPlan, staging: &Path) -> Result<(), Failure> {
+    let host = &run.ports.host;
+    host.swap_dir(staging, &install.modules).await?;
+    // After an exchange the staging name holds the old tree.
+    host.remove_tree(staging).await?;
+    if let Some(packages) = &install.packages {
+        host.swap_dir(&packages.staging, &packages.kept).await?;
+        host.remove_tree(&packages.staging).await?;
+    }
+    Ok(())
 }
 
 /// Removes what an interrupted run left.
 async fn clear(run: &Run<'_>, install: &InstallPlan) -> Result<(), Failure> {
     let parent = install.modules.parent().map(PathBuf::from).unwrap_or_default();
-    for prefix in ["overlay-", "modules.new-"] {
+    for prefix in ["overlay-", "modules.new-", "packages.new-"] {
         run.ports.host.remove_leftovers(&parent, prefix).await?;
     }
     Ok(())
@@ -112,6 +132,11 @@ async fn try_install(
     host.ensure_dir(&upper, uid, gid).await?;
     host.ensure_dir(&work, uid, gid).await?;
     host.ensure_dir(&staging, uid, gid).await?;
+    if let Some(packages) = &install.packages {
+        for child in &packages.children {
+            host.ensure_dir(&packages.staging.join(child), uid, gid).await?;
+        }
+    }
     let overlay = VolumePlan {
         name: install.overlay.clone(),
         owner: install.container.owner.clone(),
@@ -127,12 +152,10 @@ async fn try_install(
     let log = Layout::new(&run.ports.settings, run.team()).build_log(&install.preview, run.id);
     host.write_file(&log, ended.lines.join("\n").as_bytes(), 0o600, 0).await?;
     if ended.exit_code != 0 {
-        host.remove_tree(&staging).await?;
+        clear(run, install).await?;
         return Err(failure(ended));
     }
-    host.swap_dir(&staging, &install.modules).await?;
-    // After an exchange the staging name holds the old tree.
-    host.remove_tree(&staging).await
+    swap_in(run, install, &staging).await
 }
 
 /// What is known of an install while it runs.
@@ -157,7 +180,7 @@ impl Watched {
 async fn watched(
     run: &Run<'_>,
     install: &InstallPlan,
-    staging: &std::path::Path,
+    staging: &Path,
 ) -> Result<oneshot::Ended, Failure> {
     let watched = Mutex::new(Watched { touched: Some(Instant::now()), ..Watched::default() });
     let lock = || watched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,7 +212,7 @@ async fn watched(
         ended = oneshot::run(run.ports, &install.container, &on_line) => ended,
         lines = measuring => {
             run.ports.engine.remove_container(&install.container.name).await?;
-            run.ports.host.remove_tree(staging).await?;
+            clear(run, install).await?;
             let message = "the install printed and wrote nothing for two and a half minutes";
             Err(Failure::new(Code::BuildTimeout, message).with_log(lines))
         }

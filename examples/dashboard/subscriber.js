@@ -1,0 +1,213 @@
+// Follows a worker's teams over HTTP and never believes more than it knows.
+//
+//   GET /api/teams   all teams, and the place in /events from which on they change
+//   GET /events      every event after that place, as server-sent events
+//
+// The rules, which hold for any subscriber (AMQP, Web STOMP) as well:
+//   1. read the state first, then the events from the place that it names;
+//   2. an event whose `sequence` is not above the team's is old: drop it;
+//   3. an event whose `prevsequence` is not the team's sequence shows that one was
+//      missed: the team is unknown until it has been read again;
+//   4. `gap`, or another `boot` in `hello`, shows that nobody knows what was missed:
+//      read everything again;
+//   5. while nothing is heard, what is shown is old, and says so.
+//
+// fetch() instead of EventSource, which cannot send a token.
+
+const SILENCE_MAX = 40_000; // the worker says something every 15 s
+const WAIT_MIN = 500;
+const WAIT_MAX = 10_000;
+const READ_AGAIN = 300;
+
+export class Subscriber {
+  /** `changed` is called after anything that is shown may differ. */
+  constructor({ url, token, changed, fetch: ask = globalThis.fetch.bind(globalThis) }) {
+    Object.assign(this, { url, token, changed, ask });
+    this.teams = new Map();
+    this.connected = false;
+    this.heard = 0;
+    this.place = null;
+    this.boot = null;
+    this.problem = null;
+    this.rereading = new Set();
+  }
+
+  /** Follows until `stop()`. */
+  async run() {
+    this.aborter = new AbortController();
+    let wait = WAIT_MIN;
+    while (!this.aborter.signal.aborted) {
+      try {
+        if (this.place === null) await this.readAll();
+        await this.follow(() => { wait = WAIT_MIN; });
+        this.problem = "the worker ended the stream";
+      } catch (error) {
+        this.problem = String(error.message || error);
+      }
+      this.connected = false;
+      this.changed();
+      // Not all dashboards at once when a worker comes back.
+      await pause(wait * (0.5 + Math.random()), this.aborter.signal);
+      wait = Math.min(WAIT_MAX, wait * 2);
+    }
+  }
+
+  stop() {
+    this.aborter.abort();
+  }
+
+  /** Whether what is shown is what is. */
+  get current() {
+    return this.connected && this.place !== null;
+  }
+
+  async json(path) {
+    const answer = await this.ask(this.url + path, {
+      headers: { authorization: `Bearer ${this.token}` },
+      signal: AbortSignal.any([this.aborter.signal, AbortSignal.timeout(10_000)]),
+    });
+    if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+    return answer.json();
+  }
+
+  async readAll() {
+    const { teams, events } = await this.json("/api/teams");
+    this.teams = new Map(teams.map((team) => [team.team, known(team)]));
+    this.place = events;
+    this.changed();
+  }
+
+  async follow(opened) {
+    const silence = new AbortController();
+    let timer = 0;
+    const alive = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => silence.abort(new Error("nothing was heard")), SILENCE_MAX);
+      this.heard = Date.now();
+    };
+    alive();
+    try {
+      const headers = { authorization: `Bearer ${this.token}` };
+      if (this.place) headers["last-event-id"] = this.place;
+      const answer = await this.ask(`${this.url}/events`, {
+        headers, cache: "no-store", signal: AbortSignal.any([this.aborter.signal, silence.signal]),
+      });
+      if (!answer.ok) throw new Error(`/events: ${answer.status}`);
+      opened();
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let text = "";
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) return;
+        alive();
+        text += value;
+        for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
+          await this.message(text.slice(0, end));
+        }
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async message(block) {
+    const field = { event: "message", data: "", id: null };
+    for (const line of block.split("\n")) {
+      const [, name, value] = /^(\w+): ?(.*)$/.exec(line) ?? [];
+      if (name in field) field[name] = value;
+    }
+    if (field.event === "hello") {
+      const { boot } = JSON.parse(field.data);
+      // Another process of the worker: its places are not ours.
+      if (this.boot !== null && this.boot !== boot) await this.begin();
+      this.boot = boot;
+      this.connected = true;
+      this.problem = null;
+    } else if (field.event === "gap") {
+      await this.begin();
+    } else if (field.data) {
+      this.take(JSON.parse(field.data));
+    }
+    if (field.id) this.place = field.id;
+    this.changed();
+  }
+
+  /** Whatever was known may be wrong by now. */
+  async begin() {
+    for (const team of this.teams.values()) team.unsure = true;
+    this.changed();
+    await this.readAll();
+  }
+
+  take(event) {
+    const { sequence, prevsequence, subject } = event;
+    if (!sequence || event.type.startsWith("covibes.host.")) return;
+    const team = this.teams.get(subject) ?? known({ team: subject, sequence: ZERO, parts: [] });
+    this.teams.set(subject, team);
+    // Numbers are padded: text sorts as they do.
+    if (sequence <= team.sequence) return;
+    if (team.sequence !== ZERO && prevsequence && prevsequence !== team.sequence) {
+      team.unsure = true;
+    }
+    team.sequence = sequence;
+    apply(team, event);
+    if (team.state === "destroyed") this.teams.delete(subject);
+    // What events do not carry (new containers, their ports) is read with it.
+    const whole = /^covibes\.(team\.|container\.|preview\.|job\.succeeded)/.test(event.type);
+    if (team.unsure || whole) this.readAgain(subject);
+  }
+
+  async readAgain(name) {
+    if (this.rereading.has(name)) return;
+    this.rereading.add(name);
+    try {
+      await pause(READ_AGAIN, this.aborter.signal);
+      const team = await this.json(`/api/teams/${name}`);
+      const old = this.teams.get(name);
+      // Events have come further meanwhile: this answer is old already.
+      if (old && team.sequence < old.sequence) setTimeout(() => this.readAgain(name));
+      else if (old) this.teams.set(name, known(team));
+    } catch (error) {
+      if (/: 404$/.test(error.message)) this.teams.delete(name);
+      // Else it stays unsure; the end of the stream or the next event asks again.
+    } finally {
+      this.rereading.delete(name);
+      this.changed();
+    }
+  }
+}
+
+const ZERO = "0".repeat(20);
+
+const known = (team) => ({ ...team, unsure: false });
+
+/** What an event changes by itself. */
+function apply(team, { type, data, correlationid }) {
+  const kind = type.replace(/^covibes\./, "");
+  if (kind.startsWith("team.") && kind !== "team.snapshot") {
+    team.state = data.state;
+    team.cause = data.cause;
+    if (data.state === "stopped" || data.state === "destroyed") team.parts = [];
+  } else if (kind === "team.snapshot") {
+    team.state = data.state;
+  } else if (kind.startsWith("preview.")) {
+    const part = team.parts.find((part) => part.role === "preview" && part.part === data.preview);
+    if (part) Object.assign(part, { preview: data.fact, error: data.error });
+  } else if (kind.startsWith("container.")) {
+    const part = team.parts.find((part) => part.role === data.role && part.part === data.part);
+    const states = { exited: "exited", oom: "exited", started: "running", restarted: "running" };
+    if (part) Object.assign(part, { state: states[data.fact] ?? part.state, health: data.fact });
+  } else if (kind.startsWith("step.")) {
+    team.job = { ...team.job, id: correlationid, state: "running", step: data.step };
+  } else if (kind.startsWith("job.")) {
+    const action = data.action ?? team.job?.action;
+    team.job = { id: correlationid, action, state: kind.slice(4), code: data.failure?.code };
+  }
+}
+
+const pause = (millis, signal) =>
+  new Promise((done) => {
+    if (signal.aborted) return done();
+    const timer = setTimeout(done, millis);
+    signal.addEventListener("abort", () => { clearTimeout(timer); done(); }, { once: true });
+  });
