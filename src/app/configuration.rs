@@ -297,6 +297,7 @@ fn check(file: File) -> anyhow::Result<Configuration> {
     let amqp_urls = amqp::urls(&file.amqp)?;
     let settings = Settings {
         instance: InstanceName::default_worker(),
+        policy_of: InstanceName::default_worker(),
         host,
         // Not below `paths.data`: what all instances of a host share lies where
         // all of them look (docs/adr/0026).

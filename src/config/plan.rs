@@ -386,7 +386,7 @@ pub fn git_env(git: &GitSource) -> BTreeMap<String, String> {
     }
     if git.credentials.is_some() {
         let variable =
-            if git.is_https() { "COVIBES_GIT_TOKEN_FILE" } else { "COVIBES_GIT_KEY_FILE" };
+            if git.has_token() { "COVIBES_GIT_TOKEN_FILE" } else { "COVIBES_GIT_KEY_FILE" };
         env.insert(variable.to_owned(), format!("{GIT_CREDENTIALS}/key"));
         let known = format!("{GIT_CREDENTIALS}/known_hosts");
         env.insert("COVIBES_KNOWN_HOSTS_FILE".to_owned(), known);
@@ -450,7 +450,7 @@ fn agent(
     // A token is for sync alone: agents ask it to push.
     if let WorkspaceSource::Git(git) = &input.spec.workspace
         && git.credentials.is_some()
-        && !git.is_https()
+        && !git.has_token()
     {
         let git = layout.cache().join("git");
         for (file, name) in [("key", "id_rsa"), ("known_hosts", "known_hosts")] {

@@ -131,6 +131,9 @@ pub struct Settings {
     pub agent: AgentPolicy,
     /// What everything else may reach.
     pub egress: Egress,
+    /// Whose that policy is: the instance, also for a command that keeps its state
+    /// apart from it.
+    pub policy_of: InstanceName,
     /// Which repositories may be cloned.
     pub git: GitPolicy,
     /// How much the host takes on.
@@ -173,6 +176,7 @@ impl Default for Settings {
                 allow_private: Vec::new(),
                 teams: BTreeMap::new(),
             },
+            policy_of: InstanceName::default_worker(),
             git: GitPolicy {
                 hosts: ["github.com", "gitlab.com", "bitbucket.org", "codeberg.org"]
                     .map(str::to_owned)
@@ -201,6 +205,7 @@ impl Settings {
             self.data_dir = self.data_dir.join("instances").join(instance.as_str());
             self.state_dir = self.state_dir.join("instances").join(instance.as_str());
         }
+        self.policy_of = instance.clone();
         self.instance = instance;
         self
     }

@@ -29,10 +29,12 @@ pub struct GitSource {
 }
 
 impl GitSource {
-    /// Whether credentials are a token for HTTPS, and no key for SSH.
+    /// Whether the credentials are a token for HTTPS. What is called `ssh:` is a key,
+    /// wherever the repository is: agents may use it for others.
     #[must_use]
-    pub fn is_https(&self) -> bool {
-        self.url.starts_with("https://")
+    pub fn has_token(&self) -> bool {
+        let is_key = |reference: &SecretRef| reference.relative_path().starts_with("ssh/");
+        self.url.starts_with("https://") && self.credentials.as_ref().is_some_and(|r| !is_key(r))
     }
 }
 
@@ -334,6 +336,19 @@ mod tests {
         }
         assert_eq!(check_env("A", "x\ny").unwrap_err().code, Code::MessageSchema);
         assert!(check_env("DATABASE_URL", "postgres://x").is_ok());
+    }
+
+    #[test]
+    fn a_token_is_what_is_no_key_of_an_https_repository() {
+        let has_token = |url: &str, reference: Option<&str>| {
+            let credentials = reference.map(|raw| SecretRef::parse(raw).unwrap());
+            GitSource { url: url.to_owned(), reference: None, credentials }.has_token()
+        };
+        assert!(has_token("https://a.example/x", Some("https:team")));
+        assert!(has_token("https://a.example/x", Some("tokens/team")));
+        assert!(!has_token("https://a.example/x", Some("ssh:team")));
+        assert!(!has_token("ssh://git@a.example/x", Some("keys/team")));
+        assert!(!has_token("https://a.example/x", None));
     }
 
     #[test]

@@ -156,7 +156,7 @@ pub(super) async fn write_lists(
     own: &Policy,
 ) -> Result<bool, Failure> {
     let policies = directory.join(POLICIES);
-    let own_path = policies.join(format!("{}.txt", ports.settings.instance));
+    let own_path = policies.join(format!("{}.txt", ports.settings.policy_of));
     let known = ports.host.read_file(&own_path).await?.unwrap_or_default();
     let known = Policy::read(&String::from_utf8_lossy(&known));
     if !known.allows_as(own) || own.seen - known.seen > CONFIRMED_EVERY_SECONDS {
@@ -207,7 +207,7 @@ async fn believed(ports: &Ports, policies: &Path, own: &Policy) -> Result<Vec<Po
     let mut all = vec![Policy { seen: 0, ..own.clone() }];
     for name in ports.host.names_in(policies).await? {
         // A file that is being written has another ending.
-        if !name.ends_with(".txt") || name == format!("{}.txt", ports.settings.instance) {
+        if !name.ends_with(".txt") || name == format!("{}.txt", ports.settings.policy_of) {
             continue;
         }
         let path = policies.join(&name);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::git::{Call, Git, GitError, Operation, Output};
 use super::remote::{Branch, RemoteUrl};
+use super::system;
 
 /// A report names the first; the count tells the rest.
 pub(super) const PATHS_SHOWN_MAX: usize = 50;
@@ -306,15 +307,9 @@ pub(super) async fn move_detached(git: &Git<'_>, commit: &str) -> Result<Moved, 
 
 /// Tells whether a branch of the remote was seen at this commit before, so that
 /// nothing in it is local.
-pub(super) async fn was_remote(
-    git: &Git<'_>,
-    branch: &str,
-    commit: &str,
-) -> Result<bool, GitError> {
-    let name = format!("refs/remotes/origin/{branch}");
-    let arguments = ["log", "-g", "--format=%H", "--max-count=1000", &name, "--"];
-    let output = git.run(Operation::Compare, arguments).await?;
-    Ok(String::from_utf8_lossy(&output.bytes).lines().any(|line| line == commit))
+pub(super) fn was_remote(git: &Git<'_>, branch: &str, commit: &str) -> bool {
+    let log = git.place().common_dir.join("logs/refs/remotes/origin").join(branch);
+    system::reflog_names(&log, commit)
 }
 
 /// Gives a commit a name under which nothing collects it.

@@ -105,7 +105,7 @@ async fn keep_one(
     let checkout = repository::status(&git).await?;
     let head = checkout.head.clone().unwrap_or_default();
     // The remote has replaced the branch's history, and nothing here is local.
-    let is_replaced = distance.ahead > 0 && repository::was_remote(&git, branch, &head).await?;
+    let is_replaced = distance.ahead > 0 && repository::was_remote(&git, branch, &head);
     let mut conflicts = Vec::new();
     if distance.ahead > 0 && !is_replaced {
         let repository::Distance { ahead, behind } = distance;

@@ -12,6 +12,9 @@ use crate::worker::{Follower, Message, Worker};
 /// In the network that clones may reach, and nobody is there.
 const NOBODY: &str = "198.19.77.3";
 
+/// The same, for another instance to allow.
+const ADDED: &str = "198.19.77.4";
+
 /// What a container's request was answered by the proxy.
 async fn asked(container: &str, host: &str) -> String {
     let curl = "curl -s -k -m 20 -o /dev/null -w '%{http_connect}'";
@@ -74,14 +77,14 @@ async fn teams_and_instances_share_the_proxy_without_taking_from_each_other() {
         })
         .await;
         let mut other = Place::unprepared();
-        other.set("COVIBES_EGRESS_ALLOW", "[\"added.example\"]");
+        other.set("COVIBES_EGRESS_ALLOW", format!("[\"{ADDED}\"]"));
         other.set("COVIBES_GIT_HOSTS", "[\"github.com\"]");
         other.set("COVIBES_GIT_ALLOW_PRIVATE", "[]");
         other.unset("COVIBES_AGENT_API_BASE_URL");
         let prepared = other.run(&["host", "prepare"]).await;
         assert_eq!(prepared.code, Some(0), "{prepared:?}");
         until("the other's host is allowed", STATE_MAX, async || {
-            (asked(&bob, "added.example").await == "503").then_some(())
+            (asked(&bob, ADDED).await == "503").then_some(())
         })
         .await;
         assert_eq!(asked(&ann, GIT_SERVER).await, "200");

@@ -57,7 +57,8 @@ async fn a_private_repository_is_followed_by_ssh_and_its_host_key_is_pinned() {
     });
     synced.await;
     until_page_holds(&main, "/", "second").await;
-    server.push(&clone, "staging", "staging again");
+    // Even a history that was replaced, where nobody works.
+    server.replace(&clone, "staging", "staging again");
     until_page_holds(&staging, "/", "staging again").await;
 
     // What an agent changed goes to a branch, without moving anything.

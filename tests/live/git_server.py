@@ -21,7 +21,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         if path.startswith("/moved.git"):
             return self.plain(302, "Location", "/app.git" + self.path[len("/moved.git"):])
-        if path.startswith("/private.git") and self.headers.get("Authorization") != known():
+        word = known()
+        is_known = word is not None and self.headers.get("Authorization") == word
+        if path.startswith("/private.git") and not is_known:
             return self.plain(401, "WWW-Authenticate", 'Basic realm="git"')
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         environment = {

@@ -178,6 +178,15 @@ impl GitServer {
         self.run(clone, &["rev-parse", "HEAD"]).trim().to_owned()
     }
 
+    /// Has a branch be another history, and leaves the clone as it was.
+    pub(crate) fn replace(&self, clone: &Path, branch: &str, page: &str) {
+        std::fs::write(clone.join("page.txt"), page).unwrap();
+        self.run(clone, &["commit", "--quiet", "--all", "--message", page]);
+        let to = format!("HEAD:refs/heads/{branch}");
+        self.run(clone, &["push", "--quiet", "--force", "origin", &to]);
+        self.run(clone, &["reset", "--quiet", "--hard", "HEAD~1"]);
+    }
+
     /// A repository of a few hundred bytes that checks out to ten million files.
     pub(crate) fn bomb(&self, name: &str) {
         let path = self.repository(name);

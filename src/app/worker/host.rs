@@ -67,7 +67,9 @@ pub enum Host {
 /// apart from any worker's lock.
 fn apart(mut configuration: Configuration, name: &str) -> anyhow::Result<Configuration> {
     let instance = InstanceName::parse(name)?;
+    let policy_of = configuration.settings.policy_of.clone();
     configuration.settings = configuration.settings.for_instance(instance);
+    configuration.settings.policy_of = policy_of;
     Ok(configuration)
 }
 

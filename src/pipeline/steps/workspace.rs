@@ -414,7 +414,7 @@ fn add_git_env(run: &Run<'_>, git: &GitSource, plan: &mut ContainerPlan) {
     if git.credentials.is_some() {
         let directory = Layout::new(&run.ports.settings, run.team()).cache().join("git");
         plan.mounts.push(bind(&directory, GIT_CREDENTIALS, true));
-        if git.is_https() {
+        if git.has_token() {
             let file = format!("{GIT_CREDENTIALS}/key");
             plan.env.insert("COVIBES_GIT_TOKEN_FILE".to_owned(), file);
             plan.env.insert("CREDENTIAL_HELPER".to_owned(), CREDENTIAL_HELPER.to_owned());

@@ -185,8 +185,6 @@ fn overrides(
             ("extraHeader", ""),
             ("cookieFile", ""),
             ("saveCookies", "false"),
-            ("sslCert", ""),
-            ("sslKey", ""),
             ("lowSpeedLimit", "1000"),
             ("lowSpeedTime", "30"),
         ] {

@@ -94,6 +94,18 @@ async fn an_unknown_file_in_the_way_is_a_conflict_and_stays() {
 }
 
 #[tokio::test]
+async fn an_ignored_file_in_the_way_is_a_conflict_and_stays() {
+    let place = Place::cloned();
+    place.write("workspace/.git/info/exclude", "/.env\n");
+    place.write("workspace/.env", "KEY=mine\n");
+    place.write("upstream/.env", "KEY=theirs\n");
+    commit(&place.path("upstream"), "second");
+    let status = check(&place, "conflict", Some("untracked")).await;
+    assert_eq!(status["conflicts"][0]["paths"], json!([".env"]));
+    assert_eq!(place.read("workspace/.env"), "KEY=mine\n");
+}
+
+#[tokio::test]
 async fn another_branch_is_left_alone() {
     let place = Place::cloned();
     git(&place.path("workspace"), &["checkout", "-q", "-b", "feature"]);
