@@ -142,7 +142,8 @@ export class Subscriber {
   take(event) {
     const { sequence, prevsequence, subject } = event;
     if (!sequence || event.type.startsWith("covibes.host.")) return;
-    const team = this.teams.get(subject) ?? known({ team: subject, sequence: ZERO, parts: [] });
+    // Of a team that is new here, or was destroyed just now, an event alone says too little.
+    const team = this.teams.get(subject) ?? { team: subject, sequence: ZERO, parts: [], unsure: true };
     this.teams.set(subject, team);
     // Numbers are padded: text sorts as they do.
     if (sequence <= team.sequence) return;
@@ -184,7 +185,9 @@ const known = (team) => ({ ...team, unsure: false });
 /** What an event changes by itself. */
 function apply(team, { type, data, correlationid }) {
   const kind = type.replace(/^covibes\./, "");
-  if (kind.startsWith("team.") && kind !== "team.snapshot") {
+  if (kind === "team.expiring") {
+    team.expiring = data.reason;
+  } else if (kind.startsWith("team.") && kind !== "team.snapshot") {
     team.state = data.state;
     team.cause = data.cause;
     if (data.state === "stopped" || data.state === "destroyed") team.parts = [];

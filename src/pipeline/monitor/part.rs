@@ -78,14 +78,15 @@ pub(super) struct Part {
     pub(super) tasks_open: Option<u64>,
 }
 
+/// Words about one kill come within this.
+const SAME_KILL: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Oom {
-    by_events: u64,
     by_kernel: u64,
     kernel_base: u64,
     told: u64,
-    /// The kernel's count of the group that is there now.
-    kernel_now: u64,
+    told_at: Option<Instant>,
 }
 
 impl Part {
@@ -208,8 +209,9 @@ impl Part {
         (self.pid, self.address, self.usage) = (None, None, None);
         (self.preview, self.error, self.probe_millis) = (None, None, None);
         self.detached = false;
-        self.oom.kernel_base += self.oom.kernel_now;
-        self.oom.kernel_now = 0;
+        // What only the daemon told went with the group that counted it.
+        self.oom.by_kernel = self.oom.by_kernel.max(self.oom.told);
+        self.oom.kernel_base = self.oom.by_kernel;
         if !was_up {
             return None;
         }
@@ -257,18 +259,22 @@ impl Part {
         }
     }
 
-    /// The kernel killed something in it, says the daemon.
+    /// The kernel killed something in it, says the daemon, and on cgroup v1 up to a dozen
+    /// times for one kill. So it may be one ahead of the kernel's own count, not more, and
+    /// what it says soon after a kill that was told is the same one.
     pub(super) fn oom_told(&mut self, now: Now) -> Option<EventKind> {
-        self.oom.by_events += 1;
-        self.tell_oom(now)
+        let is_same = self.oom.told_at.is_some_and(|at| now.at - at < SAME_KILL);
+        if is_same || self.oom.told > self.oom.by_kernel {
+            return None;
+        }
+        self.tell_oom(self.oom.by_kernel + 1, now)
     }
 
-    fn tell_oom(&mut self, now: Now) -> Option<EventKind> {
-        let count = self.oom.by_events.max(self.oom.by_kernel);
+    fn tell_oom(&mut self, count: u64, now: Now) -> Option<EventKind> {
         if count <= self.oom.told {
             return None;
         }
-        self.oom.told = count;
+        (self.oom.told, self.oom.told_at) = (count, Some(now.at));
         let cause = "the kernel ended a process in it: it needs more memory than it may have";
         self.failed(cause, None, now);
         if self.runs() {
@@ -299,9 +305,8 @@ impl Part {
                 .map(|(count, throttled)| throttled * 100 / count),
             processes: usage.processes,
         });
-        self.oom.kernel_now = usage.oom_kills;
         self.oom.by_kernel = self.oom.by_kernel.max(self.oom.kernel_base + usage.oom_kills);
-        self.tell_oom(now)
+        self.tell_oom(self.oom.by_kernel, now)
     }
 
     /// CPU time since the last look, for the host's own sums.
@@ -413,8 +418,11 @@ mod tests {
             let Some(EventKind::Container { fact, .. }) = fact else { return 0 };
             u64::from(fact == ContainerFact::Oom)
         };
-        // The daemon and the kernel see the same one.
+        // The daemon tells of one kill again and again, and the kernel sees the same one.
         assert_eq!(kills(part.oom_told(now())), 1);
+        assert_eq!(kills(part.oom_told(now())), 0);
+        let later = Now { at: now().at + SAME_KILL, ..now() };
+        assert_eq!(kills(part.oom_told(later)), 0);
         assert_eq!(kills(part.used(usage(1, 0, (0, 0)), now())), 0);
         // Only the kernel sees one, and then the daemon is late.
         assert_eq!(kills(part.used(usage(2, 0, (0, 0)), now())), 1);
