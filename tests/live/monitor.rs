@@ -86,7 +86,9 @@ async fn a_running_team_is_watched_and_mended() {
     told(&mut events, "container.restarted", "agent", "started it again").await;
     until_health(&place, "the agent is well again", |health| {
         let agent = part(health, "agent");
-        agent["health"] == "healthy" && agent["restarts"] == 1
+        // Told as whole again as well, if it was told otherwise.
+        let is_whole = health["state"] == "running";
+        is_whole && agent["health"] == "healthy" && agent["restarts"] == 1
     })
     .await;
 
