@@ -185,9 +185,8 @@ const known = (team) => ({ ...team, unsure: false });
 /** What an event changes by itself. */
 function apply(team, { type, data, correlationid }) {
   const kind = type.replace(/^covibes\./, "");
-  if (kind === "team.expiring") {
-    team.expiring = data.reason;
-  } else if (kind.startsWith("team.") && kind !== "team.snapshot") {
+  // Not every word about a team is its state: team.expiring has none.
+  if (kind.startsWith("team.") && kind !== "team.snapshot" && data.state) {
     team.state = data.state;
     team.cause = data.cause;
     if (data.state === "stopped" || data.state === "destroyed") team.parts = [];

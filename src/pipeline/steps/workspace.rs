@@ -327,17 +327,7 @@ echo "covibes-head $(git rev-parse --abbrev-ref HEAD) $(git rev-parse --short HE
 
 /// Hands the token out to the repository's own host and to nobody else, and
 /// writes it nowhere: as `covibes-sync` does.
-const CREDENTIAL_HELPER: &str = r#"!f() {
-test "$1" = get || exit 0
-scheme= host=
-while IFS='=' read -r key value; do
-case "$key" in protocol) scheme=$value ;; host) host=$value ;; esac
-done
-test "$scheme://$host" = "$COVIBES_TOKEN_FOR" || exit 0
-IFS= read -r word < "$COVIBES_GIT_TOKEN_FILE" || test -n "$word" || exit 0
-case "$word" in *:*) user=${word%%:*} word=${word#*:} ;; *) user=x-access-token ;; esac
-printf 'username=%s\npassword=%s\n' "$user" "$word"
-}; f"#;
+const CREDENTIAL_HELPER: &str = include_str!("../../sync/git/credential_helper");
 
 pub(in crate::pipeline) fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
     Mount { source: MountSource::Bind(source.to_owned()), target: target.to_owned(), read_only }
@@ -417,7 +407,8 @@ fn add_git_env(run: &Run<'_>, git: &GitSource, plan: &mut ContainerPlan) {
         if git.has_token() {
             let file = format!("{GIT_CREDENTIALS}/key");
             plan.env.insert("COVIBES_GIT_TOKEN_FILE".to_owned(), file);
-            plan.env.insert("CREDENTIAL_HELPER".to_owned(), CREDENTIAL_HELPER.to_owned());
+            plan.env
+                .insert("CREDENTIAL_HELPER".to_owned(), CREDENTIAL_HELPER.trim_end().to_owned());
         }
     }
 }

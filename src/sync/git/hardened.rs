@@ -64,19 +64,10 @@ const SETTINGS: &[(&str, &str)] = &[
 
 /// Hands the token of the file out, to the remote's own host and to nobody else.
 ///
-/// Git gives this line to a shell and the question to its stdin. Nothing is
-/// written anywhere: `store` and `erase` are not answered.
-const CREDENTIAL_HELPER: &str = r#"!f() {
-test "$1" = get || exit 0
-scheme= host=
-while IFS='=' read -r key value; do
-case "$key" in protocol) scheme=$value ;; host) host=$value ;; esac
-done
-test "$scheme://$host" = "$COVIBES_TOKEN_FOR" || exit 0
-IFS= read -r word < "$COVIBES_GIT_TOKEN_FILE" || test -n "$word" || exit 0
-case "$word" in *:*) user=${word%%:*} word=${word#*:} ;; *) user=x-access-token ;; esac
-printf 'username=%s\npassword=%s\n' "$user" "$word"
-}; f"#;
+/// Git gives it to a shell, with the question's kind behind its last word and the
+/// question on its stdin. Nothing is written anywhere: `store` and `erase` are not
+/// answered. The worker's clones use the same file (`pipeline::steps::workspace`).
+const CREDENTIAL_HELPER: &str = include_str!("credential_helper");
 
 /// What a call adds to the environment.
 #[derive(Debug, Default)]
@@ -194,7 +185,7 @@ fn overrides(
             }
         }
         if settings.token_file.is_some() {
-            pairs.push(("credential.helper".to_owned(), CREDENTIAL_HELPER));
+            pairs.push(("credential.helper".to_owned(), CREDENTIAL_HELPER.trim_end()));
         }
     }
     let mut variables = vec![("GIT_CONFIG_COUNT".into(), pairs.len().to_string().into())];

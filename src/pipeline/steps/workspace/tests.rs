@@ -213,7 +213,7 @@ fn a_token_is_handed_to_its_host_only_and_kept_nowhere() {
     let token = dir.path().join("token");
     let ask = |word: &str, question: &str, written: &str| {
         std::fs::write(&token, written).unwrap();
-        let helper = CREDENTIAL_HELPER.strip_prefix('!').unwrap();
+        let helper = CREDENTIAL_HELPER.trim_end().strip_prefix('!').unwrap();
         let question_file = dir.path().join("question");
         std::fs::write(&question_file, question).unwrap();
         let output = Command::new("/bin/sh")
