@@ -167,6 +167,8 @@ export class Subscriber {
       const old = this.teams.get(name);
       // Events have come further meanwhile: this answer is old already.
       if (old && team.sequence < old.sequence) setTimeout(() => this.readAgain(name));
+      // The worker remembers for a while what it destroyed.
+      else if (team.state === "destroyed") this.teams.delete(name);
       else if (old) this.teams.set(name, known(team));
     } catch (error) {
       if (/: 404$/.test(error.message)) this.teams.delete(name);

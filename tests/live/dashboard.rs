@@ -207,6 +207,18 @@ async fn the_dashboard_is_true_or_says_that_it_is_old() {
     destroy.publish(&place).await;
     events.end_of(&destroy.id).await;
     until_shown(&page, "none").await;
+    // A last word about it that comes after its end brings nothing back.
+    let late = "subscriber.take({type: 'covibes.job.succeeded', subject: 'blue', \
+        sequence: '1'.padStart(20, '0'), data: {action: 'destroy'}}); \
+        subscriber.teams.get('blue').unsure";
+    assert_eq!(page.value(late).await, true);
+    until_shown(&page, "none").await;
+    // Nor does a word that says nothing of its state take it from a team.
+    let expiring = "subscriber.teams.set('red', {team: 'red', state: 'running', parts: []}); \
+        subscriber.take({type: 'covibes.team.expiring', subject: 'red', \
+        sequence: '1'.padStart(20, '0'), data: {reason: 'ttl'}}); \
+        subscriber.teams.get('red').state";
+    assert_eq!(page.value(expiring).await, "running");
     never_lied(&page, &events).await;
     drop(relay);
     browser.end().await;
