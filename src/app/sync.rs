@@ -75,7 +75,14 @@ pub async fn run(configuration: Configuration, sync: Sync) -> anyhow::Result<Exi
     if sync.commit.is_some() || sync.push.is_some() {
         return Ok(ExitCode::SUCCESS);
     }
-    let status = post("/sync", json!({"strategy": sync.strategy})).await?;
+    let mut status = post("/sync", json!({"strategy": sync.strategy})).await?;
+    if status["changed_files"].is_null() {
+        // A sync need not look at the files; this waits for the look after it.
+        let looked = HttpSyncs.ask(&door, Method::GET, "/status", None).await?;
+        for count in ["dirty", "changed_files", "untracked_files"] {
+            status[count] = looked[count].clone();
+        }
+    }
     if sync.json {
         outln!("{status}");
     } else {
