@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use covibes::domain::event::EVENT_TYPES;
 use covibes::domain::failure::{Code, Failure, Fault};
 use covibes::domain::job::{ActionKind, Outcome};
 use covibes::observe::Metrics;
@@ -34,9 +35,7 @@ fn page() -> Page {
     metrics.step_retried(&failure);
     let (start, outcome) = (ActionKind::Start, Outcome::Failed(failure));
     metrics.job_ended(start, &outcome, Duration::ZERO, 0);
-    metrics.docker_request("list", false, false, Duration::ZERO);
     metrics.broker_session_ended("session_ended");
-    metrics.policy_denied("rule");
     let mut page = Page::new();
     let text = metrics.render();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -321,6 +320,32 @@ fn the_alerts_that_operators_were_promised_are_there() {
     ] {
         assert!(names.contains(name), "{name}");
     }
+}
+
+#[test]
+fn every_request_to_docker_and_every_event_is_counted_from_zero() {
+    let page = page();
+    let seen = |metric: &str, label: &str| page[metric][label].clone();
+    let operations = seen("covibes_docker_requests_total", "operation");
+    let mut asked = BTreeSet::from(["connect".to_owned()]);
+    let adapter = root().join("src/adapters/docker");
+    let sources = std::fs::read_dir(&adapter).unwrap().map(|entry| entry.unwrap().path());
+    for path in sources.chain([adapter.with_extension("rs")]) {
+        let text = std::fs::read_to_string(path).unwrap();
+        for call in [".call(", ".make("] {
+            for behind in text.split(call).skip(1) {
+                let name = behind.split('"').nth(1).unwrap_or_default();
+                asked.insert(name.to_owned());
+            }
+        }
+    }
+    assert_eq!(operations, asked);
+    assert_eq!(seen("covibes_docker_request_duration_seconds_count", "operation"), operations);
+    let types = seen("covibes_events_published_total", "type");
+    assert_eq!(types, EVENT_TYPES.iter().map(|kind| (*kind).to_owned()).collect());
+    let golden = files("schemas/examples/golden", "json").into_iter();
+    let golden = golden.map(|(file, _)| file.trim_end_matches(".json").to_owned());
+    assert_eq!(types, golden.collect());
 }
 
 #[test]
