@@ -223,8 +223,11 @@ async fn what_somebody_paused_is_told_as_that_and_left_alone_until_somebody_lets
 
     host.during(5 * SECOND, async { host.world.is_paused_by_hand(AGENT) }).await;
     host.done(&start(spec(&["main"]))).await;
-    host.during(5 * SECOND, async {}).await;
-    assert!(!host.part(AGENT).stopped_by_hand && host.part(AGENT).state == "running");
+    assert_eq!(host.world.state_of(AGENT), "running");
+    // The start said that it runs, so that it is news when it does not.
+    let before = host.told().len();
+    host.during(20 * SECOND, async { host.world.is_paused_by_hand(AGENT) }).await;
+    assert!(host.kinds(before).contains(&"team.degraded".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]

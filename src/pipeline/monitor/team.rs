@@ -113,6 +113,13 @@ impl Team {
         self.wanted = wanted;
     }
 
+    /// Somebody else told how it is.
+    pub(super) fn state_was_told(&mut self, state: TeamState, now: Now) {
+        if self.told != state {
+            (self.told, self.told_unix_ms, self.cause) = (state, now.unix_ms, String::new());
+        }
+    }
+
     /// Takes a listing of the team; gives what is to be told.
     pub(super) fn listed(
         &mut self,
