@@ -1,6 +1,7 @@
 //! `covibes up`, `down` and `destroy`: the pipeline in one process, with the
 //! queue in memory and no broker.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,7 +21,9 @@ use crate::domain::ids::{InstanceName, JobId, PartName, TeamId};
 use crate::domain::job::{Action, Job};
 use crate::domain::message::RawMessage;
 use crate::domain::record::TeamRecord;
-use crate::domain::spec::{AgentSpec, GitSource, LimitsWish, WorkspaceSource, check_git_url};
+use crate::domain::spec::{
+    AgentSpec, GitSource, LimitsWish, SecretRef, WorkspaceSource, check_git_url,
+};
 use crate::pipeline::lease::TeamLeases;
 use crate::pipeline::runner::Runner;
 use crate::ports::clock::Clock;
@@ -118,6 +121,8 @@ pub struct UpRequest {
     pub team: Option<String>,
     /// How many agents.
     pub agents: usize,
+    /// Secrets of each, by variable.
+    pub secrets: BTreeMap<String, SecretRef>,
     /// How to show it.
     pub style: Style,
 }
@@ -139,6 +144,10 @@ pub async fn up(configuration: Configuration, request: UpRequest) -> anyhow::Res
         Source::Git(_) => ProjectFile::default(),
     };
     let mut spec = dry::local_spec(&project, request.agents)?;
+    for agent in &mut spec.agents {
+        agent.secrets.clone_from(&request.secrets);
+    }
+    spec.check().map_err(|f| anyhow::anyhow!("{}. {}", f.message, f.code.hint()))?;
     if let Source::Git(git) = &request.source {
         spec.workspace = WorkspaceSource::Git(git.clone());
     }
