@@ -17,8 +17,8 @@ const TRACE_EVERY: Duration = Duration::from_secs(30);
 const MEASURE_EVERY: Duration = Duration::from_secs(60);
 
 /// A measurement is followed by a rest of this many times its length: of many large
-/// workspaces each is measured more rarely, and all together take a fiftieth of a CPU.
-const MEASURE_RESTS: u32 = 50;
+/// workspaces each is measured more rarely, and all together take a hundredth of a CPU.
+const MEASURE_RESTS: u32 = 100;
 
 impl Runner {
     pub(super) async fn trace_idle_teams(&self) {

@@ -163,7 +163,7 @@ impl Runner {
             if let Ok(Some(record)) = records.load(&team).await
                 && !record.given_away
             {
-                self.monitor.want(&team, Wanted::of(&self.ports.settings, &record));
+                self.monitor.want(&team, Wanted::of(&self.ports.settings, &record), None);
             }
         }
         true
@@ -173,7 +173,8 @@ impl Runner {
     async fn read_record(&self, team: &TeamId) {
         match self.memories.peek(&self.ports, team).await {
             Some(record) if !record.given_away => {
-                self.monitor.want(team, Wanted::of(&self.ports.settings, &record));
+                let told = self.memories.state_told(team);
+                self.monitor.want(team, Wanted::of(&self.ports.settings, &record), told);
             }
             Some(_) => self.monitor.forget(team),
             None => {}
