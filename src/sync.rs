@@ -11,6 +11,7 @@ mod cycle;
 mod git;
 mod health;
 mod http;
+mod look;
 mod observe;
 mod remote;
 mod repository;
@@ -134,6 +135,7 @@ impl Sync {
         let scope = shared.scope.clone();
         tracing::info!(team = %shared.settings.team, "serving");
         scope.spawn(turns::take_turns(shared.clone(), self.turns));
+        scope.spawn(look::keep_looking(shared.clone()));
         if let (Source::Mirror(source), Some(orders)) = (&shared.settings.source, self.mirror) {
             let options = MirrorOptions {
                 source: source.clone(),

@@ -75,7 +75,14 @@ pub async fn run(configuration: Configuration, sync: Sync) -> anyhow::Result<Exi
     if sync.commit.is_some() || sync.push.is_some() {
         return Ok(ExitCode::SUCCESS);
     }
-    let status = post("/sync", json!({"strategy": sync.strategy})).await?;
+    let mut status = post("/sync", json!({"strategy": sync.strategy})).await?;
+    if status["changed_files"].is_null() {
+        // A sync need not look at the files; this waits for the look after it.
+        let looked = HttpSyncs.ask(&door, Method::GET, "/status", None).await?;
+        for count in ["dirty", "changed_files", "untracked_files"] {
+            status[count] = looked[count].clone();
+        }
+    }
     if sync.json {
         outln!("{status}");
     } else {
@@ -100,6 +107,10 @@ fn print_commit(committed: &Value) {
 
 /// Prints how a workspace stands, one line each for it and what is in its way.
 pub fn print_status(status: &Value) {
+    if status["outcome"] == "no_repository" {
+        outln!("  no Git repository: there is nothing to keep in step");
+        return;
+    }
     let branch = status["branch"].as_str().map_or_else(|| "detached".to_owned(), plain);
     let mut line = format!("{} {branch} {}", word(&status["outcome"]), short(&status["head"]));
     for (name, what) in [("ahead", "ahead"), ("behind", "behind")] {

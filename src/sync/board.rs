@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::repository::{Checkout, Distance};
+use super::repository::{Changes, Checkout, Distance};
 use super::strategy::Strategy;
 use crate::service::mirror::MirrorFacts;
 
@@ -129,6 +129,8 @@ pub(super) struct Cycle {
     pub(super) finished_at: Timestamp,
     pub(super) took: Duration,
     pub(super) checkout: Option<Checkout>,
+    /// Absent if it looked at no file.
+    pub(super) changes: Option<Changes>,
     pub(super) distance: Option<Distance>,
     /// Whether the remote answered.
     pub(super) fetched: bool,
@@ -158,9 +160,24 @@ impl Cycle {
     }
 }
 
+/// What a look at every file found, or why there was none.
+#[derive(Debug, Clone)]
+pub(super) struct Look {
+    pub(super) finished: Instant,
+    pub(super) changes: Result<Changes, String>,
+}
+
+/// How many cycles have ended, and how many of them the last look knows of.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Marks {
+    cycles: u64,
+    looked: u64,
+}
+
 #[derive(Debug, Default)]
 struct Facts {
     cycle: Option<Cycle>,
+    look: Option<Look>,
     fetched: Option<Instant>,
     last_error: Option<(Timestamp, String)>,
     mirror: Option<MirrorFacts>,
@@ -171,11 +188,13 @@ struct Facts {
 pub(super) struct Board {
     facts: Mutex<Facts>,
     news: watch::Sender<u64>,
+    marks: watch::Sender<Marks>,
 }
 
 impl Board {
     pub(super) fn new() -> Self {
-        Self { facts: Mutex::default(), news: watch::Sender::new(0) }
+        let marks = watch::Sender::new(Marks::default());
+        Self { facts: Mutex::default(), news: watch::Sender::new(0), marks }
     }
 
     /// Notes a finished cycle.
@@ -188,8 +207,16 @@ impl Board {
             facts.fetched = Some(cycle.finished);
         }
         let is_news = cycle.is_news(facts.cycle.as_ref());
+        let has_looked = cycle.changes.is_some() || cycle.outcome == Outcome::NoRepository;
+        if let Some(changes) = &cycle.changes {
+            facts.look = Some(Look { finished: cycle.finished, changes: Ok(changes.clone()) });
+        }
         facts.cycle = Some(cycle);
         drop(facts);
+        self.marks.send_modify(|marks| {
+            marks.cycles += 1;
+            marks.looked = if has_looked { marks.cycles } else { marks.looked };
+        });
         if is_news {
             self.news.send_modify(|number| *number += 1);
         }
@@ -198,6 +225,43 @@ impl Board {
     /// Returns the last cycle.
     pub(super) fn cycle(&self) -> Option<Cycle> {
         self.facts().cycle.clone()
+    }
+
+    /// Returns once a cycle has ended after the last look, with how many have ended.
+    pub(super) async fn unlooked(&self) -> u64 {
+        let mut marks = self.marks.subscribe();
+        let unlooked = marks.wait_for(|marks| marks.looked < marks.cycles).await;
+        // The board itself holds the other end.
+        unlooked.map_or(0, |marks| marks.cycles)
+    }
+
+    /// Notes a look that began when so many cycles had ended.
+    pub(super) fn looked(&self, cycles: u64, look: Look) {
+        let mut facts = self.facts();
+        if let Err(text) = &look.changes {
+            facts.last_error = Some((crate::service::system::now(), text.clone()));
+        }
+        facts.look = Some(look);
+        drop(facts);
+        self.marks.send_modify(|marks| marks.looked = marks.looked.max(cycles));
+    }
+
+    /// Returns once a look knows of every cycle that has ended by now.
+    pub(super) async fn until_looked(&self) {
+        let mut marks = self.marks.subscribe();
+        let cycles = marks.borrow().cycles;
+        let _ = marks.wait_for(|marks| marks.looked >= cycles).await;
+    }
+
+    /// Returns the last look.
+    pub(super) fn look(&self) -> Option<Look> {
+        self.facts().look.clone()
+    }
+
+    /// Returns the last look, if nothing has happened since.
+    pub(super) fn fresh_look(&self) -> Option<Look> {
+        let marks = *self.marks.borrow();
+        self.look().filter(|_| marks.looked >= marks.cycles)
     }
 
     /// Returns when the remote answered last.

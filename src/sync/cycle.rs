@@ -3,6 +3,10 @@
 //! Only one runs at a time, and no commit or push beside it. Local work always
 //! wins: a changed file or a commit of its own leaves a checkout as it is, and the
 //! report says why.
+//!
+//! Most cycles find nothing new. Such a one compares names and commits, here and at
+//! the remote, and looks at no file: that costs more than all the rest, grows with
+//! the workspace, and is done after it (`look`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
@@ -10,7 +14,7 @@ use tokio::time::Instant;
 use super::board::{Conflict, Cycle, Outcome, Shown};
 use super::git::{Git, GitError, Operation};
 use super::remote::Branch;
-use super::repository::{self, Checkout, Distance, Merged, Moved};
+use super::repository::{self, Changes, Checkout, Distance, Merged, Moved};
 use super::settings::{Remote, Source};
 use super::strategy::{self, Histories, Joined, Strategy};
 use super::{Shared, worktrees};
@@ -68,6 +72,7 @@ pub(super) async fn run_cycle(
         finished_at: now(),
         took: began.elapsed(),
         checkout: seen.checkout,
+        changes: seen.changes,
         distance: seen.distance,
         fetched: seen.fetched,
         rewritten: memory.rewritten.iter().cloned().collect(),
@@ -81,10 +86,22 @@ pub(super) async fn run_cycle(
 #[derive(Debug, Default)]
 struct Seen {
     checkout: Option<Checkout>,
+    /// Absent if no file was looked at, or some were moved since.
+    changes: Option<Changes>,
     distance: Option<Distance>,
     fetched: bool,
     missing: Vec<String>,
     worktrees: Vec<Shown>,
+}
+
+impl Seen {
+    /// Looks at every file.
+    async fn look(&mut self, git: &Git<'_>) -> Result<(Checkout, Changes), GitError> {
+        let (checkout, changes) = repository::status(git).await?;
+        self.checkout = Some(checkout.clone());
+        self.changes = Some(changes.clone());
+        Ok((checkout, changes))
+    }
 }
 
 async fn look_and_move(
@@ -98,27 +115,22 @@ async fn look_and_move(
     let Some(git) = opened else { return Ok(Outcome::NoRepository) };
     let remote = match &settings.source {
         Source::Nothing | Source::Mirror(_) => {
-            seen.distance = seen.checkout.insert(repository::status(&git).await?).upstream;
+            seen.look(&git).await?;
+            seen.distance = seen.changes.as_ref().and_then(|changes| changes.upstream);
             return Ok(Outcome::LocalOnly);
         }
         Source::Remote(remote) => remote,
     };
-    // Looking costs the disk, fetching the network: both at once, unless the
-    // look has to say what to fetch.
-    let (missing, branch) = if remote.branch.is_some() {
-        let branches = branches(shared, remote.branch.as_ref());
-        let (status, fetched) =
-            tokio::join!(repository::status(&git), fetch(shared, &git, remote, &branches, memory));
-        seen.checkout = Some(status?);
-        (fetched?, remote.branch.clone())
-    } else {
-        let checkout = seen.checkout.insert(repository::status(&git).await?);
-        let branch = checkout.branch.as_deref().and_then(|name| Branch::parse(name).ok());
-        let branches = branches(shared, branch.as_ref());
-        (fetch(shared, &git, remote, &branches, memory).await?, branch)
+    let branch = match &remote.branch {
+        Some(branch) => Some(branch.clone()),
+        None => {
+            let checkout = repository::refs(&git, &[]).await?.checkout;
+            checkout.and_then(|checkout| Branch::parse(checkout.branch.as_deref()?).ok())
+        }
     };
+    let branches = branches(shared, branch.as_ref());
+    let (tracked, missing) = fetch(shared, &git, remote, &branches, memory, seen).await?;
     seen.fetched = true;
-    let tracked = memory.tracked.clone().unwrap_or_default();
     seen.missing = missing.iter().map(|branch| branch.as_str().to_owned()).collect();
     let outcome = match &branch {
         None => Outcome::Skipped("no branch is checked out".to_owned()),
@@ -147,32 +159,48 @@ fn branches(shared: &Shared, own: Option<&Branch>) -> Vec<Branch> {
     all
 }
 
-/// Fetches, and notes which branches the remote has written anew.
+/// Fetches what is new, and notes which branches the remote has written anew; returns at which
+/// commits branches are then, and those that the remote has not.
 async fn fetch(
     shared: &Shared,
     git: &Git<'_>,
     remote: &Remote,
     branches: &[Branch],
     memory: &mut Memory,
-) -> Result<Vec<Branch>, GitError> {
-    if branches.is_empty() {
-        return Ok(Vec::new());
-    }
-    let before = match memory.tracked.take() {
-        Some(before) => before,
-        None => repository::tracked(git, branches).await?,
-    };
+    seen: &mut Seen,
+) -> Result<(BTreeMap<String, String>, Vec<Branch>), GitError> {
     let began = Instant::now();
-    let fetched = repository::fetch(git, &remote.url, branches).await;
-    shared.metrics.fetched(fetched.is_ok(), began.elapsed());
-    let missing = match fetched {
-        Ok(missing) => missing,
-        Err(error) => {
-            memory.tracked = Some(before);
-            return Err(error);
+    let (refs, heads) = tokio::join!(
+        repository::refs(git, branches),
+        repository::remote_heads(git, &remote.url, branches)
+    );
+    let refs = refs?;
+    // What is checked out is known even if the remote is away.
+    match refs.checkout {
+        Some(checkout) => seen.checkout = Some(checkout),
+        // Detached, or without a commit: a look says which.
+        None => _ = seen.look(git).await?,
+    }
+    let mut after = refs.tracked;
+    let before = memory.tracked.get_or_insert_with(|| after.clone()).clone();
+    let asked = async {
+        let heads = heads?;
+        let (there, mut missing): (Vec<_>, Vec<_>) =
+            branches.iter().cloned().partition(|branch| heads.contains_key(branch.as_str()));
+        let is_new = |branch: &Branch| {
+            let name = branch.as_str();
+            after.get(name) != heads.get(name)
+        };
+        let new: Vec<Branch> = there.into_iter().filter(is_new).collect();
+        if !new.is_empty() {
+            missing.extend(repository::fetch(git, &remote.url, &new).await?);
+            after = repository::refs(git, branches).await?.tracked;
         }
+        Ok((after, missing))
     };
-    let after = repository::tracked(git, branches).await?;
+    let asked = asked.await;
+    shared.metrics.fetched(asked.is_ok(), began.elapsed());
+    let (after, missing) = asked?;
     for (branch, commit) in &after {
         let Some(old) = before.get(branch).filter(|old| *old != commit) else { continue };
         if !repository::is_ancestor(git, old, commit).await? {
@@ -181,8 +209,8 @@ async fn fetch(
             shared.metrics.rewritten();
         }
     }
-    memory.tracked = Some(after);
-    Ok(missing)
+    memory.tracked = Some(after.clone());
+    Ok((after, missing))
 }
 
 async fn keep_workspace(
@@ -209,19 +237,18 @@ async fn keep_workspace(
     if distance.behind == 0 {
         return Ok(Outcome::UpToDate);
     }
-    // Looked at again: the fetch took its time, and agents are at work.
-    let checkout = seen.checkout.insert(repository::status(git).await?).clone();
+    let (_, changes) = seen.look(git).await?;
     let mut conflicts = Vec::new();
     if distance.ahead > 0 {
         let Distance { ahead, behind } = distance;
         let rewritten = memory.rewritten.contains(branch.as_str());
         conflicts.push(Conflict::Diverged { ahead, behind, paths, rewritten });
     }
-    if checkout.changed > 0 {
-        let paths = checkout.changed_paths.clone();
-        conflicts.push(Conflict::Dirty { paths, total: checkout.changed });
+    if changes.changed > 0 {
+        let paths = changes.changed_paths.clone();
+        conflicts.push(Conflict::Dirty { paths, total: changes.changed });
     }
-    let is_joined = distance.ahead > 0 && checkout.changed == 0;
+    let is_joined = distance.ahead > 0 && changes.changed == 0;
     let strategy = strategy.filter(|_| is_joined);
     if !conflicts.is_empty() && strategy.is_none() {
         return Ok(Outcome::Conflict(conflicts));
@@ -252,8 +279,7 @@ async fn keep_workspace(
             }
         }
     };
-    let checkout = seen.checkout.insert(repository::status(git).await?);
-    let head = checkout.head.clone().unwrap_or_default();
+    let head = seen.look(git).await?.0.head.unwrap_or_default();
     let (distance, _) = compare(git, memory, &head, commit).await?;
     if distance.ahead == 0 {
         memory.rewritten.remove(branch.as_str());

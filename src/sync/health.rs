@@ -1,6 +1,7 @@
 //! The sync service's health: its tree, Git's view of it, and the last cycle.
 
-use super::board::{Cycle, Outcome, Standing};
+use super::board::{Cycle, Look, Outcome, Standing};
+use super::repository::Changes;
 use super::{Shared, system};
 use crate::service::health::{Check, Health, Status};
 use crate::service::mirror::{MirrorFacts, MirrorState};
@@ -14,7 +15,9 @@ const SLACK_SECONDS: f64 = 300.0;
 /// Sums up; touches no network and starts no program.
 pub(super) fn health(shared: &Shared) -> Health {
     let cycle = shared.board.cycle();
-    let mut checks = vec![workspace(shared), git(cycle.as_ref()), sync(shared, cycle.as_ref())];
+    let look = shared.board.look();
+    let git = git(cycle.as_ref(), look.as_ref());
+    let mut checks = vec![workspace(shared), git, sync(shared, cycle.as_ref())];
     checks.extend(cycle.as_ref().and_then(worktrees));
     checks.extend(shared.board.mirror().as_ref().map(mirror));
     Health::of("covibes-sync", checks)
@@ -29,28 +32,24 @@ fn workspace(shared: &Shared) -> Check {
 }
 
 /// Git can read the workspace, or there is nothing to read.
-fn git(cycle: Option<&Cycle>) -> Check {
+fn git(cycle: Option<&Cycle>, look: Option<&Look>) -> Check {
     let Some(cycle) = cycle else { return pending("git") };
-    let (status, detail) = match (&cycle.outcome, &cycle.checkout) {
-        (Outcome::NoRepository, _) => (Status::Ok, "no repository".to_owned()),
-        (_, Some(checkout)) => {
-            let branch = checkout.branch.as_deref().unwrap_or("detached");
-            let detail =
-                format!("{branch}, {} changed, {} untracked", checkout.changed, checkout.untracked);
-            (Status::Ok, detail)
-        }
-        (
-            Outcome::Failed(_)
-            | Outcome::LocalOnly
-            | Outcome::UpToDate
-            | Outcome::FastForwarded
-            | Outcome::Joined { .. }
-            | Outcome::Conflict(_)
-            | Outcome::Skipped(_),
-            None,
-        ) => (Status::Failed, "git status does not work".to_owned()),
+    if cycle.outcome == Outcome::NoRepository {
+        return aged("git", cycle, Status::Ok, "no repository".to_owned());
+    }
+    let Some(checkout) = &cycle.checkout else {
+        return aged("git", cycle, Status::Failed, "git status does not work".to_owned());
     };
-    aged("git", cycle, status, detail)
+    let branch = checkout.branch.as_deref().unwrap_or("detached");
+    // The first look comes after the first cycle.
+    let Some(look) = look else { return aged("git", cycle, Status::Ok, branch.to_owned()) };
+    let (status, detail) = match &look.changes {
+        Ok(Changes { changed, untracked, .. }) => {
+            (Status::Ok, format!("{branch}, {changed} changed, {untracked} untracked"))
+        }
+        Err(reason) => (Status::Failed, format!("git status does not work: {reason}")),
+    };
+    Check { name: "git", status, age_seconds: look.finished.elapsed().as_secs_f64(), detail }
 }
 
 fn sync(shared: &Shared, cycle: Option<&Cycle>) -> Check {

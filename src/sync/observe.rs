@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::board::{Cycle, Outcome};
 use super::commits::{Committed, Pushed, Refusal};
+use super::repository::Changes;
 use crate::service::mirror::MirrorFacts;
 
 /// A cycle takes milliseconds when nothing is new, and minutes at worst.
@@ -119,12 +120,17 @@ impl SyncMetrics {
         self.cycles.with_label_values(&[cycle.outcome.name()]).inc();
         self.duration.observe(cycle.took.as_secs_f64());
         self.worktrees.set(cycle.worktrees.len() as i64);
-        if let Some(checkout) = &cycle.checkout {
-            self.changed.set(checkout.changed as i64);
-        }
+        self.looked(cycle.changes.as_ref());
         if let Some(distance) = cycle.distance {
             self.ahead.set(distance.ahead.cast_signed());
             self.behind.set(distance.behind.cast_signed());
+        }
+    }
+
+    /// Takes over what a look found.
+    pub(super) fn looked(&self, changes: Option<&Changes>) {
+        if let Some(changes) = changes {
+            self.changed.set(changes.changed as i64);
         }
     }
 

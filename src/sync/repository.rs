@@ -22,13 +22,18 @@ const FILES_MAX: u64 = 100_000;
 /// Bytes of a tree that is checked out: what a workspace may hold.
 const BYTES_MAX: u64 = 10 << 30;
 
-/// Where a checkout stands.
+/// What is checked out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Checkout {
     /// The commit, if there is one yet.
     pub(super) head: Option<String>,
     /// The branch, unless detached.
     pub(super) branch: Option<String>,
+}
+
+/// How the files of a checkout differ from its commit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Changes {
     /// How far it is from what its own configuration calls its upstream.
     pub(super) upstream: Option<Distance>,
     /// Tracked files that differ from the commit.
@@ -37,6 +42,15 @@ pub(super) struct Checkout {
     pub(super) changed_paths: Vec<String>,
     /// Files that Git does not know.
     pub(super) untracked: usize,
+}
+
+/// What names say which commits, without a look at any file.
+#[derive(Debug, Default)]
+pub(super) struct Refs {
+    /// The branch that is checked out, with its commit; nothing if detached or without one.
+    pub(super) checkout: Option<Checkout>,
+    /// Where the remote's branches were seen last, of those that were asked for.
+    pub(super) tracked: BTreeMap<String, String>,
 }
 
 /// How far two commits are apart.
@@ -63,8 +77,8 @@ pub(super) enum Merged {
     Conflicts(Vec<String>),
 }
 
-/// Reads where the checkout stands; changes nothing.
-pub(super) async fn status(git: &Git<'_>) -> Result<Checkout, GitError> {
+/// Looks at every file of the checkout; changes nothing.
+pub(super) async fn status(git: &Git<'_>) -> Result<(Checkout, Changes), GitError> {
     let arguments = [
         "status",
         "--porcelain=v2",
@@ -77,8 +91,8 @@ pub(super) async fn status(git: &Git<'_>) -> Result<Checkout, GitError> {
     git.run(Operation::Status, arguments).await.map(|output| parse_status(&output))
 }
 
-fn parse_status(output: &Output) -> Checkout {
-    let mut checkout = Checkout::default();
+fn parse_status(output: &Output) -> (Checkout, Changes) {
+    let (mut checkout, mut changes) = (Checkout::default(), Changes::default());
     let text = String::from_utf8_lossy(&output.bytes);
     for entry in text.split('\0') {
         let (kind, rest) = entry.split_once(' ').unwrap_or((entry, ""));
@@ -92,7 +106,7 @@ fn parse_status(output: &Output) -> Checkout {
                 }
                 Some(("branch.ab", counts)) => {
                     let number = |word: &str| word.get(1..)?.parse().ok();
-                    checkout.upstream = counts.split_once(' ').and_then(|(ahead, behind)| {
+                    changes.upstream = counts.split_once(' ').and_then(|(ahead, behind)| {
                         Some(Distance { ahead: number(ahead)?, behind: number(behind)? })
                     });
                 }
@@ -100,16 +114,16 @@ fn parse_status(output: &Output) -> Checkout {
             },
             // The path follows 7 fields, or 9 of an unmerged entry.
             "1" | "u" => {
-                checkout.changed += 1;
+                changes.changed += 1;
                 let path = rest.splitn(if kind == "1" { 8 } else { 10 }, ' ').last();
-                let room = checkout.changed_paths.len() < PATHS_SHOWN_MAX;
-                checkout.changed_paths.extend(path.filter(|_| room).map(str::to_owned));
+                let room = changes.changed_paths.len() < PATHS_SHOWN_MAX;
+                changes.changed_paths.extend(path.filter(|_| room).map(str::to_owned));
             }
-            "?" => checkout.untracked += 1,
+            "?" => changes.untracked += 1,
             _ => {}
         }
     }
-    checkout
+    (checkout, changes)
 }
 
 /// Fetches branches into `refs/remotes/origin/`; returns those that are not there.
@@ -164,23 +178,56 @@ fn tracking(branch: &Branch) -> String {
     format!("refs/remotes/origin/{}", branch.as_str())
 }
 
-/// Reads at which commits the branches of the remote were last seen.
-pub(super) async fn tracked(
+/// Reads what is checked out, and at which commits branches of the remote were last seen.
+pub(super) async fn refs(git: &Git<'_>, branches: &[Branch]) -> Result<Refs, GitError> {
+    let words = ["for-each-ref", "--format=%(HEAD) %(objectname) %(refname)", "refs/heads/"];
+    let arguments = words.map(str::to_owned).into_iter().chain(branches.iter().map(tracking));
+    let output = git.run(Operation::Compare, arguments).await?;
+    let mut refs = Refs::default();
+    for line in String::from_utf8_lossy(&output.bytes).lines() {
+        let is_checked_out = line.starts_with('*');
+        let words = line.trim_start_matches(['*', ' ']).split_once(' ');
+        let Some((commit, name)) = words else { continue };
+        if let Some(name) = name.strip_prefix("refs/heads/") {
+            if is_checked_out {
+                let (head, branch) = (Some(commit.to_owned()), Some(name.to_owned()));
+                refs.checkout = Some(Checkout { head, branch });
+            }
+        } else if let Some(name) = name.strip_prefix("refs/remotes/origin/")
+            && branches.iter().any(|branch| branch.as_str() == name)
+        {
+            refs.tracked.insert(name.to_owned(), commit.to_owned());
+        }
+    }
+    Ok(refs)
+}
+
+/// Asks the remote at which commits its branches are; one that is not there has none.
+///
+/// Half as dear as a fetch that finds nothing new: neither side looks at history.
+pub(super) async fn remote_heads(
     git: &Git<'_>,
+    url: &RemoteUrl,
     branches: &[Branch],
 ) -> Result<BTreeMap<String, String>, GitError> {
-    let format = "--format=%(objectname) %(refname)".to_owned();
-    let arguments = ["for-each-ref".to_owned(), format].into_iter();
-    let arguments = arguments.chain(branches.iter().map(tracking));
-    let output = git.run(Operation::Compare, arguments).await?;
+    if branches.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    // The repository may name another program for a remote of this address.
+    let words = ["ls-remote", "--quiet", "--upload-pack=git-upload-pack", "--", url.as_str()];
+    let names = branches.iter().map(|branch| format!("refs/heads/{}", branch.as_str()));
+    let arguments = words.map(str::to_owned).into_iter().chain(names);
+    let call = Call { remote: Some(url), ..Call::new(arguments) };
+    let output = git.call(Operation::Fetch, call).await?;
     let text = String::from_utf8_lossy(&output.bytes).into_owned();
-    let pairs = text.lines().filter_map(|line| {
-        let (commit, name) = line.split_once(' ')?;
-        let name = name.strip_prefix("refs/remotes/origin/")?;
+    let heads = text.lines().filter_map(|line| {
+        let (commit, name) = line.split_once('\t')?;
+        // Names are matched by their ends.
+        let name = name.strip_prefix("refs/heads/")?;
         let is_wanted = branches.iter().any(|branch| branch.as_str() == name);
         is_wanted.then(|| (name.to_owned(), commit.to_owned()))
     });
-    Ok(pairs.collect())
+    Ok(heads.collect())
 }
 
 /// Tells whether a commit is part of another's history, as far as that is here.
@@ -362,13 +409,13 @@ mod tests {
             u UU N... 100644 100644 100644 100644 aa bb cc both sides\0\
             ? new file\0";
         let output = Output { bytes: text.as_bytes().to_vec(), truncated: false };
-        let checkout = parse_status(&output);
+        let (checkout, changes) = parse_status(&output);
         assert_eq!(
             (checkout.head.as_deref(), checkout.branch.as_deref()),
             (Some("1234"), Some("main"))
         );
-        assert_eq!(checkout.upstream, Some(Distance { ahead: 1, behind: 2 }));
-        assert_eq!(checkout.changed_paths, ["a file", "both sides"]);
-        assert_eq!((checkout.changed, checkout.untracked), (2, 1));
+        assert_eq!(changes.upstream, Some(Distance { ahead: 1, behind: 2 }));
+        assert_eq!(changes.changed_paths, ["a file", "both sides"]);
+        assert_eq!((changes.changed, changes.untracked), (2, 1));
     }
 }

@@ -81,9 +81,11 @@ pub(super) struct StatusBody {
     remote: bool,
     branch: Option<String>,
     head: Option<String>,
-    dirty: bool,
-    changed_files: usize,
-    untracked_files: usize,
+    /// This and the next two are absent until the files were looked at after the
+    /// last cycle.
+    dirty: Option<bool>,
+    changed_files: Option<usize>,
+    untracked_files: Option<usize>,
     ahead: Option<u64>,
     behind: Option<u64>,
     outcome: &'static str,
@@ -160,6 +162,8 @@ impl StatusBody {
         let cycle = cycle.as_ref();
         let checkout = cycle.and_then(|cycle| cycle.checkout.clone());
         let known = checkout.clone().unwrap_or_default();
+        let look = board.fresh_look();
+        let changes = look.as_ref().and_then(|look| look.changes.as_ref().ok());
         let distance = cycle.and_then(|cycle| cycle.distance);
         let repository = match cycle.map(|cycle| &cycle.outcome) {
             None => None,
@@ -196,9 +200,9 @@ impl StatusBody {
             remote: matches!(settings.source, Source::Remote(_)),
             branch: known.branch,
             head: known.head,
-            dirty: known.changed > 0,
-            changed_files: known.changed,
-            untracked_files: known.untracked,
+            dirty: changes.map(|changes| changes.changed > 0),
+            changed_files: changes.map(|changes| changes.changed),
+            untracked_files: changes.map(|changes| changes.untracked),
             ahead: distance.map(|distance| distance.ahead),
             behind: distance.map(|distance| distance.behind),
             outcome: cycle.map_or("pending", |cycle| cycle.outcome.name()),

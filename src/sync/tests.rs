@@ -124,7 +124,11 @@ impl Service {
     async fn sync(&self) -> Value {
         let answer = self.client.post("/sync", &json!({})).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
-        answer.json()
+        let (answer, status) = (answer.json(), self.status().await);
+        for fact in ["outcome", "head", "branch", "conflicts", "worktrees", "ahead", "behind"] {
+            assert_eq!(answer[fact], status[fact], "{fact}");
+        }
+        status
     }
 
     async fn join(&self, strategy: &str) -> Value {

@@ -102,7 +102,7 @@ async fn keep_one(
     if distance.behind == 0 && distance.ahead == 0 {
         return Ok(Standing::UpToDate);
     }
-    let checkout = repository::status(&git).await?;
+    let (checkout, changes) = repository::status(&git).await?;
     let head = checkout.head.clone().unwrap_or_default();
     // The remote has replaced the branch's history, and nothing here is local.
     let is_replaced = distance.ahead > 0 && repository::was_remote(&git, branch, &head);
@@ -112,9 +112,9 @@ async fn keep_one(
         let paths = Vec::new();
         conflicts.push(Conflict::Diverged { ahead, behind, paths, rewritten: false });
     }
-    if checkout.changed > 0 {
-        let paths = checkout.changed_paths.clone();
-        conflicts.push(Conflict::Dirty { paths, total: checkout.changed });
+    if changes.changed > 0 {
+        let paths = changes.changed_paths.clone();
+        conflicts.push(Conflict::Dirty { paths, total: changes.changed });
     }
     if !conflicts.is_empty() {
         return Ok(Standing::Conflict(conflicts));

@@ -205,6 +205,32 @@ async fn a_signal_from_outside_that_ends_a_part_is_no_stop() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_somebody_paused_is_told_as_that_and_left_alone_until_somebody_lets_it_go_on() {
+    let host = Host::with_team(spec(&["main"])).await;
+    let before = host.told().len();
+    host.during(2 * MINUTE, async { host.world.is_paused_by_hand(AGENT) }).await;
+    let told = host.told().split_off(before);
+    assert_eq!(told[0].0, "container.unhealthy", "{told:?}");
+    assert!(told[0].1["cause"].as_str().unwrap().contains("paused it by hand"), "{told:?}");
+    let part = host.part(AGENT);
+    assert!(part.stopped_by_hand && part.state == "paused", "{part:?}");
+    assert_eq!(host.picture().state, TeamState::Degraded);
+    assert!(!host.kinds(before).iter().any(|kind| kind.starts_with("job.")), "{told:?}");
+
+    host.during(20 * SECOND, async { host.world.is_unpaused_by_hand(AGENT) }).await;
+    assert_eq!(host.picture().state, TeamState::Running);
+    assert!(host.kinds(before).contains(&"container.healthy".to_owned()));
+
+    host.during(5 * SECOND, async { host.world.is_paused_by_hand(AGENT) }).await;
+    host.done(&start(spec(&["main"]))).await;
+    assert_eq!(host.world.state_of(AGENT), "running");
+    // The start said that it runs, so that it is news when it does not.
+    let before = host.told().len();
+    host.during(20 * SECOND, async { host.world.is_paused_by_hand(AGENT) }).await;
+    assert!(host.kinds(before).contains(&"team.degraded".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_starts_what_somebody_stopped_by_hand() {
     let host = Host::with_team(spec(&["main"])).await;
     host.during(5 * SECOND, async { host.world.is_stopped_by_hand(AGENT) }).await;

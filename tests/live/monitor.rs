@@ -92,6 +92,17 @@ async fn a_running_team_is_watched_and_mended() {
     })
     .await;
 
+    // A pause by hand stays, and is told as one; a start ends it.
+    docker(&["pause", &preview]).await;
+    told(&mut events, "container.unhealthy", "preview", "paused it by hand").await;
+    team_is(&mut events, "degraded").await;
+    let again = Message::start(TEAM, &["main"]);
+    again.publish(&place).await;
+    let end = events.end_of(&again.id).await;
+    assert_eq!(end["type"], "covibes.job.succeeded", "{end}");
+    let state = docker(&["inspect", "--format={{.State.Status}}", &preview]).await;
+    assert_eq!(state.trim(), "running");
+
     // A stop by hand stays, and is told as one.
     docker(&["stop", &preview]).await;
     let stopped = told(&mut events, "container.exited", "preview", "by hand").await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::part::{ABSENT, Now, Part};
+use super::part::{ABSENT, Now, PAUSED, Part};
 use super::wanted::{Wanted, WantedPart};
 use crate::domain::event::{EventKind, TeamState};
 use crate::domain::health::{EndReason, PartHealth, TeamPicture};
@@ -113,6 +113,13 @@ impl Team {
         self.wanted = wanted;
     }
 
+    /// Somebody else told how it is.
+    pub(super) fn state_was_told(&mut self, state: TeamState, now: Now) {
+        if self.told != state {
+            (self.told, self.told_unix_ms, self.cause) = (state, now.unix_ms, String::new());
+        }
+    }
+
     /// Takes a listing of the team; gives what is to be told.
     pub(super) fn listed(
         &mut self,
@@ -158,6 +165,12 @@ impl Team {
                 part.address = found.addresses.first().copied();
                 let network = Wanted::network_of(settings, &self.id, part.what.role);
                 part.detached = network.is_some_and(|network| !found.networks.contains(&network));
+            } else if found.state == PAUSED {
+                // A process that began just now does not know the hand, but sees it.
+                let told = part.paused_by_hand(now);
+                if !quiet {
+                    tell.extend(told);
+                }
             } else {
                 let told = part.ended(&found.state, None, now);
                 // One that was only made and never ran has its start's story.

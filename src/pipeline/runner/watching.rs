@@ -166,7 +166,7 @@ impl Runner {
             if let Ok(Some(record)) = records.load(&team).await
                 && !record.given_away
             {
-                self.monitor.want(&team, Wanted::of(&self.ports.settings, &record));
+                self.monitor.want(&team, Wanted::of(&self.ports.settings, &record), None);
             }
         }
         true
@@ -176,7 +176,8 @@ impl Runner {
     async fn read_record(&self, team: &TeamId) {
         match self.memories.peek(&self.ports, team).await {
             Some(record) if !record.given_away => {
-                self.monitor.want(team, Wanted::of(&self.ports.settings, &record));
+                let told = self.memories.state_told(team);
+                self.monitor.want(team, Wanted::of(&self.ports.settings, &record), told);
             }
             Some(_) => self.monitor.forget(team),
             None => {}

@@ -68,6 +68,30 @@ async fn changed_files_are_no_conflict_while_nothing_is_new() {
 }
 
 #[tokio::test]
+async fn files_that_cannot_be_looked_at_are_told_and_stop_only_what_would_move_them() {
+    let place = Place::cloned();
+    let service = Service::start(place.settings(place.remote())).await;
+    service.sync().await;
+    let index = place.path("workspace/.git/index");
+    let good = std::fs::read(&index).unwrap();
+    std::fs::write(&index, "no index").unwrap();
+    let status = service.sync().await;
+    assert_eq!((&status["outcome"], &status["dirty"]), (&json!("up_to_date"), &json!(null)));
+    let message = status["last_error"]["message"].as_str().unwrap();
+    assert!(message.contains("index"), "{message}");
+    let health = service.client.get("/health").await.json();
+    assert_eq!(health["status"], "failed", "{health}");
+    place.write("upstream/file", "two\n");
+    commit(&place.path("upstream"), "second");
+    assert_eq!(service.sync().await["outcome"], "failed");
+    std::fs::write(&index, good).unwrap();
+    let status = service.sync().await;
+    assert_eq!((&status["outcome"], &status["dirty"]), (&json!("fast_forwarded"), &json!(false)));
+    assert_eq!(service.client.get("/health").await.json()["status"], "ok");
+    service.end().await;
+}
+
+#[tokio::test]
 async fn commits_on_both_sides_are_a_conflict_and_stay() {
     let place = Place::cloned();
     place.write("workspace/file", "mine\n");

@@ -117,6 +117,18 @@ impl World {
         self.says_of(name, EngineContainerFact::Stopped);
     }
 
+    /// Somebody pauses a container by hand.
+    pub(crate) fn is_paused_by_hand(&self, name: &str) {
+        self.lock().containers.get_mut(name).expect("it is there").1 = "paused".to_owned();
+        self.says_of(name, EngineContainerFact::Paused);
+    }
+
+    /// Somebody lets it go on.
+    pub(crate) fn is_unpaused_by_hand(&self, name: &str) {
+        self.lock().containers.get_mut(name).expect("it is there").1 = "running".to_owned();
+        self.says_of(name, EngineContainerFact::Unpaused);
+    }
+
     /// Somebody removes a network, with what stands on it detached.
     pub(crate) fn loses_network(&self, name: &str) {
         let mut inner = self.lock();
