@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 example=${1:-vite-react}
 team=quickstart
 log_dir=/var/log/covibes
-covibes=target/release/covibes
+covibes=${CARGO_TARGET_DIR:-target}/release/covibes
 began=$SECONDS
 
 say() { printf '==> %s\n' "$*" >&2; }
@@ -38,7 +38,7 @@ start_worker() {
     pid=$(cat /run/covibes-setup/worker.pid 2>/dev/null || true)
     if worker_answers; then
         # One that we started from a binary that was built anew since is replaced.
-        if [[ -n $pid && $(readlink "/proc/$pid/exe" 2>/dev/null) == */"$covibes (deleted)" ]]; then
+        if [[ -n $pid && $(readlink "/proc/$pid/exe" 2>/dev/null) == */release/"covibes (deleted)" ]]; then
             say "worker: replacing the one of an older build"
             kill -TERM "$pid"
             for _ in $(seq 700); do

@@ -283,7 +283,18 @@ impl Engine for DockerEngine {
             START_TIME_MAX,
             self.docker()?.start_container(name.as_str(), options),
         );
-        already(result.await, &[304])
+        let started = already(result.await, &[304]);
+        if let Err(EngineError::Refused { status: 409, .. }) = &started {
+            // What is paused goes on in another way. If that is not it, the first answer says more.
+            let unpaused = self.call(
+                "unpause_container",
+                name.as_str(),
+                START_TIME_MAX,
+                self.docker()?.unpause_container(name.as_str()),
+            );
+            return unpaused.await.or(started);
+        }
+        started
     }
 
     async fn stop_container(

@@ -9,6 +9,7 @@
 
 mod directory;
 mod format;
+mod peeking;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use crate::ports::records::Records;
 
 pub use directory::OpenError;
 use directory::{Directory, Found};
+pub use peeking::PeekedRecords;
 
 /// How long a holder may take to go. A holder that works on is not waited for
 /// longer than a person would notice.
@@ -210,6 +212,15 @@ impl Records for FileRecords {
 #[must_use]
 pub fn peek(directory: &Path, team: &TeamId) -> Option<TeamRecord> {
     read(&std::fs::read(directory.join(file_name(team))).ok()?, team)
+}
+
+/// Every record on disk, for looking only; see [`peek`].
+#[must_use]
+pub fn peek_all(directory: &Path) -> Vec<TeamRecord> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let teams = names.filter_map(|name| TeamId::parse(name.strip_suffix(".json")?).ok());
+    teams.filter_map(|team| peek(directory, &team)).collect()
 }
 
 /// Reads the text of a team's record; none if it cannot be trusted.

@@ -18,7 +18,7 @@ use super::observe::AgentEvent;
 use super::output::{self, LINE_BYTES_MAX, OutputWriter};
 use super::secrets::Secrets;
 use super::stream::Verdict;
-use super::task::{CliExit, Failure, Outcome, TaskId, TaskRequest};
+use super::task::{CliExit, Failure, Outcome, Task, TaskId, TaskRequest};
 use super::tasks::Turn;
 use crate::service::Scope;
 use crate::service::auth::TOKEN_FILE;
@@ -127,6 +127,7 @@ async fn run_task(shared: &Arc<Shared>, turn: Turn) -> Result<Outcome, Failure> 
             return Err(Failure::CliMissing);
         }
     };
+    let has_key = secrets.hold_a_key();
     let mark = group.mark();
     shared.leftovers.add(mark.clone());
     let feeding = group.stdin().map(|stdin| shared.scope.spawn(feed(stdin, request.prompt)));
@@ -166,7 +167,7 @@ async fn run_task(shared: &Arc<Shared>, turn: Turn) -> Result<Outcome, Failure> 
     }
     let exit = status.as_ref().ok().and_then(|status| exit_of(*status));
     shared.tasks.update(id, |task| task.exit = exit);
-    Ok(ended_as.unwrap_or_else(|| judge(shared, id, exit)))
+    Ok(ended_as.unwrap_or_else(|| judge(shared, id, exit, has_key)))
 }
 
 /// The CLI inherits the container's environment without the service's own
@@ -269,8 +270,15 @@ fn exit_of(status: ExitStatus) -> Option<CliExit> {
 }
 
 /// The CLI's word counts only together with its exit status.
-fn judge(shared: &Shared, id: TaskId, exit: Option<CliExit>) -> Outcome {
-    let verdict = shared.tasks.look(id, |task| task.progress.verdict.clone()).flatten();
+fn judge(shared: &Shared, id: TaskId, exit: Option<CliExit>, has_key: bool) -> Outcome {
+    let progress = |task: &Task| {
+        let asks = task.progress.last_message.as_ref().is_some_and(|said| said.contains("/login"));
+        (task.progress.verdict.clone(), asks)
+    };
+    let (verdict, asks_for_login) = shared.tasks.look(id, progress).unwrap_or_default();
+    if asks_for_login && !has_key && exit != Some(CliExit::Code(0)) {
+        return Outcome::Failed(Failure::NoKey);
+    }
     let outcome = match (verdict, exit) {
         (Some(Verdict::Error { subtype }), _) => {
             tracing::warn!(task = %id, subtype, "the CLI reported an error");

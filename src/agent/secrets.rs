@@ -14,6 +14,9 @@ const REDACTED_BYTES_MIN: usize = 8;
 #[derive(Default)]
 pub(super) struct Secrets(Vec<(String, String)>);
 
+/// Each of these lets the CLI in.
+const KEYS: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
+
 /// The secret files cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the secret {name}")]
@@ -41,6 +44,11 @@ impl Secrets {
             }
         }
         Ok(Self(secrets))
+    }
+
+    /// Whether one of them lets the CLI in.
+    pub(super) fn hold_a_key(&self) -> bool {
+        self.0.iter().any(|(name, _)| KEYS.contains(&name.as_str()))
     }
 
     /// Returns the variables for the CLI.

@@ -52,6 +52,8 @@ pub(super) enum Failure {
     CliFailed,
     /// The CLI ended well and said that the task failed.
     CliError,
+    /// It asked for a login, and no secret is its key.
+    NoKey,
     /// The CLI ended without a result.
     NoResult,
     /// A secret file could not be read.
@@ -62,11 +64,12 @@ pub(super) enum Failure {
 
 impl Failure {
     /// Every failure.
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Timeout,
         Self::CliMissing,
         Self::CliFailed,
         Self::CliError,
+        Self::NoKey,
         Self::NoResult,
         Self::Secrets,
         Self::Output,
@@ -79,6 +82,11 @@ impl Failure {
             Self::CliMissing => ("task.cli_missing", "The claude CLI could not be started"),
             Self::CliFailed => ("task.cli_failed", "The claude CLI exited with an error"),
             Self::CliError => ("task.cli_error", "The claude CLI reported an error"),
+            Self::NoKey => (
+                "task.no_key",
+                "The agent has no key for its API: give its job a secret ANTHROPIC_API_KEY \
+                 (`--secret`, or `secrets` of the agent)",
+            ),
             Self::NoResult => ("task.no_result", "The claude CLI ended without a result"),
             Self::Secrets => ("task.secrets", "A secret of this agent could not be read"),
             Self::Output => ("task.output", "The output directory of this agent is unusable"),

@@ -38,6 +38,9 @@ fail) echo "no credit for $API_KEY" >&2; exit 2 ;;
 flood) yes "{\"type\":\"user\",\"x\":\"$(head -c 1000 /dev/zero | tr '\0' x)\"}" | head -n 20000 ;;
 long) head -c 2000000 /dev/zero | tr '\0' x; echo; echo plain ;;
 error) echo '{"type":"result","subtype":"error_max_turns","is_error":true}'; exit 1 ;;
+login)
+    echo '{"type":"result","subtype":"success","is_error":true,"result":"Not logged in · Please run /login"}'
+    exit 1 ;;
 *) echo "{\"type\":\"assistant\",\"message\":{\"id\":\"m\",\"content\":[{\"type\":\"text\",\"text\":\"the key is $API_KEY\"}]}}" ;;
 esac
 echo '{"type":"result","subtype":"success","is_error":false,"num_turns":2,"result":"done","total_cost_usd":0.5,"usage":{"input_tokens":3,"output_tokens":4}}'
@@ -380,6 +383,12 @@ async fn a_failure_says_which_one_it_was() {
     assert_eq!(world.reaches(&late, "failed").await["error"]["code"], "task.timeout");
     let error = world.add(json!({"prompt": "error"})).await;
     assert_eq!(world.reaches(&error, "failed").await["error"]["code"], "task.cli_error");
+    let login = world.add(json!({"prompt": "login"})).await;
+    assert_eq!(world.reaches(&login, "failed").await["error"]["code"], "task.no_key");
+    // With a key, it is the CLI that knows what is wrong with it.
+    std::fs::write(world.path("secrets/ANTHROPIC_API_KEY"), "a-key-of-old-days").unwrap();
+    let login = world.add(json!({"prompt": "login"})).await;
+    assert_eq!(world.reaches(&login, "failed").await["error"]["code"], "task.cli_error");
     std::fs::remove_file(world.path("claude")).unwrap();
     let missing = world.add(json!({"prompt": "work"})).await;
     assert_eq!(world.reaches(&missing, "failed").await["error"]["code"], "task.cli_missing");

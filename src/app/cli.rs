@@ -39,7 +39,8 @@ const EXAMPLES: &str = "Examples:
   covibes detect --json .              say what a project is
   covibes plan --explain .             say what a start would do, and why
 
-Exit codes: 0 done, 1 not done, 2 wrong command line, 78 wrong configuration.";
+Exit codes: 0 done (also what Ctrl-C ends that goes on for ever: top, --watch, --follow),
+1 not done, 2 wrong command line, 78 wrong configuration.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -64,6 +65,10 @@ enum Command {
         /// How many agents.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=16))]
         agents: u8,
+        /// A secret of every agent: the variable, and the file below `paths.secrets`; may be
+        /// repeated.
+        #[arg(long = "secret", value_name = "NAME=FOLDER/FILE")]
+        secrets: Vec<String>,
         /// Print events as JSON lines.
         #[arg(long)]
         json: bool,
@@ -224,12 +229,13 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 .map_err(|error| error.context(BadConfiguration))?;
             worker::run(configuration).await
         }
-        Command::Up { source, team, reference, agents, json } => {
+        Command::Up { source, team, reference, agents, secrets, json } => {
             logs(false);
             let request = local::UpRequest {
                 source: local::Source::parse(&source, reference.as_deref())?,
                 team,
                 agents: usize::from(agents),
+                secrets: submit::secrets_of(&secrets)?,
                 style: Style::choose(json),
             };
             local::up(load()?, request).await

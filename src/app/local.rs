@@ -1,6 +1,7 @@
 //! `covibes up`, `down` and `destroy`: the pipeline in one process, with the
 //! queue in memory and no broker.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::adapters::memory_queue::{MemoryEvents, queue};
 use crate::adapters::system::SystemClock;
-use crate::app::configuration::Configuration;
+use crate::app::configuration::{Configuration, PathsSection};
 use crate::app::terminal::{End, Screen, Style};
 use crate::app::wiring::{Wired, wire};
 use crate::app::{dry, exit};
@@ -20,7 +21,9 @@ use crate::domain::ids::{InstanceName, JobId, PartName, TeamId};
 use crate::domain::job::{Action, Job};
 use crate::domain::message::RawMessage;
 use crate::domain::record::TeamRecord;
-use crate::domain::spec::{AgentSpec, GitSource, LimitsWish, WorkspaceSource, check_git_url};
+use crate::domain::spec::{
+    AgentSpec, GitSource, LimitsWish, SecretRef, WorkspaceSource, check_git_url,
+};
 use crate::pipeline::lease::TeamLeases;
 use crate::pipeline::runner::Runner;
 use crate::ports::clock::Clock;
@@ -33,6 +36,25 @@ pub const LOCAL_INSTANCE: &str = "local";
 
 /// How long an interrupted run has to take itself back.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(60);
+
+/// The host's own, with all below them (rule 5.6 of the CIS Docker Benchmark).
+const OF_THE_SYSTEM: &[&str] = &[
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/sbin",
+    "/sys",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/sbin",
+];
+
+/// Theirs is what lies below, which may hold projects.
+const OF_MANY: &[&str] = &["/", "/home", "/run", "/usr", "/var"];
 
 /// What `up` brings up.
 #[derive(Debug, Clone)]
@@ -99,6 +121,8 @@ pub struct UpRequest {
     pub team: Option<String>,
     /// How many agents.
     pub agents: usize,
+    /// Secrets of each, by variable.
+    pub secrets: BTreeMap<String, SecretRef>,
     /// How to show it.
     pub style: Style,
 }
@@ -120,6 +144,10 @@ pub async fn up(configuration: Configuration, request: UpRequest) -> anyhow::Res
         Source::Git(_) => ProjectFile::default(),
     };
     let mut spec = dry::local_spec(&project, request.agents)?;
+    for agent in &mut spec.agents {
+        agent.secrets.clone_from(&request.secrets);
+    }
+    spec.check().map_err(|f| anyhow::anyhow!("{}. {}", f.message, f.code.hint()))?;
     if let Source::Git(git) = &request.source {
         spec.workspace = WorkspaceSource::Git(git.clone());
     }
@@ -127,8 +155,29 @@ pub async fn up(configuration: Configuration, request: UpRequest) -> anyhow::Res
         Source::Path(path) => Some(path),
         Source::Git(_) => None,
     };
+    if let Some(path) = &path {
+        let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
+        check_directory(path, &configuration.file.paths, home.as_deref())?;
+    }
     let action = Action::Start(Box::new(spec));
     run_one(configuration, team, action, path, request.style).await
+}
+
+/// Refuses directories that agents are not to have, whatever lies in them.
+fn check_directory(path: &Path, own: &PathsSection, home: Option<&Path>) -> anyhow::Result<()> {
+    let shown = path.display();
+    let is_of_many = OF_MANY.iter().any(|many| path == Path::new(many));
+    if is_of_many || OF_THE_SYSTEM.iter().any(|system| path.starts_with(system)) {
+        bail!("{shown} is the system's; give the directory of a project");
+    }
+    if home == Some(path) {
+        bail!("{shown} is your home, with your keys in it; give the directory of a project");
+    }
+    let holds_ours = [&own.data, &own.state, &own.secrets].into_iter().any(|o| o.starts_with(path));
+    if holds_ours || path.starts_with(&own.state) || path.starts_with(&own.secrets) {
+        bail!("{shown} is where Covibes keeps its own; give the directory of a project");
+    }
+    Ok(())
 }
 
 /// An agent by its number.
@@ -291,4 +340,28 @@ async fn remember_path(wired: &Wired, team: &TeamId, path: &Path) -> anyhow::Res
         records.save(&record).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_agents_are_not_to_have_is_refused() {
+        let own = PathsSection::default();
+        let home = Some(Path::new("/home/ada"));
+        let is_fit = |path: &str| check_directory(Path::new(path), &own, home).is_ok();
+        for bad in ["/", "/etc", "/etc/nginx", "/proc", "/home", "/home/ada", "/usr", "/var"] {
+            assert!(!is_fit(bad), "{bad}");
+        }
+        for own in [&own.data, &own.state, &own.secrets] {
+            assert!(!is_fit(&own.display().to_string()), "{}", own.display());
+        }
+        for fit in ["/home/ada/app", "/srv", "/usr/src/app", "/var/www/site", "/tmp/x", "/library"]
+        {
+            assert!(is_fit(fit), "{fit}");
+        }
+        // A workspace of a worker's, which somebody looks at without a broker.
+        assert!(is_fit(&own.data.join("workspaces/team_a").display().to_string()));
+    }
 }

@@ -2,11 +2,13 @@
 
 pub mod dlq;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use tokio::signal::unix::SignalKind;
 
 use crate::adapters::rabbitmq::client::RabbitClient;
 use crate::adapters::rabbitmq::names::Names;
@@ -78,6 +80,10 @@ enum SubmitAction {
         /// An agent's name; may be repeated. One agent-1 if absent.
         #[arg(long = "agent", value_name = "NAME")]
         agents: Vec<String>,
+        /// A secret of every agent: the variable, and the file below `paths.secrets`; may be
+        /// repeated.
+        #[arg(long = "secret", value_name = "NAME=FOLDER/FILE", conflicts_with = "no_agents")]
+        secrets: Vec<String>,
         /// Start no agents.
         #[arg(long, conflicts_with = "agents")]
         no_agents: bool,
@@ -125,7 +131,16 @@ impl SubmitAction {
 
     fn action(&self) -> anyhow::Result<Action> {
         Ok(match self {
-            Self::Start { git, reference, credentials, previews, agents, no_agents, .. } => {
+            Self::Start {
+                git,
+                reference,
+                credentials,
+                previews,
+                agents,
+                secrets,
+                no_agents,
+                ..
+            } => {
                 let workspace = match git {
                     None => WorkspaceSource::Local,
                     Some(url) => WorkspaceSource::Git(GitSource {
@@ -140,7 +155,9 @@ impl SubmitAction {
                     (false, true) => &first[..],
                     (false, false) => &agents[..],
                 };
-                let agents = agents.iter().map(|n| agent(n)).collect::<anyhow::Result<_>>()?;
+                let secrets = secrets_of(secrets)?;
+                let agents = agents.iter().map(|n| agent(n, &secrets));
+                let agents = agents.collect::<anyhow::Result<_>>()?;
                 let previews =
                     previews.iter().map(|p| preview(p)).collect::<anyhow::Result<_>>()?;
                 let spec = Spec {
@@ -163,14 +180,28 @@ impl SubmitAction {
     }
 }
 
-fn agent(name: &str) -> anyhow::Result<AgentSpec> {
+fn agent(name: &str, secrets: &BTreeMap<String, SecretRef>) -> anyhow::Result<AgentSpec> {
     Ok(AgentSpec {
         name: PartName::parse(name)?,
-        secrets: Default::default(),
+        secrets: secrets.clone(),
         env: Default::default(),
         limits: LimitsWish::default(),
         prompt: None,
     })
+}
+
+/// Reads `NAME=FOLDER/FILE`, each a variable and where its value lies.
+///
+/// # Errors
+/// One is not that.
+pub fn secrets_of(texts: &[String]) -> anyhow::Result<BTreeMap<String, SecretRef>> {
+    let one = |text: &String| {
+        let (name, reference) = text
+            .split_once('=')
+            .with_context(|| format!("--secret {text}: give it as NAME=FOLDER/FILE"))?;
+        Ok((name.to_owned(), SecretRef::parse(reference)?))
+    };
+    texts.iter().map(one).collect()
 }
 
 fn preview(text: &str) -> anyhow::Result<PreviewSpec> {
@@ -249,6 +280,9 @@ pub async fn follow(
     let team = team.as_deref().map(TeamId::parse).transpose()?;
     let mut stream = client(&configuration)?.follow(team.as_ref()).await?;
     let mut screen = Screen::new(Style::choose(json), None);
+    // One for all events: one that comes while another is shown counts.
+    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())
+        .context("cannot listen for an interruption")?;
     loop {
         tokio::select! {
             event = stream.next() => {
@@ -258,7 +292,7 @@ pub async fn follow(
                     return Ok(ExitCode::SUCCESS);
                 }
             }
-            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
+            _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
         }
     }
 }

@@ -114,6 +114,10 @@ fn print_commit(committed: &Value) {
 
 /// Prints how a workspace stands, one line each for it and what is in its way.
 pub fn print_status(status: &Value) {
+    if status["outcome"] == "no_repository" {
+        outln!("  no Git repository: there is nothing to keep in step");
+        return;
+    }
     let branch = status["branch"].as_str().map_or_else(|| "detached".to_owned(), plain);
     let line = format!("{} {branch} {}", word(&status["outcome"]), short(&status["head"]));
     let counts = [

@@ -125,6 +125,11 @@ pub trait JobRunner: Send + Sync {
         Ok(Standing::Fresh)
     }
 
+    /// Whether a start that asks for the same may end as this job does.
+    fn may_be_joined(&self, _job: &Job) -> bool {
+        true
+    }
+
     /// Sets a share of the host aside for a job, if there is one.
     async fn room(&self, _job: &Job) -> Admitted {
         Admitted::Yes(Room::none())

@@ -12,6 +12,7 @@ mod taking;
 mod team;
 mod wanted;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -141,8 +142,9 @@ impl Monitor {
         up.map(|(id, team)| (id.clone(), team.picture(now).state)).collect()
     }
 
-    /// Takes what should be there of a team. One that is nowhere is forgotten.
-    pub(super) fn want(&self, id: &TeamId, wanted: Wanted) {
+    /// Takes what should be there of a team, and the state that was told of it last: a run
+    /// tells it too. One that is nowhere is forgotten.
+    pub(super) fn want(&self, id: &TeamId, wanted: Wanted, told: Option<TeamState>) {
         let now = self.now();
         let mut inner = self.lock();
         let busy = inner.busy.get(id).copied().unwrap_or(0);
@@ -150,13 +152,20 @@ impl Monitor {
             inner.teams.remove(id);
             return;
         }
-        match inner.teams.get_mut(id) {
-            Some(team) => team.want(wanted, now),
-            None => {
-                let mut team = Team::new(id.clone(), wanted, now);
-                team.busy = busy;
-                inner.teams.insert(id.clone(), team);
+        let team = match inner.teams.entry(id.clone()) {
+            Entry::Occupied(known) => {
+                let team = known.into_mut();
+                team.want(wanted, now);
+                team
             }
+            Entry::Vacant(place) => {
+                let team = place.insert(Team::new(id.clone(), wanted, now));
+                team.busy = busy;
+                team
+            }
+        };
+        if let Some(told) = told {
+            team.state_was_told(told, now);
         }
     }
 
@@ -226,6 +235,13 @@ impl Monitor {
     pub(super) fn lost(&self, lost: &BTreeMap<TeamId, Vec<String>>) {
         for (id, team) in &mut self.lock().teams {
             team.lost = lost.get(id).filter(|_| team.wanted.up).cloned().unwrap_or_default();
+        }
+    }
+
+    /// Takes why a team's workspace is too large, if it is.
+    pub(super) fn measured(&self, id: &TeamId, too_large: Option<String>) {
+        if let Some(team) = self.lock().teams.get_mut(id) {
+            team.too_large = too_large;
         }
     }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Ports;
 use super::preview_board::PreviewLook;
 use crate::domain::agent_task::AgentTaskFact;
-use crate::domain::event::{EncodedEvent, Event, EventKind, Subject};
+use crate::domain::event::{EncodedEvent, Event, EventKind, Subject, TeamState};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{JobId, PartName, TeamId};
 use crate::domain::record::TeamRecord;
@@ -44,6 +44,8 @@ struct Memory {
     reserved: Mutex<u64>,
     /// What was last told of each preview.
     previews: std::sync::Mutex<BTreeMap<PartName, PreviewLook>>,
+    /// The state of the team that was told last.
+    state: std::sync::Mutex<Option<TeamState>>,
 }
 
 /// A final event that stands in the record.
@@ -126,6 +128,13 @@ impl Memories {
             // A bad one was logged where it was read.
             None => ports.records.load(team).await.ok().flatten(),
         }
+    }
+
+    /// The state of a team that this process told last, if it told any.
+    #[must_use]
+    pub fn state_told(&self, team: &TeamId) -> Option<TeamState> {
+        let memory = self.teams().get(team).cloned()?;
+        *memory.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets a team that nobody speaks for right now; says whether it did.
@@ -313,9 +322,16 @@ impl Reporter {
             }
             _ => None,
         };
+        let state = match &kind {
+            EventKind::Team { state, .. } => Some(*state),
+            _ => None,
+        };
         let event = self.encode(kind).await?;
         self.publish(&event).await?;
         self.previews_told().extend(look);
+        if state.is_some() {
+            *self.memory.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        }
         Ok(())
     }
 
@@ -383,7 +399,7 @@ impl Reporter {
     async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
         let result = self.ports.events.publish(event).await;
         if result.is_err() {
-            self.ports.metrics.event_failed();
+            self.ports.metrics.event_failed(event.short_type());
         }
         result
     }

@@ -10,6 +10,7 @@ mod aftermath;
 mod cleaning;
 mod ends;
 mod executing;
+mod files;
 mod following;
 mod known;
 mod mending;
@@ -36,7 +37,7 @@ pub use self::cleaning::Cleaned;
 use self::cleaning::Kept;
 use self::ends::{dead_letter, failed_end, outcome_text};
 use self::known::begun;
-use self::own::OwnJobs;
+use self::own::{OwnJobs, OwnReason};
 use self::reaping::Orphans;
 use self::room::Shares;
 use super::Ports;
@@ -336,6 +337,10 @@ impl JobRunner for Runner {
         // Whatever it was: a stop, or a start that was taken back.
         self.shares.note_change();
         finished
+    }
+
+    fn may_be_joined(&self, job: &Job) -> bool {
+        self.own_jobs.reason(job.id) != Some(OwnReason::Mend)
     }
 
     async fn fail(

@@ -276,6 +276,10 @@ pub enum EngineContainerFact {
     },
     /// Somebody asked for its end, and got it.
     Stopped,
+    /// Somebody froze its processes.
+    Paused,
+    /// Somebody let them go on.
+    Unpaused,
     /// The kernel ended something in it for memory.
     OutOfMemory,
     /// It is gone.
@@ -362,7 +366,7 @@ pub trait Engine: Send + Sync {
         config_hash: &str,
     ) -> Result<(), EngineError>;
 
-    /// Starts a container.
+    /// Starts a container, or lets a paused one go on.
     async fn start_container(&self, name: &ContainerName) -> Result<(), EngineError>;
 
     /// Stops a container: SIGTERM, and SIGKILL after `grace`.

@@ -9,6 +9,7 @@ use covibes::domain::event::TeamState;
 use covibes::domain::health::{PartHealth, PartPicture, TeamPicture};
 use covibes::domain::ids::TeamId;
 use covibes::domain::job::{Action, Job};
+use covibes::domain::limits::WORKSPACE_BYTES_MAX;
 use covibes::domain::spec::Spec;
 use covibes::pipeline::job_runner::Finished;
 use covibes::pipeline::runner::Runner;
@@ -202,6 +203,32 @@ async fn a_signal_from_outside_that_ends_a_part_is_no_stop() {
     assert_eq!(told[0].1["cause"], "somebody sent it signal 15");
     assert_eq!(told[1].0, "container.restarted", "{told:?}");
     assert!(!host.part(AGENT).stopped_by_hand);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_paused_is_told_as_that_and_left_alone_until_somebody_lets_it_go_on() {
+    let host = Host::with_team(spec(&["main"])).await;
+    let before = host.told().len();
+    host.during(2 * MINUTE, async { host.world.is_paused_by_hand(AGENT) }).await;
+    let told = host.told().split_off(before);
+    assert_eq!(told[0].0, "container.unhealthy", "{told:?}");
+    assert!(told[0].1["cause"].as_str().unwrap().contains("paused it by hand"), "{told:?}");
+    let part = host.part(AGENT);
+    assert!(part.stopped_by_hand && part.state == "paused", "{part:?}");
+    assert_eq!(host.picture().state, TeamState::Degraded);
+    assert!(!host.kinds(before).iter().any(|kind| kind.starts_with("job.")), "{told:?}");
+
+    host.during(20 * SECOND, async { host.world.is_unpaused_by_hand(AGENT) }).await;
+    assert_eq!(host.picture().state, TeamState::Running);
+    assert!(host.kinds(before).contains(&"container.healthy".to_owned()));
+
+    host.during(5 * SECOND, async { host.world.is_paused_by_hand(AGENT) }).await;
+    host.done(&start(spec(&["main"]))).await;
+    assert_eq!(host.world.state_of(AGENT), "running");
+    // The start said that it runs, so that it is news when it does not.
+    let before = host.told().len();
+    host.during(20 * SECOND, async { host.world.is_paused_by_hand(AGENT) }).await;
+    assert!(host.kinds(before).contains(&"team.degraded".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -436,6 +463,24 @@ async fn what_nobody_owns_is_removed_after_five_minutes_and_nothing_else() {
     assert!(!host.world.has_container(orphan));
     assert!(host.world.has_container("somebody-elses"));
     assert_eq!(host.world.containers(TEAM).len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workspace_that_is_too_large_makes_its_team_degraded_until_it_is_not() {
+    let host = Host::with_team(spec(&["main"])).await;
+    let before = host.told().len();
+    host.world.fills_workspaces(WORKSPACE_BYTES_MAX);
+    host.during(2 * MINUTE, async {}).await;
+    assert_eq!(host.kinds(before), Vec::<String>::new(), "it may be as large as that");
+    host.world.fills_workspaces(WORKSPACE_BYTES_MAX + 1);
+    host.during(2 * MINUTE, async {}).await;
+    let told = host.told().split_off(before);
+    assert_eq!((told.len(), told[0].0.as_str()), (1, "team.degraded"), "once: {told:?}");
+    assert!(told[0].1["cause"].to_string().contains("more than 10 GB"), "{told:?}");
+    assert_eq!(host.world.calls(), Vec::<String>::new(), "nothing is done about it");
+    host.world.fills_workspaces(1 << 20);
+    host.during(2 * MINUTE, async {}).await;
+    assert_eq!(host.kinds(before), ["team.degraded", "team.running"]);
 }
 
 #[tokio::test(start_paused = true)]

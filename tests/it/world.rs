@@ -236,6 +236,11 @@ impl World {
         self.lock().containers.insert(name.to_owned(), value);
     }
 
+    /// What Docker says of a container.
+    pub(crate) fn state_of(&self, name: &str) -> String {
+        self.lock().containers.get(name).expect("it is there").1.clone()
+    }
+
     pub(crate) fn has_container(&self, name: &str) -> bool {
         self.lock().containers.contains_key(name)
     }

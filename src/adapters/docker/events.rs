@@ -19,7 +19,8 @@ use crate::ports::engine::{
 const NANOS: i64 = 1_000_000_000;
 
 /// What is listened for.
-const ACTIONS: [&str; 7] = ["start", "die", "kill", "stop", "oom", "destroy", "disconnect"];
+const ACTIONS: [&str; 9] =
+    ["start", "die", "kill", "stop", "pause", "unpause", "oom", "destroy", "disconnect"];
 
 /// Follows from `since` on.
 pub(super) fn follow(docker: Docker, since: Option<EngineMoment>) -> EngineEvents {
@@ -68,6 +69,8 @@ fn event(message: EventMessage) -> Option<EngineEvent> {
                     signal: number("signal").and_then(|n| i32::try_from(n).ok()).unwrap_or(0),
                 },
                 "stop" => EngineContainerFact::Stopped,
+                "pause" => EngineContainerFact::Paused,
+                "unpause" => EngineContainerFact::Unpaused,
                 "oom" => EngineContainerFact::OutOfMemory,
                 "destroy" => EngineContainerFact::Removed,
                 _ => return None,

@@ -121,7 +121,10 @@ pub(super) fn container_state(found: models::ContainerInspectResponse) -> Contai
     let state = found.state.unwrap_or_default();
     let networks = found.network_settings.and_then(|s| s.networks).unwrap_or_default();
     ContainerState {
-        running: state.running.unwrap_or(false) && !state.restarting.unwrap_or(false),
+        // Docker says so also of what is paused, or waits to be started again.
+        running: state.running.unwrap_or(false)
+            && !state.restarting.unwrap_or(false)
+            && !state.paused.unwrap_or(false),
         status: state.status.map(|s| s.to_string()).unwrap_or_default(),
         exit_code: state.exit_code,
         oom_killed: state.oom_killed.unwrap_or(false),

@@ -17,6 +17,9 @@ use crate::ports::host::Usage;
 /// The state of a container that is not there.
 pub(super) const ABSENT: &str = "absent";
 
+/// The state of a container whose processes are frozen.
+pub(super) const PAUSED: &str = "paused";
+
 /// A signal that was sent this shortly before a death is its cause.
 const SIGNAL_COUNTS: Duration = Duration::from_secs(15);
 
@@ -166,6 +169,11 @@ impl Part {
         if self.runs() {
             return None;
         }
+        if self.state == PAUSED {
+            self.adopt_running(now);
+            let cause = "it goes on after a pause".to_owned();
+            return Some(self.event(ContainerFact::Healthy, cause, None));
+        }
         let again = self.ran;
         self.adopt_running(now);
         self.restarts += u64::from(again);
@@ -251,10 +259,28 @@ impl Part {
         Some(self.event(ContainerFact::Exited, cause.to_owned(), exit_code))
     }
 
+    /// Somebody paused it, and not the worker.
+    pub(super) fn paused_by_hand(&mut self, now: Now) -> Option<EventKind> {
+        if self.state == PAUSED {
+            return None;
+        }
+        self.state = PAUSED.to_owned();
+        (self.ran, self.by_hand, self.held) = (true, Some(now.at), None);
+        (self.preview, self.error, self.probe_millis) = (None, None, None);
+        self.mending.runs();
+        self.wellness.ended();
+        self.since_unix_ms = now.unix_ms;
+        let cause = "somebody paused it by hand; it stays so until it is unpaused or started";
+        self.failed(cause, None, now);
+        Some(self.event(ContainerFact::Unhealthy, cause.to_owned(), None))
+    }
+
     /// The daemon went just after it said that somebody stopped it: it was the
     /// daemon itself.
     pub(super) fn daemon_went(&mut self, recent: Duration, now: Now) {
-        if self.by_hand.take_if(|at| now.at - *at <= recent).is_some() {
+        // It stops what runs, and pauses nothing.
+        let stopped = self.state != PAUSED;
+        if self.by_hand.take_if(|at| stopped && now.at - *at <= recent).is_some() {
             self.mending.died(now.at, now.random);
         }
     }

@@ -176,6 +176,7 @@ impl Monitor {
                     todo.push(Todo::Limit { role: part.what.role, pid });
                 }
             }
+            Some(state) if state.status == part::PAUSED => tell.extend(part.paused_by_hand(now)),
             Some(state) => {
                 tell.extend(part.ended(&state.status, state.exit_code, now));
             }
@@ -348,6 +349,8 @@ fn take(
             }
         }
         EngineContainerFact::Stopped => part.stopped_by_hand(now),
+        EngineContainerFact::Paused => part.paused_by_hand(now),
+        EngineContainerFact::Unpaused => part.began(now),
         EngineContainerFact::Removed => {
             let told = part.ended(part::ABSENT, None, now);
             part.by_hand = None;

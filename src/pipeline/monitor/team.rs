@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::part::{ABSENT, Now, Part};
+use super::part::{ABSENT, Now, PAUSED, Part};
 use super::wanted::{Wanted, WantedPart};
 use crate::domain::event::{EventKind, TeamState};
 use crate::domain::health::{EndReason, PartHealth, TeamPicture};
@@ -41,6 +41,8 @@ pub(super) struct Team {
     /// Directories behind volumes that are gone. Nothing is made over them: what was
     /// in them is a person's to bring back.
     pub(super) lost: Vec<String>,
+    /// Why its workspace is too large, if it is. Nothing of it is removed.
+    pub(super) too_large: Option<String>,
     missing_mending: Mending,
     told: TeamState,
     told_unix_ms: i64,
@@ -66,6 +68,7 @@ impl Team {
             is_quiet: true,
             missing: Vec::new(),
             lost: Vec::new(),
+            too_large: None,
             missing_mending: Mending::default(),
             told,
             told_unix_ms: now.unix_ms,
@@ -113,6 +116,13 @@ impl Team {
         self.wanted = wanted;
     }
 
+    /// Somebody else told how it is.
+    pub(super) fn state_was_told(&mut self, state: TeamState, now: Now) {
+        if self.told != state {
+            (self.told, self.told_unix_ms, self.cause) = (state, now.unix_ms, String::new());
+        }
+    }
+
     /// Takes a listing of the team; gives what is to be told.
     pub(super) fn listed(
         &mut self,
@@ -158,6 +168,12 @@ impl Team {
                 part.address = found.addresses.first().copied();
                 let network = Wanted::network_of(settings, &self.id, part.what.role);
                 part.detached = network.is_some_and(|network| !found.networks.contains(&network));
+            } else if found.state == PAUSED {
+                // A process that began just now does not know the hand, but sees it.
+                let told = part.paused_by_hand(now);
+                if !quiet {
+                    tell.extend(told);
+                }
             } else {
                 let told = part.ended(&found.state, None, now);
                 // One that was only made and never ran has its start's story.
@@ -197,7 +213,7 @@ impl Team {
             };
             format!("{}: {cause}", name(part))
         });
-        let missing = self.missing.iter().chain(&self.lost).cloned();
+        let missing = self.missing.iter().chain(&self.lost).chain(&self.too_large).cloned();
         let causes: Vec<_> = causes.chain(missing).take(3).collect();
         if causes.is_empty() {
             // What was told to be bad is not told to be good on a mere beginning.

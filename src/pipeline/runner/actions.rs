@@ -233,8 +233,14 @@ pub(super) fn snapshot_of(
         .collect();
     Snapshot {
         state: match &picture {
-            // What the last job left, while one is at work or nobody has looked.
-            Some(picture) if picture.wanted && !picture.busy => picture.state,
+            // A job of somebody's tells the state itself; one that only mends does not.
+            Some(picture)
+                if picture.wanted
+                    && (!picture.busy || record.is_some_and(|r| r.state == TeamState::Running)) =>
+            {
+                picture.state
+            }
+            // What the last job left, or the one that is at work says.
             _ => record.map_or(TeamState::Stopped, |r| r.state),
         },
         generation: record.map_or(0, |r| r.generation),

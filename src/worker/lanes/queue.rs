@@ -12,7 +12,8 @@
 //! (ADR 0016). It stays among the waiting ones, so that a later job can still
 //! overtake it, and runs after all if the running one was interrupted. A start
 //! that only tells its recorded end again cannot be joined: that end may be a
-//! cancel, with no team to show for it.
+//! cancel, with no team to show for it. Nor can a mending, which leaves alone what
+//! somebody stopped by hand: a start overtakes it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -62,11 +63,23 @@ impl Default for OneAtATime {
     }
 }
 
+/// What a job that begins has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Work {
+    /// To tell a recorded end again.
+    Told,
+    /// Its work, and a start that asks for the same may end with it.
+    Joinable,
+    /// Its work, which is less than a start that asks for the same would do.
+    Alone,
+}
+
 /// The job that runs.
 pub(super) struct Running {
     pub(super) key: Key,
     /// `None` unless it is a start that does its work.
     spec: Option<Box<Spec>>,
+    is_joinable: bool,
     pub(super) interrupter: Interrupter,
     pub(super) duplicates: Vec<Settle>,
 }
@@ -133,9 +146,9 @@ pub(super) fn key(job: &Job) -> Key {
 }
 
 impl Running {
-    fn new(entry: &mut Entry, interrupter: Interrupter, does_work: bool) -> Self {
+    fn new(entry: &mut Entry, interrupter: Interrupter, work: Work) -> Self {
         let spec = match &entry.job.action {
-            Action::Start(spec) => does_work.then(|| spec.clone()),
+            Action::Start(spec) => (work != Work::Told).then(|| spec.clone()),
             Action::Stop
             | Action::Restart { .. }
             | Action::Sync
@@ -143,7 +156,8 @@ impl Running {
             | Action::Destroy => None,
         };
         let duplicates = std::mem::take(&mut entry.duplicates);
-        Self { key: key(&entry.job), spec, interrupter, duplicates }
+        let is_joinable = work == Work::Joinable;
+        Self { key: key(&entry.job), spec, is_joinable, interrupter, duplicates }
     }
 }
 
@@ -171,11 +185,10 @@ impl Lane {
         self.waiting.front().map(|entry| entry.job.action.kind())
     }
 
-    /// Makes the first waiting job the running one. `does_work` says whether
-    /// more is to be done than to tell a recorded end again.
-    pub(super) fn begin(&mut self, interrupter: Interrupter, does_work: bool) -> Option<Entry> {
+    /// Makes the first waiting job the running one.
+    pub(super) fn begin(&mut self, interrupter: Interrupter, work: Work) -> Option<Entry> {
         let mut entry = self.waiting.pop_front()?;
-        self.running = Some(Running::new(&mut entry, interrupter, does_work));
+        self.running = Some(Running::new(&mut entry, interrupter, work));
         Some(entry)
     }
 
@@ -251,7 +264,7 @@ impl Lane {
         let (Action::Start(spec), Some(running)) = (&job.action, &self.running) else {
             return None;
         };
-        let is_same = running.spec.as_ref() == Some(spec);
+        let is_same = running.is_joinable && running.spec.as_ref() == Some(spec);
         let all_join = self.waiting.iter().all(|entry| entry.joins == Some(running.key));
         (is_same && all_join && running.interrupter.reason() == Reason::None).then_some(running.key)
     }

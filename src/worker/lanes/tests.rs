@@ -113,6 +113,17 @@ async fn an_identical_start_ends_with_the_running_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_overtakes_a_mending_of_the_same() {
+    let bench = Bench::new(LanesConfig::default(), [1]);
+    bench.script.only_mends(1);
+    bench.submit(1, "a", start());
+    bench.until("run 1").await;
+    bench.submit(2, "a", start());
+    bench.until("ack 2").await;
+    assert_eq!(bench.end().await, ["run 1", "1 superseded by 2", "ack 1", "run 2", "ack 2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flood_of_identical_starts_keeps_the_window_free() {
     let bench = Bench::new(LanesConfig::default(), [1]);
     bench.submit(1, "a", start());

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::queue::{self, Entry, Key, Lane};
+use super::queue::{self, Entry, Key, Lane, Work};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::TeamId;
 use crate::domain::job::{ActionKind, Job};
@@ -211,8 +211,12 @@ impl Shared {
                 continue;
             }
             let (interrupter, interrupt) = interrupt::pair();
-            let does_work = standing != Standing::Decided;
-            let entry = lane.begin(interrupter, does_work).ok_or(NotYet::Over)?;
+            let work = match standing {
+                Standing::Decided => Work::Told,
+                _ if self.runner.may_be_joined(&head.job) => Work::Joinable,
+                _ => Work::Alone,
+            };
+            let entry = lane.begin(interrupter, work).ok_or(NotYet::Over)?;
             self.note_load(&table);
             let Entry { job, settle, accepted, after, delivered, deadline, .. } = entry;
             let interrupt =

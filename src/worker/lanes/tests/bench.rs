@@ -27,6 +27,8 @@ pub(super) struct Script {
     suspects: Mutex<BTreeMap<u128, bool>>,
     /// Jobs whose end is recorded.
     decided: Mutex<BTreeSet<u128>>,
+    /// Jobs of the host's own that only mend.
+    mending: Mutex<BTreeSet<u128>>,
     /// Jobs that the host has no room for.
     too_large: Mutex<BTreeSet<u128>>,
     changes: watch::Sender<u64>,
@@ -48,6 +50,10 @@ impl Script {
 
     pub(super) fn decide(&self, n: u128) {
         self.decided.lock().unwrap().insert(n);
+    }
+
+    pub(super) fn only_mends(&self, n: u128) {
+        self.mending.lock().unwrap().insert(n);
     }
 
     pub(super) fn has_no_room_for(&self, n: u128) {
@@ -99,6 +105,10 @@ fn named(reason: Reason) -> String {
 impl JobRunner for Script {
     fn time_left(&self, job: &Job) -> Option<Duration> {
         self.left.lock().unwrap().get(&number(job)).copied()
+    }
+
+    fn may_be_joined(&self, job: &Job) -> bool {
+        !self.mending.lock().unwrap().contains(&number(job))
     }
 
     async fn standing(&self, job: &Job) -> Result<Standing, SessionOver> {
@@ -239,6 +249,7 @@ impl Bench {
             skips_held: Mutex::default(),
             suspects: Mutex::default(),
             decided: Mutex::default(),
+            mending: Mutex::default(),
             too_large: Mutex::default(),
             changes: watch::Sender::new(0),
             left: Mutex::default(),
