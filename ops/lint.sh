@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 #
 # Looks at everything that needs no running part: format, clippy, licences and
-# bans, shell scripts, alert rules. `ops/setup.sh --tests` installs the tools. One
-# that is missing is named and passed over on a person's machine, and fails in CI
-# (CI=true), where nobody would read that.
+# bans, shell scripts, alert rules, the systemd unit. `ops/setup.sh --tests` installs
+# the tools. One that is missing is named and passed over on a person's machine, and
+# fails in CI (CI=true), where nobody would read that.
 #
 #   ops/lint.sh          look
 #   ops/lint.sh --fix    also mend what formatting and clippy can mend
@@ -32,6 +32,7 @@ main() {
   dependencies
   scripts
   rules
+  unit
 }
 
 dependencies() {
@@ -67,7 +68,28 @@ rules() {
   fi
   part "alert rules" promtool check rules --lint=all --lint-fatal ops/prometheus/rules/*.yml
   part "alert rules' tests" promtool test rules ops/prometheus/tests/*.yml
-  part "prometheus.yml" promtool check config --syntax-only ops/prometheus/prometheus.yml
+  # Its rules are found from where it lies, there as in the container.
+  part "prometheus.yml" promtool check config ops/prometheus/prometheus.yml
+}
+
+# A key that systemd does not know is a warning to it, and a defect here.
+unit() {
+  if ! command -v systemd-analyze >/dev/null; then
+    skipped "systemd unit" "there is no systemd-analyze"
+    return
+  fi
+  part "systemd unit" verified ops/systemd/covibes.service
+}
+
+# The program and its manual need not be installed where this runs.
+verified() {
+  local directory said
+  directory=$(mktemp -d)
+  sed -e 's|^ExecStart=/[^ ]*|ExecStart=/bin/true|' -e '/^Documentation=man:/d' "$1" \
+    >"$directory/${1##*/}"
+  said=$(systemd-analyze verify "$directory/${1##*/}" 2>&1) || said+=" (it is refused)"
+  rm -r "$directory"
+  [[ -z $said ]] || { printf '%s\n' "$said" >&2; return 1; }
 }
 
 # part NAME COMMAND…: runs it, and says what failed and how to see it again.

@@ -1,12 +1,14 @@
 //! Typed events that write a log line and move a metric together.
 //!
 //! The metrics live behind methods, so that the crate beneath can change:
-//! `observe/table.rs` says which there are, `observe/facts.rs` what moves them.
+//! `observe/table.rs` says which there are, `observe/zero.rs` with which labels,
+//! `observe/facts.rs` what moves them.
 
 mod facts;
 mod levels;
 mod maker;
 mod table;
+mod zero;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

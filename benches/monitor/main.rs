@@ -47,6 +47,11 @@ const TOLD_MILLIS_MAX: f64 = 100.0;
 
 const READING_MILLIS_MAX: f64 = 0.2;
 
+const SCRAPE_MILLIS_MAX: f64 = 20.0;
+
+/// Scrapes of the worker's page.
+const SCRAPES: usize = 50;
+
 /// Jobs that are open at once while the teams are brought up.
 const AT_ONCE: usize = 8;
 
@@ -99,6 +104,7 @@ async fn main() {
     row(&format!("CPU over {containers} containers, % of a core"), cost.0, CPU_PERCENT_MAX);
     row("resident, MiB", cost.1, RESIDENT_MIB_MAX);
     row("a reading, ms per container", readings(&place).await, READING_MILLIS_MAX);
+    row("a scrape over HTTP, p50, ms", scrapes(&worker).await, SCRAPE_MILLIS_MAX);
     let (mut told, mut dockers) = kills(&place, sizes.kills, sizes.teams).await;
     told.sort_by(f64::total_cmp);
     dockers.sort_by(f64::total_cmp);
@@ -178,6 +184,19 @@ async fn readings(place: &Place) -> f64 {
         assert!(found.iter().all(Option::is_some), "a container cannot be read");
     }
     began.elapsed().as_secs_f64() * 1000.0 / f64::from(READINGS) / pids.len() as f64
+}
+
+/// Milliseconds from the question for the metrics to their last byte.
+async fn scrapes(worker: &Worker<'_>) -> f64 {
+    let mut took = Vec::new();
+    for _ in 0..SCRAPES {
+        let began = Instant::now();
+        let answer = worker.get("/metrics").await.unwrap();
+        took.push(began.elapsed().as_secs_f64() * 1000.0);
+        assert!(answer.status == 200 && answer.body.contains("covibes_teams"));
+    }
+    took.sort_by(f64::total_cmp);
+    took[SCRAPES / 2]
 }
 
 /// When the daemon itself says that a container died, whichever it is.

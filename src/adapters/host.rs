@@ -267,6 +267,11 @@ impl Host for LinuxHost {
         blocking(move || Ok(keeping::trace(&directories))).await.unwrap_or_default()
     }
 
+    async fn size_of(&self, directory: &Path, enough: u64) -> u64 {
+        let directory = directory.to_owned();
+        blocking(move || Ok(keeping::size_of(&directory, enough))).await.unwrap_or_default()
+    }
+
     async fn kept_in(&self, directory: &Path) -> Vec<Kept> {
         let directory = directory.to_owned();
         blocking(move || Ok(keeping::kept_in(&directory))).await.unwrap_or_default()

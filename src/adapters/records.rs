@@ -9,6 +9,7 @@
 
 mod directory;
 mod format;
+mod peeking;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use crate::ports::records::Records;
 
 pub use directory::OpenError;
 use directory::{Directory, Found};
+pub use peeking::PeekedRecords;
 
 /// How long a holder may take to go. A holder that works on is not waited for
 /// longer than a person would notice.

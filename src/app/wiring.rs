@@ -8,8 +8,9 @@ use anyhow::Context;
 use crate::adapters::agents::HttpAgents;
 use crate::adapters::docker::DockerEngine;
 use crate::adapters::host::LinuxHost;
+use crate::adapters::memory_queue::MemoryEvents;
 use crate::adapters::probe::HttpProbe;
-use crate::adapters::records::FileRecords;
+use crate::adapters::records::{FileRecords, PeekedRecords};
 use crate::adapters::syncs::HttpSyncs;
 use crate::adapters::system::SystemClock;
 use crate::adapters::tree::WorkspaceTree;
@@ -23,6 +24,7 @@ use crate::pipeline::image_catalog::{ImageCatalog, ImageSources};
 use crate::pipeline::preparation::Preparation;
 use crate::ports::host::Host;
 use crate::ports::messages::EventSink;
+use crate::ports::records::Records;
 
 /// Everything that runs jobs.
 pub struct Wired {
@@ -40,6 +42,26 @@ pub async fn wire(
     configuration: &Configuration,
     events: Arc<dyn EventSink>,
 ) -> anyhow::Result<Wired> {
+    let records = FileRecords::open_soon(&configuration.settings.state_dir.join("teams"))
+        .await
+        .context("cannot open the state directory")?;
+    wire_over(configuration, events, Arc::new(records)).await
+}
+
+/// Wires the real world up for whoever only looks, also beside a worker.
+///
+/// # Errors
+/// A file is missing.
+pub async fn wire_to_look(configuration: &Configuration) -> anyhow::Result<Wired> {
+    let records = PeekedRecords::new(&configuration.settings.state_dir.join("teams"));
+    wire_over(configuration, Arc::new(MemoryEvents::new(1)), Arc::new(records)).await
+}
+
+async fn wire_over(
+    configuration: &Configuration,
+    events: Arc<dyn EventSink>,
+    records: Arc<dyn Records>,
+) -> anyhow::Result<Wired> {
     let settings = Arc::new(configuration.settings.clone());
     let host: Arc<dyn Host> = Arc::new(LinuxHost::new(vec![
         settings.data_dir.clone(),
@@ -50,9 +72,6 @@ pub async fn wire(
     let disk = disk.map(|device| device.display().to_string());
     let metrics = Arc::new(Metrics::new());
     let engine = DockerEngine::new(&configuration.file.docker.socket, disk, Arc::clone(&metrics));
-    let records = FileRecords::open_soon(&settings.state_dir.join("teams"))
-        .await
-        .context("cannot open the state directory")?;
     let catalog = ImageCatalog::load(&*host, image_sources(configuration)?).await?;
     let ports = Ports {
         engine: Arc::new(engine),
@@ -61,7 +80,7 @@ pub async fn wire(
         syncs: Arc::new(HttpSyncs),
         probe: Arc::new(HttpProbe),
         clock: Arc::new(SystemClock),
-        records: Arc::new(records),
+        records,
         events,
         open_tree,
         metrics,

@@ -1,8 +1,11 @@
 //! Facts told to the outside.
 
+mod types;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use self::types::EVENT_TYPES;
 use super::agent_task::{AgentTask, AgentTaskFact};
 use super::failure::Failure;
 use super::health::{EndReason, Reconciled, TeamPicture};
@@ -447,4 +450,12 @@ pub struct EncodedEvent {
     pub routing_key: String,
     /// CloudEvents 1.0, structured mode.
     pub body: String,
+}
+
+impl EncodedEvent {
+    /// The event's type, without `covibes.`: neither teams nor hosts have a dot in them.
+    #[must_use]
+    pub fn short_type(&self) -> &str {
+        self.routing_key.splitn(3, '.').nth(2).unwrap_or_default()
+    }
 }

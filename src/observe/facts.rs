@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use prometheus::{Gauge, IntGauge};
 
+use super::zero::{CONTAINER_STATES, RULES};
 use super::{Listing, Metrics, RunningJobs};
 use crate::domain::event::TeamState;
 use crate::domain::failure::{Code, Failure};
@@ -55,6 +56,7 @@ impl Metrics {
             Outcome::Failed(failure) => {
                 let step = failure.step.map_or("none", StepId::as_str);
                 self.job_failures.with_label_values(&[step, failure.code.as_str()]).inc();
+                self.refused_by_rule(failure.code);
             }
             Outcome::Cancelled | Outcome::Superseded => {}
         }
@@ -76,6 +78,7 @@ impl Metrics {
     /// A message was refused.
     pub fn message_rejected(&self, code: Code) {
         self.messages_rejected.with_label_values(&[code.as_str()]).inc();
+        self.refused_by_rule(code);
         tracing::warn!(code = code.as_str(), "a message was refused");
     }
 
@@ -84,15 +87,15 @@ impl Metrics {
         self.dead_lettered.with_label_values(&[code.as_str()]).inc();
     }
 
-    /// The durable log confirmed an event.
-    pub fn event_confirmed(&self, duration: Duration) {
-        self.events_published.with_label_values(&["confirmed"]).inc();
+    /// The durable log confirmed an event of a type, without `covibes.`.
+    pub fn event_confirmed(&self, kind: &str, duration: Duration) {
+        self.events_published.with_label_values(&[kind, "confirmed"]).inc();
         self.event_publish_duration.observe(duration.as_secs_f64());
     }
 
-    /// An event was not confirmed.
-    pub fn event_failed(&self) {
-        self.events_published.with_label_values(&["failed"]).inc();
+    /// An event of a type was not confirmed.
+    pub fn event_failed(&self, kind: &str) {
+        self.events_published.with_label_values(&[kind, "failed"]).inc();
     }
 
     /// A request to Docker ended.
@@ -205,9 +208,11 @@ impl Metrics {
         self.egress_bytes.inc_by(bytes);
     }
 
-    /// A rule refused something.
-    pub fn policy_denied(&self, rule: &str) {
-        self.policy_denials.with_label_values(&[rule]).inc();
+    /// Counts a failure that is the work of a rule.
+    fn refused_by_rule(&self, code: Code) {
+        if RULES.contains(&code) {
+            self.policy_denials.with_label_values(&[code.as_str()]).inc();
+        }
     }
 
     /// What containers use: role, bytes of memory, CPU time since the last look.
@@ -255,7 +260,7 @@ impl Metrics {
     pub fn observed(&self, listing: &Listing) {
         self.containers.reset();
         for role in Role::ALL.map(Role::as_str) {
-            for state in ["running", "exited"] {
+            for state in CONTAINER_STATES {
                 self.containers.with_label_values(&[role, state]);
             }
         }
@@ -330,6 +335,25 @@ impl RunningJobs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_rule_refuses_is_counted_wherever_it_is_refused() {
+        let metrics = Metrics::new();
+        metrics.message_rejected(Code::EnvDeniedName);
+        let failed = |code| Outcome::Failed(Failure::new(code, "for the test"));
+        for code in [Code::GitAddressDenied, Code::BuildInstallFailed] {
+            metrics.job_ended(ActionKind::Start, &failed(code), Duration::ZERO, 0);
+        }
+        let page = metrics.render();
+        let mut counted: Vec<_> = page
+            .lines()
+            .filter(|line| line.starts_with("covibes_policy_denials_total") && line.ends_with('1'))
+            .collect();
+        counted.sort_unstable();
+        let expected = ["env.denied_name", "git.address_denied"]
+            .map(|rule| format!("covibes_policy_denials_total{{rule=\"{rule}\"}} 1"));
+        assert_eq!(counted, expected);
+    }
 
     #[test]
     fn the_oldest_job_that_runs_is_told() {

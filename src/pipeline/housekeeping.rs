@@ -206,16 +206,21 @@ pub fn waste(
         }
     }
     for kept in &found.worktrees {
-        let Some((team, Some(record))) = team_of(kept.path.parent(), records) else { continue };
+        let Some((team, record)) = team_of(kept.path.parent(), records) else { continue };
         let is_named = file_name(&kept.path)
-            .is_some_and(|name| previews_of(Some(record)).any(|preview| preview == name));
-        let Some(url) = url_of(record).filter(|_| !is_named && record.spec.is_some()) else {
-            continue;
+            .is_some_and(|name| previews_of(record).any(|preview| preview == name));
+        let unclear = WasteKind::Unclear(kept.path.clone());
+        let (limit, what, why) = match record {
+            _ if is_named => continue,
+            None => (kept_for(WORKSPACES_KEPT, CACHES_KEPT), unclear, "of a team without a record"),
+            Some(record) => {
+                let path = kept.path.clone();
+                let what = url_of(record).map(|url| WasteKind::Worktree { team, path, url });
+                (DAY, what.unwrap_or(unclear), "its preview is gone")
+            }
         };
-        if age(kept.modified_unix_ms) > DAY {
-            let what = WasteKind::Worktree { team, path: kept.path.clone(), url };
-            let why = "its preview is gone".to_owned();
-            waste.push(Waste { what, why, bytes: kept.bytes });
+        if age(kept.modified_unix_ms) > limit {
+            waste.push(Waste { what, why: why.to_owned(), bytes: kept.bytes });
         }
     }
     for kept in &found.workspaces {
@@ -403,7 +408,9 @@ mod tests {
             worktrees: vec![
                 kept("/d/worktrees/runs/main", 90, 0),
                 kept("/d/worktrees/runs/gone", 90, 0),
+                kept("/d/worktrees/local/gone", 90, 0),
                 kept("/d/worktrees/nobodys/gone", 90, 0),
+                kept("/d/worktrees/nobodys/new", 20, 0),
             ],
             ..Found::default()
         };
@@ -412,6 +419,8 @@ mod tests {
             "cache /d/cache/old/preview-main",
             "cache /d/cache/fresh/preview-main",
             "worktree /d/worktrees/runs/gone",
+            "unclear /d/worktrees/local/gone",
+            "unclear /d/worktrees/nobodys/gone",
         ];
         assert_eq!(names(&found, 0.1), expected);
     }

@@ -238,6 +238,13 @@ impl Monitor {
         }
     }
 
+    /// Takes why a team's workspace is too large, if it is.
+    pub(super) fn measured(&self, id: &TeamId, too_large: Option<String>) {
+        if let Some(team) = self.lock().teams.get_mut(id) {
+            team.too_large = too_large;
+        }
+    }
+
     /// The daemon did not answer a listing.
     pub(super) fn engine_is_silent(&self) {
         self.lock().engine.is_up = false;

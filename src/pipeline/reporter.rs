@@ -399,7 +399,7 @@ impl Reporter {
     async fn publish(&self, event: &EncodedEvent) -> Result<(), SessionOver> {
         let result = self.ports.events.publish(event).await;
         if result.is_err() {
-            self.ports.metrics.event_failed();
+            self.ports.metrics.event_failed(event.short_type());
         }
         result
     }

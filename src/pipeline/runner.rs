@@ -10,6 +10,7 @@ mod aftermath;
 mod cleaning;
 mod ends;
 mod executing;
+mod files;
 mod following;
 mod known;
 mod mending;

@@ -352,6 +352,8 @@ pub enum BrokerFact {
     },
     /// The durable log confirmed an event.
     EventStored {
+        /// Its type, without `covibes.`.
+        kind: String,
         /// From publish to confirm.
         duration: Duration,
     },

@@ -203,6 +203,13 @@ pub trait Host: Send + Sync {
         Trace::default()
     }
 
+    /// Bytes on the disk of what lies below a directory, following no link and leaving its
+    /// file system nowhere. Looks no further once it is more than `enough`.
+    async fn size_of(&self, directory: &Path, enough: u64) -> u64 {
+        let _ = (directory, enough);
+        0
+    }
+
     /// What lies in a directory, following no link; nothing if there is none.
     async fn kept_in(&self, directory: &Path) -> Vec<Kept> {
         let _ = directory;

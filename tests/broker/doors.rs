@@ -1,7 +1,8 @@
 //! Getting in: certificates, permissions, several addresses, and parts of the
 //! topology that are gone.
 
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use covibes::adapters::rabbitmq::RabbitClient;
 use covibes::adapters::rabbitmq::client::ClientError;
@@ -66,15 +67,25 @@ async fn a_known_authority_lets_everything_through() {
     .await;
 }
 
-/// The way to `rabbitmqctl` of the broker under test.
 fn ctl(arguments: &[&str]) {
+    ctl_with(arguments, "");
+}
+
+/// Runs `rabbitmqctl` of the broker under test; gives what it prints.
+pub(crate) fn ctl_with(arguments: &[&str], input: &str) -> String {
     let words = std::env::var("COVIBES_RABBITMQCTL").unwrap_or_else(|_| "rabbitmqctl".to_owned());
     let mut words = words.split(' ');
     let mut command = Command::new(words.next().unwrap());
-    let ended = command.args(words).args(arguments).output();
-    let ended = ended.expect("rabbitmqctl is there; COVIBES_RABBITMQCTL names another");
+    command.args(words).args(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child =
+        command.spawn().expect("rabbitmqctl is there; COVIBES_RABBITMQCTL names another");
+    // It is short: it fits into the pipe before anybody reads.
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let ended = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "rabbitmqctl {arguments:?}: {said}");
+    String::from_utf8_lossy(&ended.stdout).into_owned()
 }
 
 /// A user that is removed with it.

@@ -10,6 +10,7 @@
 mod certificates;
 mod cluster;
 mod dead_letters;
+mod definitions;
 mod doors;
 mod events;
 mod hostile;

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use covibes::domain::failure::Code;
 use covibes::domain::ids::TeamId;
 use covibes::domain::job::Action;
 use covibes::domain::spec::{GitSource, Spec, WorkspaceSource};
+use covibes::pipeline::housekeeping::Waste;
 use covibes::pipeline::job_runner::Finished;
 use covibes::pipeline::runner::{Cleaned, Runner};
 
@@ -35,9 +37,15 @@ async fn long_stopped(world: &World) -> Runner {
 /// Kind, and whether it is gone.
 async fn clean(runner: &Runner) -> Vec<(&'static str, bool)> {
     let mut seen = Vec::new();
-    runner
-        .clean(&mut |waste, end| seen.push((waste.what.as_str(), *end == Cleaned::Removed)))
-        .await;
+    let mut said = Vec::new();
+    let would = runner.would_clean(&mut |waste, end| said.push((waste.clone(), end.clone()))).await;
+    let mut say = |waste: &Waste, end: &Cleaned| {
+        assert_eq!(said.get(seen.len()), Some(&(waste.clone(), end.clone())), "as it was said");
+        seen.push((waste.what.as_str(), *end == Cleaned::Removed));
+    };
+    let did = runner.clean(&mut say).await;
+    assert_eq!(would, did);
+    assert_eq!(said.len(), seen.len(), "all that was said: {said:?}");
     seen
 }
 
@@ -94,5 +102,7 @@ async fn nothing_is_decided_beside_a_record_that_cannot_be_read() {
     let runner = long_stopped(&world).await;
     world.cannot_read(&TeamId::parse(TEAM).unwrap());
     assert_eq!(clean(&runner).await, []);
+    let refused = runner.clean(&mut |_, _| {}).await.unwrap_err();
+    assert_eq!(refused.code, Code::RecordLost);
     assert!(world.paths(TEAM).contains(&PathBuf::from(WORKSPACE)));
 }

@@ -9,6 +9,7 @@ use covibes::domain::event::TeamState;
 use covibes::domain::health::{PartHealth, PartPicture, TeamPicture};
 use covibes::domain::ids::TeamId;
 use covibes::domain::job::{Action, Job};
+use covibes::domain::limits::WORKSPACE_BYTES_MAX;
 use covibes::domain::spec::Spec;
 use covibes::pipeline::job_runner::Finished;
 use covibes::pipeline::runner::Runner;
@@ -462,6 +463,24 @@ async fn what_nobody_owns_is_removed_after_five_minutes_and_nothing_else() {
     assert!(!host.world.has_container(orphan));
     assert!(host.world.has_container("somebody-elses"));
     assert_eq!(host.world.containers(TEAM).len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workspace_that_is_too_large_makes_its_team_degraded_until_it_is_not() {
+    let host = Host::with_team(spec(&["main"])).await;
+    let before = host.told().len();
+    host.world.fills_workspaces(WORKSPACE_BYTES_MAX);
+    host.during(2 * MINUTE, async {}).await;
+    assert_eq!(host.kinds(before), Vec::<String>::new(), "it may be as large as that");
+    host.world.fills_workspaces(WORKSPACE_BYTES_MAX + 1);
+    host.during(2 * MINUTE, async {}).await;
+    let told = host.told().split_off(before);
+    assert_eq!((told.len(), told[0].0.as_str()), (1, "team.degraded"), "once: {told:?}");
+    assert!(told[0].1["cause"].to_string().contains("more than 10 GB"), "{told:?}");
+    assert_eq!(host.world.calls(), Vec::<String>::new(), "nothing is done about it");
+    host.world.fills_workspaces(1 << 20);
+    host.during(2 * MINUTE, async {}).await;
+    assert_eq!(host.kinds(before), ["team.degraded", "team.running"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
+use covibes::domain::event::EVENT_TYPES;
 use covibes::domain::failure::{Code, Failure, Fault};
 use covibes::domain::job::{ActionKind, Outcome};
 use covibes::observe::Metrics;
 use serde_json::Value;
 
+use crate::logql::queries;
 use crate::source::root;
 
 /// Metrics of others: Prometheus' own, and RabbitMQ's page per queue.
@@ -33,9 +35,7 @@ fn page() -> Page {
     metrics.step_retried(&failure);
     let (start, outcome) = (ActionKind::Start, Outcome::Failed(failure));
     metrics.job_ended(start, &outcome, Duration::ZERO, 0);
-    metrics.docker_request("list", false, false, Duration::ZERO);
     metrics.broker_session_ended("session_ended");
-    metrics.policy_denied("rule");
     let mut page = Page::new();
     let text = metrics.render();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -181,7 +181,7 @@ fn wrong(expression: &str, page: &Page, shown: &mut BTreeSet<String>) -> Vec<Str
     wrong
 }
 
-fn files(directory: &str, extension: &str) -> Vec<(String, String)> {
+pub(crate) fn files(directory: &str, extension: &str) -> Vec<(String, String)> {
     let mut files: Vec<_> = std::fs::read_dir(root().join(directory))
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -214,33 +214,16 @@ fn alerts() -> Vec<(String, Value)> {
     alerts
 }
 
-/// Every expression of a dashboard, wherever it stands.
-fn expressions<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                match (key.as_str(), value) {
-                    ("expr", Value::String(text)) => found.push(text),
-                    _ => expressions(value, found),
-                }
-            }
-        }
-        Value::Array(list) => list.iter().for_each(|value| expressions(value, found)),
-        _ => {}
-    }
-}
-
 #[test]
 fn dashboards_show_metrics_that_exist_and_all_of_them() {
     let page = page();
     let (mut shown, mut faults) = (BTreeSet::new(), Vec::new());
     for (file, text) in files("ops/grafana/dashboards", "json") {
         let dashboard: Value = serde_json::from_str(&text).unwrap();
-        let mut found = Vec::new();
-        expressions(&dashboard, &mut found);
-        assert!(found.len() > 10, "{file}: only {} expressions", found.len());
-        for expression in found {
-            let wrong = wrong(expression, &page, &mut shown);
+        let found = queries(&dashboard, "prometheus");
+        assert!(found.len() > 2, "{file}: only {} expressions", found.len());
+        for (expression, _) in found {
+            let wrong = wrong(&expression, &page, &mut shown);
             faults.extend(wrong.into_iter().map(|fault| format!("{file}: {fault}")));
         }
     }
@@ -256,36 +239,6 @@ fn dashboards_show_metrics_that_exist_and_all_of_them() {
         }
     }
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
-}
-
-#[test]
-fn panels_do_not_overlap_and_use_the_provisioned_source() {
-    let source = yaml(
-        &std::fs::read_to_string(
-            root().join("ops/grafana/provisioning/datasources/prometheus.yml"),
-        )
-        .unwrap(),
-    );
-    let uid = &source["datasources"][0]["uid"];
-    for (file, text) in files("ops/grafana/dashboards", "json") {
-        let dashboard: Value = serde_json::from_str(&text).unwrap();
-        let mut cells = BTreeSet::new();
-        let mut ids = BTreeSet::new();
-        for panel in dashboard["panels"].as_array().unwrap() {
-            let title = &panel["title"];
-            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{file}: {title}: id twice");
-            let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
-            assert!(at("x") + at("w") <= 24, "{file}: {title} is too wide");
-            for x in at("x")..at("x") + at("w") {
-                for y in at("y")..at("y") + at("h") {
-                    assert!(cells.insert((x, y)), "{file}: {title} covers another panel");
-                }
-            }
-            if panel["type"] != "row" {
-                assert_eq!(panel["datasource"]["uid"], *uid, "{file}: {title}");
-            }
-        }
-    }
 }
 
 #[test]
@@ -345,6 +298,54 @@ fn the_failure_alert_counts_all_faults_but_those_of_tenants_and_size() {
         .map(|code| code.as_str())
         .collect();
     assert_eq!(listed, wanted);
+}
+
+/// What an alert of nobody's watching would have told of.
+#[test]
+fn the_alerts_that_operators_were_promised_are_there() {
+    let names: BTreeSet<String> = alerts().into_iter().map(|(name, _)| name).collect();
+    for name in [
+        "JobFailureRatioHigh",
+        "QueueWaitHigh",
+        "BrokerDisconnected",
+        "DockerUnavailable",
+        "JobStuck",
+        "PreviewPortsLow",
+        "DiskLow",
+        "ContainerOomKills",
+        "EventPublishFailing",
+        "MessagesDeadLettered",
+        "OrphansGrowing",
+        "WorkerAbsent",
+    ] {
+        assert!(names.contains(name), "{name}");
+    }
+}
+
+#[test]
+fn every_request_to_docker_and_every_event_is_counted_from_zero() {
+    let page = page();
+    let seen = |metric: &str, label: &str| page[metric][label].clone();
+    let operations = seen("covibes_docker_requests_total", "operation");
+    let mut asked = BTreeSet::from(["connect".to_owned()]);
+    let adapter = root().join("src/adapters/docker");
+    let sources = std::fs::read_dir(&adapter).unwrap().map(|entry| entry.unwrap().path());
+    for path in sources.chain([adapter.with_extension("rs")]) {
+        let text = std::fs::read_to_string(path).unwrap();
+        for call in [".call(", ".make("] {
+            for behind in text.split(call).skip(1) {
+                let name = behind.split('"').nth(1).unwrap_or_default();
+                asked.insert(name.to_owned());
+            }
+        }
+    }
+    assert_eq!(operations, asked);
+    assert_eq!(seen("covibes_docker_request_duration_seconds_count", "operation"), operations);
+    let types = seen("covibes_events_published_total", "type");
+    assert_eq!(types, EVENT_TYPES.iter().map(|kind| (*kind).to_owned()).collect());
+    let golden = files("schemas/examples/golden", "json").into_iter();
+    let golden = golden.map(|(file, _)| file.trim_end_matches(".json").to_owned());
+    assert_eq!(types, golden.collect());
 }
 
 #[test]

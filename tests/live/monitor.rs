@@ -3,6 +3,10 @@
 
 use serde_json::{Value, json};
 
+#[expect(dead_code, reason = "the hermetic tests' own, of which this needs a part")]
+#[path = "../it/logql.rs"]
+mod logql;
+
 use crate::docker::{self, docker};
 use crate::events::kind;
 use crate::net::until_page_holds;
@@ -48,6 +52,40 @@ async fn until_health(place: &Place, what: &str, fits: impl Fn(&Value) -> bool) 
 fn part<'a>(health: &'a Value, role: &str) -> &'a Value {
     let mut parts = health["parts"].as_array().unwrap().iter();
     parts.find(|part| part["role"] == role).unwrap()
+}
+
+/// Every field that a dashboard's query over the log names is in real lines.
+async fn assert_log_has_what_dashboards_ask(
+    place: &Place,
+    events: &mut Follower,
+    worker: &Worker<'_>,
+) {
+    // A step that fails, and one that does not.
+    let nowhere = Message::start("nowhere", &["main"]);
+    nowhere.publish(place).await;
+    let end = events.end_of(&nowhere.id).await;
+    assert_eq!(end["type"], "covibes.job.failed", "{end}");
+    place.workspace(TEAM, &plain(place, "again"));
+    let job = Message::start(TEAM, &[]);
+    job.publish(place).await;
+    events.end_of(&job.id).await;
+    let destroy = Message::new(TEAM, "destroy");
+    destroy.publish(place).await;
+    events.end_of(&destroy.id).await;
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = root.join("ops/grafana/dashboards/covibes-team.json");
+    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(text).unwrap()).unwrap();
+    let queries = logql::queries(&dashboard, "loki").into_iter();
+    let queries = queries.map(|(text, _)| logql::LogQuery::read(&text));
+    let wanted: std::collections::BTreeSet<_> =
+        queries.filter(|query| query.source == "log").flat_map(|query| query.fields).collect();
+    assert!(wanted.contains("team_id") && wanted.contains("run_id"), "{wanted:?}");
+    let lines = worker.process.stderr();
+    let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let has: std::collections::BTreeSet<_> =
+        lines.flat_map(|line| logql::fields_of(&line)).collect();
+    let missing: Vec<_> = wanted.difference(&has).collect();
+    assert!(missing.is_empty(), "no line of the log has {missing:?}, only {has:?}");
 }
 
 #[tokio::test]
@@ -152,6 +190,7 @@ async fn a_running_team_is_watched_and_mended() {
     destroy.publish(&place).await;
     events.end_of(&destroy.id).await;
     assert!(place.is_gone(TEAM).await);
+    assert_log_has_what_dashboards_ask(&place, &mut events, &next).await;
     // It watches, and does not grow.
     let status = std::fs::read_to_string(format!("/proc/{}/status", next.process.id())).unwrap();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

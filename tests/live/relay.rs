@@ -1,14 +1,17 @@
-//! Relays before the broker and before Docker, that can be cut, and that can
-//! note what passes. Dropping one ends its connections and its listening.
+//! Relays before the broker and before Docker, that can be cut or hang, and that
+//! can note what passes. Dropping one ends its connections and its listening.
 
 use std::future::{Future, poll_fn};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Where Docker really is.
@@ -31,6 +34,48 @@ impl Requests {
     }
 }
 
+/// What a test does to the connections of a relay, and sees of them.
+#[derive(Debug, Clone)]
+struct Way {
+    requests: Requests,
+    /// Ends those that are open now.
+    cut: Arc<Mutex<CancellationToken>>,
+    /// Whether anything passes. What hangs takes connections and answers nothing.
+    passes: watch::Sender<bool>,
+    /// Open now, and at most so far.
+    open: Arc<AtomicUsize>,
+    open_max: Arc<AtomicUsize>,
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self {
+            requests: Requests::default(),
+            cut: Arc::default(),
+            passes: watch::Sender::new(true),
+            open: Arc::default(),
+            open_max: Arc::default(),
+        }
+    }
+}
+
+impl Way {
+    fn enter(&self) -> Open {
+        let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
+        self.open_max.fetch_max(open, Ordering::SeqCst);
+        Open(Arc::clone(&self.open))
+    }
+}
+
+/// A connection, until it is dropped.
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// A port before the broker.
 pub(crate) struct TcpRelay {
     _accepting: AbortOnDropHandle<()>,
@@ -46,7 +91,7 @@ impl TcpRelay {
             let target = target.clone();
             async move { TcpStream::connect(target).await }
         };
-        Self { _accepting: relay(accept, connect, Requests::default()) }
+        Self { _accepting: relay(accept, connect, Way::default()) }
     }
 }
 
@@ -54,17 +99,35 @@ impl TcpRelay {
 pub(crate) struct DockerRelay {
     path: PathBuf,
     pub(crate) requests: Requests,
+    way: Way,
     _accepting: AbortOnDropHandle<()>,
 }
 
 impl DockerRelay {
     pub(crate) fn start(path: &Path) -> Self {
         let listener = UnixListener::bind(path).unwrap();
-        let requests = Requests::default();
+        let way = Way::default();
+        let requests = way.requests.clone();
         let accept =
             move |context: &mut Context<'_>| listener.poll_accept(context).map_ok(|(near, _)| near);
-        let _accepting = relay(accept, || UnixStream::connect(DOCKER), requests.clone());
-        Self { path: path.to_owned(), requests, _accepting }
+        let _accepting = relay(accept, || UnixStream::connect(DOCKER), way.clone());
+        Self { path: path.to_owned(), requests, way, _accepting }
+    }
+
+    /// Ends every connection that is open; new ones are taken.
+    pub(crate) fn cut(&self) {
+        std::mem::take(&mut *self.way.cut.lock().unwrap()).cancel();
+    }
+
+    /// From now on nothing passes, or everything does again.
+    pub(crate) fn hang(&self, hangs: bool) {
+        self.way.open_max.store(self.way.open.load(Ordering::SeqCst), Ordering::SeqCst);
+        self.way.passes.send_replace(!hangs);
+    }
+
+    /// How many connections were open at once since [`Self::hang`].
+    pub(crate) fn open_max(&self) -> usize {
+        self.way.open_max.load(Ordering::SeqCst)
     }
 }
 
@@ -77,7 +140,7 @@ impl Drop for DockerRelay {
 fn relay<Near, Far, Connecting>(
     mut accept: impl FnMut(&mut Context<'_>) -> Poll<std::io::Result<Near>> + Send + 'static,
     connect: impl Fn() -> Connecting + Send + Sync + Clone + 'static,
-    requests: Requests,
+    way: Way,
 ) -> AbortOnDropHandle<()>
 where
     Near: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -87,37 +150,62 @@ where
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut connections = JoinSet::new();
         while let Ok(near) = poll_fn(&mut accept).await {
-            let (connect, requests) = (connect.clone(), requests.clone());
+            let (connect, way) = (connect.clone(), way.clone());
+            let cut = way.cut.lock().unwrap().clone();
             connections.spawn(async move {
-                if let Ok(far) = connect().await {
-                    pass(near, far, requests).await;
-                }
+                let _open = way.enter();
+                let passing = async {
+                    if let Ok(far) = connect().await {
+                        pass(near, far, &way).await;
+                    }
+                };
+                cut.run_until_cancelled(passing).await;
             });
             while connections.try_join_next().is_some() {}
         }
     }))
 }
 
-async fn pass<Near, Far>(near: Near, far: Far, requests: Requests)
+async fn pass<Near, Far>(near: Near, far: Far, way: &Way)
 where
     Near: AsyncRead + AsyncWrite + Unpin,
     Far: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut near_read, mut near_write) = tokio::io::split(near);
-    let (mut far_read, mut far_write) = tokio::io::split(far);
-    let there = async {
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(n @ 1..) = near_read.read(&mut buffer).await {
-            requests.note(&buffer[..n]);
-            if far_write.write_all(&buffer[..n]).await.is_err() {
-                break;
+    let (near_read, near_write) = tokio::io::split(near);
+    let (far_read, far_write) = tokio::io::split(far);
+    let note = |chunk: &[u8]| way.requests.note(chunk);
+    let there = one_way(near_read, far_write, way.passes.subscribe(), note);
+    let back = one_way(far_read, near_write, way.passes.subscribe(), |_: &[u8]| {});
+    tokio::join!(there, back);
+}
+
+async fn one_way(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut passes: watch::Receiver<bool>,
+    note: impl Fn(&[u8]),
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut held = Vec::new();
+    loop {
+        let may_pass = async { passes.wait_for(|passes| *passes).await.is_ok() };
+        tokio::select! {
+            // Also while it hangs: whoever gives up is gone.
+            read = from.read(&mut buffer) => {
+                let Ok(n @ 1..) = read else { break };
+                note(&buffer[..n]);
+                held.extend_from_slice(&buffer[..n]);
+            }
+            is_open = may_pass, if !held.is_empty() => {
+                if !is_open || to.write_all(&held).await.is_err() {
+                    break;
+                }
+                held.clear();
             }
         }
-        let _ = far_write.shutdown().await;
-    };
-    let back = async {
-        let _ = tokio::io::copy(&mut far_read, &mut near_write).await;
-        let _ = near_write.shutdown().await;
-    };
-    tokio::join!(there, back);
+    }
+    if *passes.borrow() {
+        let _ = to.write_all(&held).await;
+    }
+    let _ = to.shutdown().await;
 }

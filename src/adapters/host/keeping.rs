@@ -1,6 +1,7 @@
-//! What lies in Covibes' own directories, and whether something changed in a
-//! workspace. Follows no link and is bounded: the trees are tenants'.
+//! What lies in Covibes' own directories, whether something changed in a workspace, and
+//! how large it is. Follows no link and is bounded: the trees are tenants'.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,12 @@ const ENTRIES_MAX: u64 = 50_000;
 
 /// Depth to which a trace goes.
 const DEPTH_MAX: usize = 32;
+
+/// Entries that are counted for a size: more is a hostile tree, which is large already.
+const COUNTED_MAX: u64 = 2_000_000;
+
+/// What a file system counts blocks in, whatever its own are.
+const BLOCK_BYTES: u64 = 512;
 
 /// What changes by itself, or is large and installed.
 const PASSED_OVER: [&str; 2] = [".git", "node_modules"];
@@ -44,6 +51,38 @@ fn look(directory: &Path, depth: usize, trace: &mut Trace) {
             }
         }
     }
+}
+
+/// Bytes on the disk of what lies below, until they are more than `enough`.
+///
+/// Directories wait in a list, and none is held open while another is read: a tree of any
+/// depth costs neither stack nor file descriptors. Below the longest path that the kernel
+/// takes nothing is seen.
+pub(super) fn size_of(directory: &Path, enough: u64) -> u64 {
+    let Ok(root) = fs::symlink_metadata(directory) else { return 0 };
+    let (mut bytes, mut counted) = (0_u64, 0_u64);
+    let mut linked = HashSet::new();
+    let mut waiting = vec![directory.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            // What is mounted in it is counted where it comes from.
+            if meta.dev() != root.dev() {
+                continue;
+            }
+            if meta.is_dir() {
+                waiting.push(entry.path());
+            } else if meta.nlink() > 1 && !linked.insert(meta.ino()) {
+                continue;
+            }
+            bytes = bytes.saturating_add(meta.blocks().saturating_mul(BLOCK_BYTES));
+            counted += 1;
+            if bytes > enough || counted > COUNTED_MAX {
+                return bytes;
+            }
+        }
+    }
+    bytes
 }
 
 /// What lies in one directory.
@@ -88,6 +127,35 @@ mod tests {
         let later = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1 << 32);
         file.set_modified(later).unwrap();
         assert_ne!(look(), before);
+    }
+
+    #[test]
+    fn a_size_is_what_the_disk_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let mebibyte = vec![7; 1 << 20];
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("a/b/one"), &mebibyte).unwrap();
+        let all = || size_of(root, u64::MAX);
+        let one = all();
+        assert!((1 << 20..(1 << 20) + 65_536).contains(&one), "{one}");
+        // A hole, a second name and what a link leads to take nothing.
+        fs::File::create(root.join("hole")).unwrap().set_len(8 << 40).unwrap();
+        fs::hard_link(root.join("a/b/one"), root.join("again")).unwrap();
+        std::os::unix::fs::symlink("/usr", root.join("usr")).unwrap();
+        std::os::unix::fs::symlink("..", root.join("a/up")).unwrap();
+        assert!(all() < one + 65_536, "{}", all());
+        fs::write(root.join("two"), &mebibyte).unwrap();
+        assert!(all() >= 2 << 20, "{}", all());
+        assert!(size_of(root, 1) > 1);
+        assert_eq!(size_of(&root.join("nothing"), u64::MAX), 0);
+        // No stack, no open files: a tree as deep as paths can be.
+        let mut deep = root.join("deep");
+        while deep.as_os_str().len() < 3900 {
+            deep.push("d");
+        }
+        fs::create_dir_all(&deep).unwrap();
+        assert!(all() >= 2 << 20);
     }
 
     #[test]

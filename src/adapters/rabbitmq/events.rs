@@ -185,7 +185,8 @@ impl EventSink for RabbitEvents {
             Stored::Unroutable => return Err(link.end.end("the stream of events is gone")),
             Stored::Refused => return Err(link.end.end("the stream refused an event")),
         }
-        self.observer.observe(BrokerFact::EventStored { duration: began.elapsed() });
+        let (kind, duration) = (event.short_type().to_owned(), began.elapsed());
+        self.observer.observe(BrokerFact::EventStored { kind, duration });
         if event.routing_key.starts_with("host.") {
             *self.of_host() = Some(event.clone());
         }

@@ -174,9 +174,9 @@ impl BrokerObserver for MetricsObserver {
                     metrics.dead_lettered(code);
                 }
             }
-            BrokerFact::EventStored { duration } => {
+            BrokerFact::EventStored { kind, duration } => {
                 if let Some(metrics) = metrics {
-                    metrics.event_confirmed(duration);
+                    metrics.event_confirmed(&kind, duration);
                 }
             }
             BrokerFact::FanOutRefused | BrokerFact::FanOutSkipped => {

@@ -41,6 +41,8 @@ pub(super) struct Team {
     /// Directories behind volumes that are gone. Nothing is made over them: what was
     /// in them is a person's to bring back.
     pub(super) lost: Vec<String>,
+    /// Why its workspace is too large, if it is. Nothing of it is removed.
+    pub(super) too_large: Option<String>,
     missing_mending: Mending,
     told: TeamState,
     told_unix_ms: i64,
@@ -66,6 +68,7 @@ impl Team {
             is_quiet: true,
             missing: Vec::new(),
             lost: Vec::new(),
+            too_large: None,
             missing_mending: Mending::default(),
             told,
             told_unix_ms: now.unix_ms,
@@ -210,7 +213,7 @@ impl Team {
             };
             format!("{}: {cause}", name(part))
         });
-        let missing = self.missing.iter().chain(&self.lost).cloned();
+        let missing = self.missing.iter().chain(&self.lost).chain(&self.too_large).cloned();
         let causes: Vec<_> = causes.chain(missing).take(3).collect();
         if causes.is_empty() {
             // What was told to be bad is not told to be good on a mere beginning.

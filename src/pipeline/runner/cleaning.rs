@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Runner;
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::TeamId;
 use crate::pipeline::housekeeping::{self, Now, Waste, WasteKind};
 use crate::pipeline::image_catalog::ImageKind;
@@ -26,13 +26,23 @@ impl Kept {
     }
 }
 
-/// What became of something that nobody needs.
+/// What became of something that nobody needs, or would.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cleaned {
-    /// It is gone.
+    /// It is gone, or would be.
     Removed,
     /// It stays, and why.
     Kept(String),
+    /// It would be gone if Git found nothing in it: there is no image to ask Git with,
+    /// and a mere look builds none.
+    UpToGit,
+}
+
+/// Whether something is done, or only said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    Remove,
+    Say,
 }
 
 impl Runner {
@@ -40,35 +50,67 @@ impl Runner {
     pub(super) async fn keep_house(&self) {
         loop {
             self.ports.clock.sleep(CLEAN_EVERY).await;
-            self.clean(&mut |_, _| {}).await;
+            if let Err(failure) = self.clean(&mut |_, _| {}).await {
+                tracing::debug!(%failure, "the house is not cleaned");
+            }
         }
     }
 
     /// Removes what nobody needs, and says what became of each.
-    pub async fn clean(&self, say: &mut (dyn FnMut(&Waste, &Cleaned) + Send)) {
+    ///
+    /// # Errors
+    /// A record cannot be read: then nothing is decided.
+    pub async fn clean(
+        &self,
+        say: &mut (dyn FnMut(&Waste, &Cleaned) + Send),
+    ) -> Result<(), Failure> {
+        self.go_through(How::Remove, say).await
+    }
+
+    /// Says what [`Self::clean`] would do, by the same decisions, and removes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::clean`].
+    pub async fn would_clean(
+        &self,
+        say: &mut (dyn FnMut(&Waste, &Cleaned) + Send),
+    ) -> Result<(), Failure> {
+        self.go_through(How::Say, say).await
+    }
+
+    async fn go_through(
+        &self,
+        how: How,
+        say: &mut (dyn FnMut(&Waste, &Cleaned) + Send),
+    ) -> Result<(), Failure> {
         let ports = &self.ports;
         let mut records = BTreeMap::new();
-        // Of a team whose record cannot be read nothing is decided.
-        let Ok(teams) = ports.records.teams().await else { return };
-        for team in teams {
-            match ports.records.load(&team).await {
-                Ok(Some(record)) => _ = records.insert(team, record),
-                Ok(None) | Err(_) => return,
-            }
+        for team in ports.records.teams().await? {
+            // One that is gone was set aside, which is as bad as one that cannot be read.
+            let lost = || {
+                let what = format!("the record of {team} cannot be read: nothing is decided");
+                Failure::new(Code::RecordLost, what)
+            };
+            let record = ports.records.load(&team).await.ok().flatten().ok_or_else(lost)?;
+            records.insert(team, record);
         }
         let images = unused_images::unused(&*ports.engine, &*ports.host, &ports.settings).await;
-        let images = images.unwrap_or_default();
+        let images = images.unwrap_or_else(|error| {
+            tracing::error!(%error, "images are not looked at");
+            Vec::new()
+        });
         let found = housekeeping::look(&*ports.host, &ports.settings, images).await;
         let current = self.preparation.catalog().current();
         let disk_used_max = ports.settings.capacity.disk_used_max;
         let now = Now { unix_ms: ports.clock.unix_millis(), disk_used_max };
         for waste in housekeeping::waste(&found, &records, &current, now) {
             let (kind, name) = (waste.what.as_str(), waste.what.name());
-            let cleaned = match self.remove_waste(&waste.what).await {
+            let cleaned = match self.remove_waste(how, &waste.what).await {
                 Ok(cleaned) => cleaned,
                 Err(failure) => Cleaned::Kept(failure.message),
             };
             match &cleaned {
+                _ if how == How::Say => {}
                 Cleaned::Removed => {
                     ports.metrics.waste_removed(kind);
                     tracing::info!(kind, name, "removed: {}", waste.why);
@@ -76,15 +118,18 @@ impl Runner {
                 Cleaned::Kept(why) if self.kept.is_new(&name) => {
                     tracing::info!(kind, name, "kept, though {}: {why}", waste.why);
                 }
-                Cleaned::Kept(_) => {}
+                Cleaned::Kept(_) | Cleaned::UpToGit => {}
             }
             say(&waste, &cleaned);
         }
+        Ok(())
     }
 
-    async fn remove_waste(&self, what: &WasteKind) -> Result<Cleaned, Failure> {
+    async fn remove_waste(&self, how: How, what: &WasteKind) -> Result<Cleaned, Failure> {
         let (host, engine) = (&self.ports.host, &self.ports.engine);
+        let is_said = how == How::Say;
         match what {
+            WasteKind::Paper(_) | WasteKind::Image(_) if is_said => {}
             WasteKind::Paper(path) => host.remove_tree(path).await?,
             WasteKind::Image(image) => {
                 if !engine.remove_image(image).await? {
@@ -102,7 +147,9 @@ impl Runner {
                 if self.is_asked_for(team, name.trim_start_matches("preview-")).await {
                     return Ok(in_use());
                 }
-                host.remove_tree(path).await?;
+                if !is_said {
+                    host.remove_tree(path).await?;
+                }
             }
             WasteKind::Worktree { team, path, url } => {
                 let Some(_lease) = self.leases.try_acquire(team) else { return Ok(in_use()) };
@@ -110,20 +157,24 @@ impl Runner {
                 if self.is_asked_for(team, name).await {
                     return Ok(in_use());
                 }
-                if let LocalWork::Some(what) = self.local_work(team, url).await? {
-                    return Ok(Cleaned::Kept(format!("it holds what is nowhere else: {what}")));
+                if let Some(kept) = self.asked_of_git(how, team, url).await? {
+                    return Ok(kept);
                 }
-                host.remove_tree(path).await?;
+                if !is_said {
+                    host.remove_tree(path).await?;
+                }
             }
             WasteKind::Workspace { team, url } => {
                 let Some(_lease) = self.leases.try_acquire(team) else { return Ok(in_use()) };
                 if !self.is_stopped(team).await {
                     return Ok(in_use());
                 }
-                if let LocalWork::Some(what) = self.local_work(team, url).await? {
-                    return Ok(Cleaned::Kept(format!("it holds what is nowhere else: {what}")));
+                if let Some(kept) = self.asked_of_git(how, team, url).await? {
+                    return Ok(kept);
                 }
-                self.remove_kept(team).await?;
+                if !is_said {
+                    self.remove_kept(team).await?;
+                }
             }
         }
         Ok(Cleaned::Removed)
@@ -148,9 +199,25 @@ impl Runner {
         is_down && observed.is_ok_and(|observed| observed.containers.is_empty())
     }
 
-    async fn local_work(&self, team: &TeamId, url: &str) -> Result<LocalWork, Failure> {
+    /// What Git has against a team's files being removed.
+    async fn asked_of_git(
+        &self,
+        how: How,
+        team: &TeamId,
+        url: &str,
+    ) -> Result<Option<Cleaned>, Failure> {
+        let name = self.preparation.catalog().image(&ImageKind::Sync);
+        if how == How::Say && !self.ports.engine.image_exists(&name).await? {
+            return Ok(Some(Cleaned::UpToGit));
+        }
         let image = self.preparation.ensure_image(&self.ports, &ImageKind::Sync, &|_| {}).await?;
-        local_work::look(&self.ports, team, url, image).await
+        let found = local_work::look(&self.ports, team, url, image).await?;
+        Ok(match found {
+            LocalWork::None => None,
+            LocalWork::Some(what) => {
+                Some(Cleaned::Kept(format!("it holds what is nowhere else: {what}")))
+            }
+        })
     }
 }
 

@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::Runner;
 use super::own::OwnReason;
-use crate::config::layout::Layout;
 use crate::domain::event::{ContainerFact, EventKind, PreviewFact};
 use crate::domain::health::Reconciled;
 use crate::domain::ids::TeamId;
@@ -73,9 +72,6 @@ const MEND_AGAIN: Duration = Duration::from_secs(60);
 /// The wait before something is told again that nobody heard.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
 
-/// How often the files of teams with `idle_stop` are looked at.
-const TRACE_EVERY: Duration = Duration::from_secs(30);
-
 /// Lines of a part that ends again and again.
 const LOOP_LINES: usize = 30;
 
@@ -95,6 +91,7 @@ impl Runner {
                 self.tell_changes(),
                 self.look_after_needs(),
                 self.trace_idle_teams(),
+                self.measure_workspaces(),
                 self.keep_house(),
             );
         };
@@ -412,22 +409,6 @@ impl Runner {
                 }
             }
             self.ports.clock.sleep(NEEDS_EVERY).await;
-        }
-    }
-
-    async fn trace_idle_teams(&self) {
-        loop {
-            for team in self.monitor.idle_teams() {
-                let layout = Layout::new(&self.ports.settings, &team);
-                let mut places = vec![layout.workspace(), layout.worktrees()];
-                if let Ok(reporter) = self.open_team(&team, None, 1).await {
-                    let shown = reporter.read(|record| record.workspace_path.clone()).await;
-                    places.extend(shown.map(Into::into));
-                }
-                let trace = self.ports.host.trace(&places).await;
-                self.monitor.traced(&team, trace);
-            }
-            self.ports.clock.sleep(TRACE_EVERY).await;
         }
     }
 }

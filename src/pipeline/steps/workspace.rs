@@ -253,7 +253,6 @@ async fn check_host_policy(run: &Run<'_>, url: &str) -> Result<(), Failure> {
     let policy = &run.ports.settings.git;
     let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
     if !policy.hosts.contains(&host) {
-        run.ports.metrics.policy_denied("git.host_not_allowed");
         return Err(Failure::new(
             Code::GitHostNotAllowed,
             "the repository's host is not on this host's list",
@@ -263,7 +262,6 @@ async fn check_host_policy(run: &Run<'_>, url: &str) -> Result<(), Failure> {
         !is_private(*ip) || policy.allow_private.iter().any(|net| net.contains(ip))
     };
     if !run.ports.host.resolve(&host).await.iter().all(allowed) {
-        run.ports.metrics.policy_denied("git.address_denied");
         return Err(Failure::new(
             Code::GitAddressDenied,
             "the repository's host has a private address",

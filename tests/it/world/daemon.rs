@@ -31,6 +31,8 @@ pub(crate) struct Daemon {
     pub(super) probes: usize,
     /// Stands for the state of all files.
     pub(super) files: u64,
+    /// How large every workspace is.
+    pub(super) workspace_bytes: u64,
 }
 
 impl Default for Daemon {
@@ -46,6 +48,7 @@ impl Default for Daemon {
             kept: Vec::new(),
             probes: 0,
             files: 0,
+            workspace_bytes: 0,
         }
     }
 }
@@ -185,6 +188,11 @@ impl World {
     /// The clock of the daemon is set.
     pub(crate) fn sets_clock(&self, nanos: i64) {
         self.lock().daemon.nanos += nanos;
+    }
+
+    /// Every workspace is as large as this.
+    pub(crate) fn fills_workspaces(&self, bytes: u64) {
+        self.lock().daemon.workspace_bytes = bytes;
     }
 
     /// The files of all workspaces are in another state.

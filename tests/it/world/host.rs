@@ -110,6 +110,10 @@ impl Host for World {
         kept.into_iter().filter(|kept| kept.path.parent() == Some(directory)).collect()
     }
 
+    async fn size_of(&self, _: &Path, _: u64) -> u64 {
+        self.lock().daemon.workspace_bytes
+    }
+
     async fn trace(&self, _: &[PathBuf]) -> Trace {
         Trace { entries: self.lock().daemon.files, newest_nanos: 0 }
     }
