@@ -5,7 +5,8 @@
 //
 // The rules, which hold for any subscriber (AMQP, Web STOMP) as well:
 //   1. read the state first, then the events from the place that it names;
-//   2. an event whose `sequence` is not above the team's is old: drop it;
+//   2. an event whose `sequence` is not above the team's is old: drop it; of a team that
+//      was destroyed, the number of its end stays known, and a new one has higher ones;
 //   3. an event whose `prevsequence` is not the team's sequence shows that one was
 //      missed: the team is unknown until it has been read again;
 //   4. `gap`, or another `boot` in `hello`, shows that nobody knows what was missed:
@@ -18,6 +19,7 @@ const SILENCE_MAX = 40_000; // the worker says something every 15 s
 const WAIT_MIN = 500;
 const WAIT_MAX = 10_000;
 const READ_AGAIN = 300;
+const ENDED_MAX = 1000; // teams whose end is remembered
 
 export class Subscriber {
   /** `changed` is called after anything that is shown may differ. */
@@ -30,6 +32,7 @@ export class Subscriber {
     this.boot = null;
     this.problem = null;
     this.rereading = new Set();
+    this.ended = new Map(); // team to the sequence of its end
   }
 
   /** Follows until `stop()`. */
@@ -72,20 +75,22 @@ export class Subscriber {
 
   async readAll() {
     const { teams, events } = await this.json("/api/teams");
-    this.teams = new Map(teams.map((team) => [team.team, known(team)]));
+    const live = teams.filter((team) => team.state !== "destroyed");
+    this.teams = new Map(live.map((team) => [team.team, known(team)]));
+    for (const { team } of live) this.ended.delete(team);
     this.place = events;
     this.changed();
   }
 
   async follow(opened) {
     const silence = new AbortController();
-    let timer = 0;
-    const alive = () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => silence.abort(new Error("nothing was heard")), SILENCE_MAX);
-      this.heard = Date.now();
-    };
-    alive();
+    this.heard = Date.now();
+    // By the clock on the wall, which goes on while a machine sleeps, as timers do not. One
+    // that was set costs a new connection.
+    const timer = setInterval(() => {
+      const quiet = Math.abs(Date.now() - this.heard) > SILENCE_MAX;
+      if (quiet) silence.abort(new Error("nothing was heard"));
+    }, 1000);
     try {
       const headers = { authorization: `Bearer ${this.token}` };
       if (this.place) headers["last-event-id"] = this.place;
@@ -99,22 +104,24 @@ export class Subscriber {
       for (;;) {
         const { done, value } = await reader.read();
         if (done) return;
-        alive();
+        this.heard = Date.now();
         text += value;
         for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
           await this.message(text.slice(0, end));
         }
       }
     } finally {
-      clearTimeout(timer);
+      clearInterval(timer);
     }
   }
 
   async message(block) {
     const field = { event: "message", data: "", id: null };
     for (const line of block.split("\n")) {
-      const [, name, value] = /^(\w+): ?(.*)$/.exec(line) ?? [];
-      if (name in field) field[name] = value;
+      // Not by a pattern: for "." in one, U+2028 ends a line, and JSON may hold it.
+      const colon = line.indexOf(": ");
+      const name = line.slice(0, colon);
+      if (colon > 0 && name in field) field[name] = line.slice(colon + 2);
     }
     if (field.event === "hello") {
       const { boot } = JSON.parse(field.data);
@@ -141,7 +148,13 @@ export class Subscriber {
 
   take(event) {
     const { sequence, prevsequence, subject } = event;
-    if (!sequence || event.type.startsWith("covibes.host.")) return;
+    if (!sequence || !subject || !event.type || event.type.startsWith("covibes.host.")) return;
+    const end = this.ended.get(subject);
+    if (end !== undefined && !this.teams.has(subject)) {
+      // A last word about a team that is gone; a new one of its name begins with a job.
+      if (sequence <= end) return;
+      if (LAST_WORDS.test(event.type)) return this.forget(subject, sequence);
+    }
     // Of a team that is new here, or was destroyed just now, an event alone says too little.
     const team = this.teams.get(subject) ?? { team: subject, sequence: ZERO, parts: [], unsure: true };
     this.teams.set(subject, team);
@@ -152,27 +165,54 @@ export class Subscriber {
     }
     team.sequence = sequence;
     apply(team, event);
-    if (team.state === "destroyed") this.teams.delete(subject);
+    if (team.state === "destroyed") {
+      this.forget(subject, sequence);
+      return;
+    }
     // What events do not carry (new containers, their ports) is read with it.
     const whole = /^covibes\.(team\.|container\.|preview\.|job\.succeeded)/.test(event.type);
     if (team.unsure || whole) this.readAgain(subject);
   }
 
+  /** The team is gone; what was told before its end is nothing new. */
+  forget(name, sequence) {
+    this.teams.delete(name);
+    this.ended.delete(name);
+    this.ended.set(name, sequence);
+    if (this.ended.size > ENDED_MAX) this.ended.delete(this.ended.keys().next().value);
+  }
+
+  /** Reads one team until the answer is as new as what events have said. */
   async readAgain(name) {
     if (this.rereading.has(name)) return;
     this.rereading.add(name);
+    const { signal } = this.aborter;
+    let wait = READ_AGAIN;
     try {
-      await pause(READ_AGAIN, this.aborter.signal);
-      const team = await this.json(`/api/teams/${name}`);
-      const old = this.teams.get(name);
-      // Events have come further meanwhile: this answer is old already.
-      if (old && team.sequence < old.sequence) setTimeout(() => this.readAgain(name));
-      // The worker remembers for a while what it destroyed.
-      else if (team.state === "destroyed") this.teams.delete(name);
-      else if (old) this.teams.set(name, known(team));
-    } catch (error) {
-      if (/: 404$/.test(error.message)) this.teams.delete(name);
-      // Else it stays unsure; the end of the stream or the next event asks again.
+      for (;;) {
+        await pause(wait, signal);
+        const asked = this.teams.get(name);
+        if (signal.aborted || !asked) return;
+        const { sequence } = asked;
+        const answer = await this.json(`/api/teams/${encodeURIComponent(name)}`).catch((error) =>
+          /: 404$/.test(error.message) ? null : undefined);
+        const now = this.teams.get(name);
+        if (!now) return;
+        if (answer === undefined) {
+          // Until it has been read, nothing is claimed of it.
+          now.unsure = true;
+          this.changed();
+        } else if (answer === null) {
+          // Of the team that was asked for; another of its name may have begun since.
+          if (now.sequence === sequence) return this.forget(name, sequence);
+        } else if (answer.sequence >= now.sequence) {
+          // The worker remembers for a while what it destroyed.
+          if (answer.state === "destroyed") return this.forget(name, answer.sequence);
+          this.teams.set(name, known(answer));
+          return;
+        }
+        wait = answer === undefined ? Math.min(WAIT_MAX, wait * 2) : READ_AGAIN;
+      }
     } finally {
       this.rereading.delete(name);
       this.changed();
@@ -181,6 +221,7 @@ export class Subscriber {
 }
 
 const ZERO = "0".repeat(20);
+const LAST_WORDS = /^covibes\.(step\.|job\.(succeeded|failed|cancelled|superseded|rejected)$)/;
 
 const known = (team) => ({ ...team, unsure: false });
 

@@ -214,6 +214,15 @@ pub fn peek(directory: &Path, team: &TeamId) -> Option<TeamRecord> {
     read(&std::fs::read(directory.join(file_name(team))).ok()?, team)
 }
 
+/// Every record on disk, for looking only; see [`peek`].
+#[must_use]
+pub fn peek_all(directory: &Path) -> Vec<TeamRecord> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let teams = names.filter_map(|name| TeamId::parse(name.strip_suffix(".json")?).ok());
+    teams.filter_map(|team| peek(directory, &team)).collect()
+}
+
 /// Reads the text of a team's record; none if it cannot be trusted.
 #[must_use]
 pub fn read(bytes: &[u8], team: &TeamId) -> Option<TeamRecord> {

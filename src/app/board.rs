@@ -35,6 +35,9 @@ const MINUTES_MAX: usize = 60;
 /// Jobs of one record that a new process takes up.
 const JOBS_OF_RECORD_MAX: usize = 20;
 
+/// Characters of a commit's name that are shown.
+const HEAD_CHARS_MAX: usize = 12;
+
 /// Characters of one text that are kept.
 const TEXT_CHARS_MAX: usize = 500;
 
@@ -115,6 +118,7 @@ pub struct Board {
     durations: BTreeMap<String, VecDeque<u64>>,
     minutes: BTreeMap<i64, Minute>,
     events: u64,
+    failures: u64,
 }
 
 impl Board {
@@ -207,9 +211,10 @@ impl Board {
                 self.team(&event.subject).tasks.insert(data.agent.clone(), line);
             }
             Body::SyncSynced(data) => {
-                let head =
-                    data.head.as_deref().map_or("in step", |head| &head[..head.len().min(12)]);
-                self.team(&event.subject).sync = Some((true, head.to_owned()));
+                let head = data.head.as_deref().unwrap_or("in step");
+                // The service that says it runs beside tenants: it may be any text.
+                let head = head.chars().take(HEAD_CHARS_MAX).collect();
+                self.team(&event.subject).sync = Some((true, head));
             }
             Body::SyncConflict(data) => {
                 self.team(&event.subject).sync = Some((false, short(&data.message)));
@@ -301,7 +306,10 @@ impl Board {
         let minute = self.minutes.entry(at / 60_000).or_default();
         match state {
             JobState::Succeeded => minute.succeeded += 1,
-            JobState::Failed | JobState::Rejected => minute.failed += 1,
+            JobState::Failed | JobState::Rejected => {
+                minute.failed += 1;
+                self.failures += 1;
+            }
             JobState::Cancelled | JobState::Superseded => minute.other += 1,
             JobState::Waiting | JobState::Running | JobState::Retrying => {}
         }
@@ -367,6 +375,12 @@ impl Board {
     #[must_use]
     pub fn codes(&self) -> BTreeSet<String> {
         self.failures().into_iter().map(|(code, _)| code).collect()
+    }
+
+    /// How many ends that put a message aside were taken.
+    #[must_use]
+    pub fn failed_total(&self) -> u64 {
+        self.failures
     }
 
     /// How many events were taken.

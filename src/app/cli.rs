@@ -39,7 +39,8 @@ const EXAMPLES: &str = "Examples:
   covibes detect --json .              say what a project is
   covibes plan --explain .             say what a start would do, and why
 
-Exit codes: 0 done, 1 not done, 2 wrong command line, 78 wrong configuration.";
+Exit codes: 0 done (also what Ctrl-C ends that goes on for ever: top, --watch, --follow),
+1 not done, 2 wrong command line, 78 wrong configuration.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

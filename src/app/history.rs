@@ -7,16 +7,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::builder::PossibleValuesParser;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::adapters::rabbitmq::RabbitClient;
 use crate::adapters::rabbitmq::follow::ReplayFrom;
 use crate::adapters::system::SystemClock;
 use crate::app::board::{Board, JobLine, JobState};
-use crate::app::columns::{self, Cell, Columns};
+use crate::app::columns::{self, Cell, Columns, Watch};
 use crate::app::configuration::Configuration;
 use crate::app::http::json_of;
-use crate::app::page::format::{ago, duration};
+use crate::app::page::format::{ago, duration, text};
 use crate::app::stdout::{self, outln};
 use crate::app::submit::client;
 use crate::app::submit::dlq::moment;
@@ -37,11 +39,11 @@ const READING_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug, clap::Args)]
 pub struct Events {
     /// Those of one team.
-    #[arg(long)]
-    team: Option<String>,
+    #[arg(long, value_parser = TeamId::parse)]
+    team: Option<TeamId>,
     /// Since a moment such as 2026-11-23T12:00:00Z, or how long ago, such as 2h.
     /// The log keeps a week.
-    #[arg(long, default_value = "1h")]
+    #[arg(long, default_value = "1h", value_parser = since)]
     since: String,
     /// Go on with what comes, until interrupted.
     #[arg(short, long)]
@@ -55,14 +57,13 @@ pub struct Events {
 #[derive(Debug, clap::Args)]
 pub struct Jobs {
     /// Those of one team.
-    #[arg(long)]
-    team: Option<String>,
+    #[arg(long, value_parser = TeamId::parse)]
+    team: Option<TeamId>,
     /// Since a moment such as 2026-11-23T12:00:00Z, or how long ago, such as 2h.
-    #[arg(long, default_value = "24h")]
+    #[arg(long, default_value = "24h", value_parser = since)]
     since: String,
-    /// Those in one state: waiting, running, retrying, succeeded, failed, rejected,
-    /// cancelled or superseded.
-    #[arg(long)]
+    /// Those in one state.
+    #[arg(long, value_parser = PossibleValuesParser::new(JobState::ALL.map(JobState::as_str)))]
     state: Option<String>,
     /// Print one JSON object per job.
     #[arg(long)]
@@ -72,18 +73,21 @@ pub struct Jobs {
     watch: bool,
 }
 
+/// Holds that a text is a moment or how long ago, when the command line is read.
+fn since(raw: &str) -> anyhow::Result<String> {
+    moment(raw, 0).map(|_| raw.to_owned())
+}
+
 /// Prints events.
 ///
 /// # Errors
 /// The broker does not answer.
 pub async fn events(configuration: Configuration, wish: Events) -> anyhow::Result<ExitCode> {
     crate::app::cli::logs(false);
-    let team = wish.team.as_deref().map(TeamId::parse).transpose()?;
     let since = moment(&wish.since, SystemClock.unix_millis())?;
     let client = client(&configuration)?;
     let printer = summary::Printer::new();
-    let until = if wish.follow { Until::Interrupted } else { Until::Quiet };
-    read(&client, since, team.as_ref(), until, |body, event| {
+    read(&client, since, wish.team.as_ref(), wish.follow, |body, event| {
         if wish.json {
             outln!("{body}");
         } else {
@@ -100,19 +104,12 @@ pub async fn events(configuration: Configuration, wish: Events) -> anyhow::Resul
 /// The broker does not answer.
 pub async fn jobs(configuration: Configuration, wish: Jobs) -> anyhow::Result<ExitCode> {
     crate::app::cli::logs(false);
-    let team = wish.team.as_deref().map(TeamId::parse).transpose()?;
-    let known = |state: &String| JobState::ALL.iter().any(|known| known.as_str() == state);
-    if let Some(state) = wish.state.as_ref().filter(|state| !known(state)) {
-        let all = JobState::ALL.map(JobState::as_str).join(", ");
-        anyhow::bail!("{state} is no state of a job; use one of {all}");
-    }
     let client = client(&configuration)?;
-    columns::watch(wish.watch, async || {
+    columns::watch(Watch::choose(wish.watch, wish.json), async || {
         let now = SystemClock.unix_millis();
         let since = moment(&wish.since, now)?;
         let mut board = Board::default();
-        read(&client, since, team.as_ref(), Until::Quiet, |_, event| board.take_event(event))
-            .await?;
+        read(&client, since, wish.team.as_ref(), false, |_, event| board.take_event(event)).await?;
         let mut jobs = board.jobs();
         jobs.retain(|job| wish.state.as_ref().is_none_or(|state| state == job.state.as_str()));
         if wish.json {
@@ -128,7 +125,7 @@ pub async fn jobs(configuration: Configuration, wish: Jobs) -> anyhow::Result<Ex
 }
 
 fn print(jobs: &[&JobLine], now: i64) {
-    let head = ["JOB", "TEAM", "ACTION", "STATE", "STEP", "TOOK", "AGO", "WHAT CAME OF IT"];
+    let head = ["TEAM", "ACTION", "STATE", "STEP", "TOOK", "AGO", "JOB", "WHAT CAME OF IT"];
     let mut columns = Columns::new(&head);
     // The newest last, next to the prompt.
     for job in jobs.iter().rev() {
@@ -138,54 +135,49 @@ fn print(jobs: &[&JobLine], now: i64) {
             None => job.message.clone(),
         };
         columns.row(vec![
-            Cell::Quiet(job.id.clone()),
             Cell::text(&job.team),
             Cell::text(&job.action),
             Cell::State(job.state.as_str().to_owned()),
             Cell::text(step),
             Cell::Number(duration(job.millis(now))),
             Cell::Number(ago(job.last_unix_ms(), now)),
+            Cell::Whole(text(&job.id)),
             Cell::text(&came),
         ]);
     }
     if jobs.is_empty() {
-        eprintln!("no job in that time");
+        outln!("no job in that time");
     } else {
         columns.print();
     }
 }
 
-/// Where a reading ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Until {
-    /// Where the log ended when it began.
-    Quiet,
-    /// A person has enough.
-    Interrupted,
-}
-
-/// Reads the log from a moment on.
+/// Reads the log from a moment on: to where it ended when that began, or until a person
+/// has enough.
 async fn read(
     client: &RabbitClient,
     since_unix_ms: i64,
     team: Option<&TeamId>,
-    until: Until,
+    follow: bool,
     mut take: impl FnMut(&str, &WireEvent),
 ) -> anyhow::Result<()> {
     let began = SystemClock.unix_millis();
     let from = ReplayFrom::UnixSeconds(u64::try_from(since_unix_ms / 1000).unwrap_or(0));
     let mut log = client.replay(from, team).await?;
+    // Not before: until then, an interruption ends the process.
+    let interrupt = follow.then(|| signal(SignalKind::interrupt())).transpose();
+    let mut interrupt = interrupt.context("cannot listen for an interruption")?;
     let end = Instant::now() + READING_MAX;
     let mut patience = FIRST_MAX;
     loop {
-        let next = match until {
-            Until::Quiet => match tokio::time::timeout(patience, log.next()).await {
+        let next = match &mut interrupt {
+            None => match tokio::time::timeout(patience, log.next()).await {
                 Ok(next) => next?,
                 Err(_) => return Ok(()),
             },
-            Until::Interrupted => tokio::select! {
+            Some(interrupt) => tokio::select! {
                 next = log.next() => next?,
-                _ = tokio::signal::ctrl_c() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
             },
         };
         let told = next.context("the broker ended the reading")?;
@@ -198,7 +190,7 @@ async fn read(
             take(&told.body, &event);
         }
         let is_over = at > began || Instant::now() > end;
-        if stdout::is_gone() || (until == Until::Quiet && is_over) {
+        if stdout::is_gone() || (!follow && is_over) {
             return Ok(());
         }
     }

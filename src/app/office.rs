@@ -5,6 +5,7 @@
 //! Nothing here waits long: what does not answer in time is shown as unknown.
 
 mod actions;
+mod letters;
 mod teams;
 pub mod views;
 
@@ -82,6 +83,7 @@ pub struct Kept {
     containers: tokio::sync::Mutex<Option<(Instant, Containers)>>,
     queues: tokio::sync::Mutex<Option<(Instant, Option<Vec<QueueLine>>)>>,
     docker: Mutex<Option<String>>,
+    letters: tokio::sync::Mutex<Vec<letters::Look>>,
 }
 
 /// Containers by team.

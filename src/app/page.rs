@@ -16,10 +16,16 @@ mod routes;
 mod runbooks;
 mod team;
 mod teams;
+#[cfg(test)]
+mod tests;
 
-use axum::http::{HeaderName, StatusCode, header};
+use std::sync::LazyLock;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use maud::{DOCTYPE, Markup, html};
+use base64::Engine as _;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use sha2::{Digest as _, Sha256};
 
 use self::format::text;
 pub use self::routes::{assets, router};
@@ -33,10 +39,33 @@ const ICON: &str = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'>
     <path d='M4.5 8a3.5 3.5 0 0 1 6-2.45M4.5 8a3.5 3.5 0 0 0 6 2.45' fill='none' \
     stroke='#fff' stroke-width='1.8' stroke-linecap='round'/></svg>";
 
-/// Nothing from elsewhere, nothing inline, no frame around it, no form to elsewhere.
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
-    connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; \
-    frame-ancestors 'none'";
+/// Style and script stand in the page, so that one that has come is whole (ADR 0058);
+/// the policy names them by what they are.
+static ASSETS: LazyLock<Assets> = LazyLock::new(Assets::new);
+
+struct Assets {
+    policy: HeaderValue,
+    /// Tells pages of this build from others'.
+    version: String,
+}
+
+impl Assets {
+    fn new() -> Self {
+        let hash = |text: &str| {
+            base64::engine::general_purpose::STANDARD.encode(Sha256::digest(text.as_bytes()))
+        };
+        let (style, script) = (hash(CSS), hash(SCRIPT));
+        // Nothing from elsewhere, nothing inline but these two, no frame around it, no
+        // form to elsewhere.
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; \
+             connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; \
+             frame-ancestors 'none'"
+        );
+        let version = format!("{}{}", &style[..8], &script[..8]);
+        Self { policy: HeaderValue::from_str(&policy).expect("base64 is visible ASCII"), version }
+    }
+}
 
 /// Sections, by path and name.
 const SECTIONS: [(&str, &str); 5] = [
@@ -56,35 +85,38 @@ struct Frame {
     host: String,
     /// Asked for again when an event comes.
     live: bool,
+    /// And at least so often, in milliseconds, if not as often as every page.
+    every: Option<u32>,
 }
 
-fn headers(content_type: &'static str) -> [(HeaderName, &'static str); 7] {
+fn headers(content_type: &'static str) -> [(HeaderName, HeaderValue); 7] {
+    let policy = ASSETS.policy.clone();
+    let of = HeaderValue::from_static;
     [
-        (header::CONTENT_TYPE, content_type),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_TYPE, of(content_type)),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, of("nosniff")),
         // Not "no-referrer": a form would name "null" as its origin then.
-        (header::REFERRER_POLICY, "same-origin"),
-        (header::CACHE_CONTROL, "no-store"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (header::REFERRER_POLICY, of("same-origin")),
+        (header::CACHE_CONTROL, of("no-store")),
+        (HeaderName::from_static("cross-origin-opener-policy"), of("same-origin")),
+        (HeaderName::from_static("cross-origin-resource-policy"), of("same-origin")),
     ]
 }
 
 fn render(status: StatusCode, frame: &Frame, content: &Markup) -> Response {
     let page = html! {
         (DOCTYPE)
-        html lang="en" {
+        html lang="en" data-version=(ASSETS.version) {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (text(&frame.title)) " · Covibes" }
                 link rel="icon" type="image/svg+xml" href="/page.svg";
-                link rel="stylesheet" href="/page.css";
-                script src="/page.js" defer {}
+                style { (PreEscaped(CSS)) }
             }
-            body data-live[frame.live] {
+            body data-live[frame.live] data-every=[frame.every] {
                 a.skip href="#main" { "Skip to content" }
                 header.top {
                     a.brand href="/" aria-label="Covibes, overview" {
@@ -104,6 +136,11 @@ fn render(status: StatusCode, frame: &Frame, content: &Markup) -> Response {
                     }
                 }
                 main #main tabindex="-1" { (content) }
+                footer.keys hidden {
+                    "Keys: " kbd { "/" } " search · " kbd { "1" } "–" kbd { "5" } " sections · "
+                    kbd { "a" } " tick all"
+                }
+                script { (PreEscaped(SCRIPT)) }
             }
         }
     };

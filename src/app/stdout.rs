@@ -7,8 +7,22 @@
 use std::fmt::Arguments;
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 static GONE: AtomicBool = AtomicBool::new(false);
+
+/// What is written while a screen is made ready.
+static HELD: Mutex<Option<String>> = Mutex::new(None);
+
+/// Keeps back what is written from now on.
+pub(crate) fn hold() {
+    *HELD.lock().unwrap_or_else(PoisonError::into_inner) = Some(String::new());
+}
+
+/// Gives what was kept back; what is written from now on is written.
+pub(crate) fn release() -> String {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+}
 
 /// Writes a line of data.
 macro_rules! outln {
@@ -22,6 +36,11 @@ pub(crate) use outln;
 /// Writes a text as it is. Any other trouble than a closed stdout is told once.
 pub(crate) fn write(text: Arguments<'_>) {
     if is_gone() {
+        return;
+    }
+    if let Some(held) = &mut *HELD.lock().unwrap_or_else(PoisonError::into_inner) {
+        // A String takes everything.
+        let _ = std::fmt::Write::write_fmt(held, text);
         return;
     }
     let mut stdout = std::io::stdout().lock();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use tokio::signal::unix::SignalKind;
 
 use crate::adapters::rabbitmq::client::RabbitClient;
 use crate::adapters::rabbitmq::names::Names;
@@ -279,6 +280,9 @@ pub async fn follow(
     let team = team.as_deref().map(TeamId::parse).transpose()?;
     let mut stream = client(&configuration)?.follow(team.as_ref()).await?;
     let mut screen = Screen::new(Style::choose(json), None);
+    // One for all events: one that comes while another is shown counts.
+    let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())
+        .context("cannot listen for an interruption")?;
     loop {
         tokio::select! {
             event = stream.next() => {
@@ -288,7 +292,7 @@ pub async fn follow(
                     return Ok(ExitCode::SUCCESS);
                 }
             }
-            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
+            _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
         }
     }
 }

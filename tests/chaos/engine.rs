@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use health::{Health, proxy};
-pub(crate) use state::State;
+pub(crate) use state::{State, Thing};
 
 /// What an effect was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

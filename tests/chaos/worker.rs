@@ -12,20 +12,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::apart;
 use crate::daemon::Daemon;
 use crate::engine::FakeEngine;
+pub(crate) use crate::engine::Thing;
 use crate::relay::Relay;
 use crate::wait::until;
 
 /// The binary under test.
 const COVIBES: &str = env!("CARGO_BIN_EXE_covibes");
-
-/// Something of a team in Docker.
-#[derive(Debug, Clone)]
-pub(crate) struct Thing {
-    pub(crate) kind: &'static str,
-    pub(crate) name: String,
-    pub(crate) team: String,
-    pub(crate) runs: bool,
-}
 
 /// A host with its worker.
 pub(crate) struct Worker {

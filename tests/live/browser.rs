@@ -236,6 +236,24 @@ impl Page {
         self.call("Emulation.setEmulatedMedia", features).await;
     }
 
+    /// What the page asks for at these addresses fails from now on.
+    pub(crate) async fn block(&self, addresses: &[&str]) {
+        self.call("Network.setBlockedURLs", json!({"urls": addresses})).await;
+    }
+
+    /// Whether the page has a network.
+    pub(crate) async fn connect(&self, on: bool) {
+        let how = json!({
+            "offline": !on, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1,
+        });
+        self.call("Network.emulateNetworkConditions", how).await;
+    }
+
+    /// From now on no script of a page runs.
+    pub(crate) async fn forbid_scripts(&self) {
+        self.call("Emulation.setScriptExecutionDisabled", json!({"value": true})).await;
+    }
+
     fn events(&self) -> Vec<Value> {
         let all = self.line.events.lock().unwrap();
         all.iter().filter(|event| event["sessionId"] == self.session.as_str()).cloned().collect()

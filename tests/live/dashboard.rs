@@ -208,11 +208,33 @@ async fn the_dashboard_is_true_or_says_that_it_is_old() {
     events.end_of(&destroy.id).await;
     until_shown(&page, "none").await;
     // A last word about it that comes after its end brings nothing back.
-    let late = "subscriber.take({type: 'covibes.job.succeeded', subject: 'blue', \
-        sequence: '1'.padStart(20, '0'), data: {action: 'destroy'}}); \
+    for late in ["1", "99999999999999999990"] {
+        let late = format!(
+            "subscriber.take({{type: 'covibes.job.succeeded', subject: 'blue', \
+             sequence: '{late}'.padStart(20, '0'), data: {{action: 'destroy'}}}}); \
+             subscriber.teams.has('blue')"
+        );
+        assert_eq!(page.value(&late).await, false);
+    }
+    // Another team of its name is not claimed to be anything until it was read; what is
+    // none then was none.
+    let anew = "subscriber.ended.set('blue', '5'.padStart(20, '0')); \
+        subscriber.take({type: 'covibes.job.accepted', subject: 'blue', \
+        sequence: '6'.padStart(20, '0'), data: {action: 'start'}}); \
         subscriber.teams.get('blue').unsure";
-    assert_eq!(page.value(late).await, true);
+    assert_eq!(page.value(anew).await, true);
+    until("the worker knows of none", STATE_MAX, async || {
+        (page.value("subscriber.teams.has('blue')").await == false).then_some(())
+    })
+    .await;
     until_shown(&page, "none").await;
+    // JSON may hold what ends a line for others.
+    let line = "subscriber.message('id: x.1\\ndata: ' + JSON.stringify({type: \
+        'covibes.team.failed', subject: 'green', sequence: '7'.padStart(20, '0'), \
+        data: {state: 'failed', cause: 'a\\u2028b'}})).then(() => { \
+        const green = subscriber.teams.get('green'); subscriber.teams.delete('green'); \
+        return green?.cause; })";
+    assert_eq!(page.value(line).await, "a\u{2028}b");
     // Nor does a word that says nothing of its state take it from a team.
     let expiring = "subscriber.teams.set('red', {team: 'red', state: 'running', parts: []}); \
         subscriber.take({type: 'covibes.team.expiring', subject: 'red', \

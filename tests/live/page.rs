@@ -1,6 +1,9 @@
 //! The operator page in a browser, on a team that runs: every section, every
 //! action, both themes, a phone's width, and what happens when the worker is gone.
 
+mod lasting;
+mod terminal;
+
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -75,7 +78,7 @@ async fn inaccessible(page: &Page, path: &str) -> Vec<String> {
 async fn looked_at(page: &Page, place: &Place, sections: &[(&str, &str)]) {
     let mut faults = Vec::new();
     for (name, path) in sections {
-        for (theme, width) in [("light", 1280), ("dark", 1280), ("light", 390)] {
+        for (theme, width) in [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)] {
             page.look(width, 844, theme == "dark").await;
             go(page, place, path).await;
             page.until_shows("Covibes").await;
@@ -177,11 +180,17 @@ async fn a_person_sees_and_steers_a_team() {
     log_is_shown(&page, &place, &log).await;
     team_is_steered(&page, &place).await;
     letters_are_settled(&page, &place, &mut events, &bad).await;
-    the_terminal_says_the_same(&place).await;
+    terminal::says_the_same(&place).await;
+    terminal::fits_and_ends(&place).await;
     listeners_who_never_read(&page, &place, &worker).await;
+    lasting::read_without_scripts(&browser, &place).await;
+    lasting::comes_back_by_itself(&page, &place).await;
+    lasting::catches_up(&page, &place, &mut events).await;
+    lasting::letters_come_and_go(&page, &place, &mut events).await;
     what_is_old_says_so(&page, &place, worker).await;
     let problems = page.problems();
-    let of_page: Vec<_> = problems.iter().filter(|p| p.contains("page.js")).collect();
+    let is_of_page = |p: &&String| p.contains("exceptionId") || p.contains("Security Policy");
+    let of_page: Vec<_> = problems.iter().filter(is_of_page).collect();
     assert!(of_page.is_empty(), "{of_page:?}");
     assert_ne!(page.value("document.title").await, "taken");
     browser.end().await;
@@ -321,28 +330,6 @@ async fn letters_are_settled(page: &Page, place: &Place, events: &mut Follower, 
     page.until_shows("No message was put aside.").await;
 }
 
-/// What the page shows, in columns and as JSON.
-async fn the_terminal_says_the_same(place: &Place) {
-    let check = async |arguments: &[&str], words: &[&str]| {
-        let ended = place.run(arguments).await;
-        assert_eq!(ended.code, Some(0), "{arguments:?}: {}", ended.stderr);
-        for word in words {
-            assert!(ended.stdout.contains(word), "{arguments:?}: {word}: {}", ended.stdout);
-        }
-        assert!(!ended.stdout.contains('\u{1b}'), "no colour off a terminal: {}", ended.stdout);
-    };
-    check(&["teams", "ls"], &["TEAM", "blue", "running", "http://main--blue"]).await;
-    check(&["teams", "show", "blue"], &["preview", "ready", "http://main--blue"]).await;
-    check(&["top"], &["TEAM", "blue", "MEMORY", "MiB"]).await;
-    check(&["top", "--json"], &["\"team\":\"blue\"", "\"memory_bytes\":"]).await;
-    check(&["jobs", "--team", "blue"], &["start", "succeeded", "rejected"]).await;
-    check(&["jobs", "--state", "succeeded", "--json"], &["\"action\":\"stop\""]).await;
-    check(&["events", "--team", "blue"], &["step.finished", "team.running", "job.rejected"]).await;
-    check(&["events", "--json", "--since", "30m"], &["\"specversion\":\"1.0\""]).await;
-    let wrong = place.run(&["jobs", "--state", "odd"]).await;
-    assert!(wrong.code == Some(1) && wrong.stderr.contains("use one of"), "{}", wrong.stderr);
-}
-
 /// A thousand listeners who never read cost little, and nobody else anything.
 async fn listeners_who_never_read(page: &Page, place: &Place, worker: &Worker<'_>) {
     use tokio::io::AsyncWriteExt as _;
@@ -391,15 +378,9 @@ async fn listeners_who_never_read(page: &Page, place: &Place, worker: &Worker<'_
 async fn what_is_old_says_so(page: &Page, place: &Place, worker: Worker<'_>) {
     go(page, place, "/teams/blue").await;
     page.until_shows("live").await;
-    let hide = |hidden: bool| {
-        format!(
-            "Object.defineProperty(document, 'hidden', {{configurable: true, get: () => {hidden}}}); \
-             document.dispatchEvent(new Event('visibilitychange'))"
-        )
-    };
-    page.value(&hide(true)).await;
+    page.value(&lasting::hide(true)).await;
     page.until_shows("paused").await;
-    page.value(&hide(false)).await;
+    page.value(&lasting::hide(false)).await;
     page.until_shows("live").await;
     worker.process.kill();
     page.until_shows("stale since").await;

@@ -18,7 +18,7 @@ use base64::Engine as _;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::server::Peer;
+use super::server::{LetIn, Peer};
 use crate::app::configuration::HttpSettings;
 use crate::app::office::Caller;
 use crate::app::page;
@@ -226,7 +226,9 @@ pub(super) async fn token(State(gate): State<Arc<Gate>>, request: Request, next:
 
 async fn pass(mut request: Request, caller: Caller, next: Next) -> Response {
     request.extensions_mut().insert(caller);
-    next.run(request).await
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(LetIn);
+    response
 }
 
 /// Who asks: a name that anybody may give, and where from.

@@ -96,11 +96,10 @@ impl Office {
                 id
             }
             (Deed::Requeue(filter), _) => {
-                let count = self.client.requeue_dead_letters(filter).await?;
-                format!("{count} sent again")
+                format!("{} sent again", self.settle_letters(filter, true).await?)
             }
             (Deed::Drop(filter), _) => {
-                format!("{} dropped", self.client.drop_dead_letters(filter).await?)
+                format!("{} dropped", self.settle_letters(filter, false).await?)
             }
             (Deed::Team(..), None) => return Err(NotDone::NoSpec),
         };

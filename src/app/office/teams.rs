@@ -218,6 +218,10 @@ fn last_jobs(board: &Board) -> BTreeMap<String, JobBrief> {
     last
 }
 
+fn called(role: &str, name: &str) -> String {
+    if name.is_empty() { role.to_owned() } else { format!("{role} {name}") }
+}
+
 fn compare(record: &TeamRecord, view: &TeamView) -> Desired {
     let (adopted, generation) = (record.adopted, record.generation);
     let mut desired = Desired { adopted, generation, ..Desired::default() };
@@ -233,7 +237,13 @@ fn compare(record: &TeamRecord, view: &TeamView) -> Desired {
     desired.previews =
         spec.previews.iter().map(|p| (p.name.to_string(), p.branch.clone())).collect();
     // A team that is stopped, or on its way, lacks nothing.
-    if !matches!(record.state, TeamState::Running | TeamState::Degraded) {
+    desired.compared = match record.state {
+        TeamState::Running | TeamState::Degraded | TeamState::Failed => true,
+        TeamState::Starting | TeamState::Stopping | TeamState::Stopped | TeamState::Destroyed => {
+            false
+        }
+    };
+    if !desired.compared {
         return desired;
     }
     let wanted: Vec<(&str, &str)> = desired
@@ -241,13 +251,14 @@ fn compare(record: &TeamRecord, view: &TeamView) -> Desired {
         .iter()
         .map(|name| ("agent", name.as_str()))
         .chain(desired.previews.iter().map(|(name, _)| ("preview", name.as_str())))
+        .chain([("sync", "")])
         .collect();
     let mut drift = Vec::new();
     for (role, name) in &wanted {
         match view.parts.iter().find(|part| part.role == *role && part.name == *name) {
-            None => drift.push(format!("{role} {name} is missing")),
+            None => drift.push(format!("{} is missing", called(role, name))),
             Some(part) if part.state != "running" => {
-                drift.push(format!("{role} {name} is {}", part.state));
+                drift.push(format!("{} is {}", called(role, name), part.state));
             }
             Some(_) => {}
         }
@@ -255,10 +266,11 @@ fn compare(record: &TeamRecord, view: &TeamView) -> Desired {
     for part in &view.parts {
         let is_named = matches!(part.role.as_str(), "agent" | "preview");
         if is_named && !wanted.contains(&(part.role.as_str(), part.name.as_str())) {
-            drift.push(format!("{} {} was not asked for", part.role, part.name));
+            drift.push(format!("{} was not asked for", called(&part.role, &part.name)));
         }
     }
-    drift.extend(view.missing.iter().map(|what| format!("{what} is missing")));
+    // Sentences already: "the network ... is gone".
+    drift.extend(view.missing.iter().cloned());
     desired.drift = drift;
     desired
 }

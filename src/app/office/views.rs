@@ -252,6 +252,8 @@ pub struct Desired {
     pub previews: Vec<(String, Option<String>)>,
     /// The differences.
     pub drift: Vec<String>,
+    /// Whether it was looked for them: not while the team is stopped, or on its way.
+    pub compared: bool,
     /// Whether the record was made from what runs.
     pub adopted: bool,
 }

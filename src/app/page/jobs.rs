@@ -139,7 +139,8 @@ pub(super) fn one(job: &JobLine, now: i64, evidence: bool) -> Markup {
                 (state(job.state.as_str())) }
         }
         p.lead {
-            "began " (time(job.began_unix_ms)) " · took " (duration(job.millis(now)))
+            "began " (time(job.began_unix_ms)) " · "
+            @if job.state.is_end() { "took " } @else { "for " } (duration(job.millis(now)))
             @if job.attempts > 1 { " · attempt " (job.attempts) }
             @if !job.message.is_empty() { " · " (text(&job.message)) }
             @if let Some(by) = &job.by {
@@ -157,6 +158,7 @@ pub(super) fn one(job: &JobLine, now: i64, evidence: bool) -> Markup {
                     "fault: " (text(&failure.fault)) " · attempt " (failure.attempt) " · "
                     (what_to_do(&failure.code))
                     @if evidence { " · " a href={ "/jobs/" (job.id) "/evidence" } { "Evidence" } }
+                    " · " a href={ "/dead-letters/" (job.id) } { "Its message" }
                 }
                 @if !failure.log.is_empty() { (pre(&failure.log)) }
             }

@@ -2,6 +2,7 @@
 //! what comes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
@@ -21,8 +22,12 @@ const LINES: usize = 500;
 /// Lines that are shown at most.
 const LINES_MAX: usize = 5000;
 
-/// Lines on their way to a browser; who reads slower misses some, and is told.
+/// Lines on their way to a browser besides the last ones; who reads slower misses
+/// some, and is told.
 const FOLLOW_BUFFER: usize = 256;
+
+/// A sign of life for a browser that hears nothing, as `/events` gives it.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// What is looked for.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
@@ -66,23 +71,25 @@ pub(super) fn render(team: &str, part: &PartView, lines: &[String], search: &Sea
             a href={ (path) "?download&lines=" (search.lines()) } { "Download" } " · "
             (shown.len()) " of the last " (all.len()) " lines"
             @if !search.q.is_empty() { " hold “" (text(&search.q)) "”" }
-            " · " span #following { "reload for more" }
+            " · " span #following role="status" { "reload for more" }
         }
         @if shown.is_empty() { (nothing("No line.")) }
-        pre.log.tall #log tabindex="0" aria-label="Log" data-follow={ (path) "/follow" }
+        pre.log.tall #log tabindex="0" aria-label="Log" data-follow={ (path) "/follow?lines=" (search.lines()) }
             data-q=(text(&search.q)) {
             @for line in shown { (line) "\n" }
         }
     }
 }
 
-/// What comes, as server-sent events: one line each.
+/// The last lines and what comes, as server-sent events: one line each. The last ones
+/// come again, because lines that were written while the page was drawn are among them.
 pub(super) fn follow(
     engine: Arc<dyn Engine>,
     container: ContainerName,
+    last: usize,
     permit: tokio::sync::OwnedSemaphorePermit,
 ) -> Response {
-    let (sender, receiver) = mpsc::channel::<String>(FOLLOW_BUFFER);
+    let (sender, receiver) = mpsc::channel::<String>(last + FOLLOW_BUFFER);
     let reading = async move {
         let _permit = permit;
         let missed = std::sync::atomic::AtomicUsize::new(0);
@@ -97,19 +104,25 @@ pub(super) fn follow(
                 missed.fetch_add(1, Relaxed);
             }
         };
-        let _ = engine.follow_log(&container, 0, &on_line).await;
+        let _ = engine.follow_log(&container, last, &on_line).await;
     };
     let lines = futures::stream::unfold(receiver, async |mut receiver| {
-        receiver.recv().await.map(|line| (line, receiver))
+        let next = tokio::time::timeout(SILENCE_MAX, receiver.recv()).await;
+        let text = match next {
+            Ok(Some(line)) => {
+                format!("data: {}\n\n", serde_json::to_string(&line).unwrap_or_default())
+            }
+            Ok(None) => return None,
+            Err(_) => ": still here\n\n".to_owned(),
+        };
+        Some((text, receiver))
     });
     // The reading lives as long as the answer: a browser that leaves ends it. It
     // gives nothing itself, and its end is the end of the lines.
     let reading = futures::stream::once(reading);
     let reading = reading.filter_map(|()| std::future::ready(None::<String>));
-    let body = futures::stream::select(lines, reading).map(|line| {
-        let text = serde_json::to_string(&line).unwrap_or_default();
-        Ok::<_, std::convert::Infallible>(Bytes::from(format!("data: {text}\n\n")))
-    });
+    let body = futures::stream::select(lines, reading)
+        .map(|text| Ok::<_, std::convert::Infallible>(Bytes::from(text)));
     (super::headers("text/event-stream"), Body::from_stream(body)).into_response()
 }
 

@@ -57,10 +57,14 @@
     // What somebody is typing or has ticked is theirs.
     if (old.nodeName === "FORM" && old.getAttribute("role") === "search") return;
     const kept = new Map();
-    for (const child of old.children) if (keyOf(child)) kept.set(keyOf(child), child);
+    for (const child of old.children) {
+      if (keyOf(child) && !kept.has(keyOf(child))) kept.set(keyOf(child), child);
+    }
     let at = old.firstChild;
     for (const next of [...fresh.childNodes]) {
       const known = keyOf(next) ? kept.get(keyOf(next)) : at;
+      // Two of the same key are two all the same.
+      kept.delete(keyOf(next));
       if (known && same(known, next)) {
         if (known === at) at = at.nextSibling;
         else old.insertBefore(known, at);
@@ -80,102 +84,206 @@
     }
   }
 
+  // ---- A stream that comes back by itself. ----
+
+  const SILENCE_MAX = 40000; // the worker says something every 15 s
+  const WAIT_MIN = 500;
+  const WAIT_MAX = 10000;
+
+  const pause = (millis, signal) => new Promise((done) => {
+    const timer = setTimeout(done, millis);
+    signal.addEventListener("abort", () => { clearTimeout(timer); done(); }, { once: true });
+  });
+
+  // fetch and not EventSource, which gives up for good after one refusal, and hides
+  // the worker's signs of life: a dead connection would look like a quiet one.
+  class Stream {
+    constructor(path, { opened, told, lost }) {
+      Object.assign(this, { path, opened, told, lost, ending: null });
+    }
+
+    start() {
+      if (this.ending) return;
+      this.ending = new AbortController();
+      this.run(this.ending.signal);
+    }
+
+    stop() {
+      if (this.ending) this.ending.abort();
+      this.ending = null;
+    }
+
+    async run(signal) {
+      let wait = WAIT_MIN;
+      while (!signal.aborted) {
+        const began = Date.now();
+        try {
+          await this.read(signal);
+        } catch { /* It is tried again, whatever it was. */ }
+        if (signal.aborted) return;
+        this.lost();
+        // One that ends as soon as it began is not asked for again and again.
+        if (Date.now() - began > WAIT_MAX) wait = WAIT_MIN;
+        await pause(wait * (0.5 + Math.random()), signal);
+        wait = Math.min(WAIT_MAX, wait * 2);
+      }
+    }
+
+    async read(signal) {
+      const silence = new AbortController();
+      let heard = Date.now();
+      // By the clock on the wall: while a machine sleeps, timers stand still.
+      const watch = setInterval(() => {
+        if (Math.abs(Date.now() - heard) > SILENCE_MAX) silence.abort();
+      }, 1000);
+      try {
+        const answer = await fetch(origin + this.path, {
+          headers: { accept: "text/event-stream" }, cache: "no-store", redirect: "error",
+          signal: AbortSignal.any([signal, silence.signal]),
+        });
+        if (!answer.ok) throw new Error(String(answer.status));
+        const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+        this.opened();
+        let text = "";
+        for (;;) {
+          const { done, value } = await reader.read();
+          if (done || signal.aborted) return;
+          heard = Date.now();
+          const blocks = (text + value).split("\n\n");
+          text = blocks.pop();
+          for (const block of blocks) {
+            const lines = block.split("\n");
+            const data = lines.find((line) => line.startsWith("data: "));
+            if (data && !lines.includes("event: hello")) this.told(data.slice(6));
+          }
+        }
+      } finally {
+        clearInterval(watch);
+      }
+    }
+  }
+
+  // ---- Asking again. ----
+
+  const AT_MOST_EVERY = 400;
+  const ALL_THE_SAME = Number(document.body.dataset.every) || 10000;
+  const isLive = () => document.body.hasAttribute("data-live");
+
+  let loaded = performance.timeOrigin;
+  let connected = false;
+  let lost = false; // nothing comes, or what was asked for did not
+  let refused = false;
   let asking = false;
   let again = false;
-  let loaded = Date.now();
+  let waiting = 0;
+  let wait = WAIT_MIN;
+  let last = "";
 
   async function refresh() {
     if (asking) { again = true; return; }
     asking = true;
+    again = false;
     try {
       const answer = await fetch(origin + location.pathname + location.search, {
         headers: { accept: "text/html" }, cache: "no-store", redirect: "error",
         signal: AbortSignal.timeout(8000),
       });
-      if (answer.status >= 500 || answer.status === 401) throw new Error(String(answer.status));
-      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const began = performance.now();
-      const content = fresh.getElementById("main");
-      if (content) morph(main, content);
-      document.body.toggleAttribute("data-live", fresh.body.hasAttribute("data-live"));
-      times();
+      refused = answer.status === 401;
+      if (answer.status >= 500 || refused) throw new Error(String(answer.status));
+      const text = await answer.text();
+      if (text !== last) put(text);
+      last = text;
       loaded = Date.now();
-      // For the benchmark: how long the page stood still.
-      performance.measure("covibes-update", { start: began, end: performance.now() });
-      show();
+      lost = lost && !connected;
+      wait = WAIT_MIN;
     } catch {
-      show(true);
+      lost = true;
+      if (refused) {
+        // Each further try would ask the person for the token.
+        for (const stream of streams) stream.stop();
+      } else {
+        // At once would be in vain, and by the next event too late.
+        soon(wait);
+        wait = Math.min(WAIT_MAX, wait * 2);
+      }
     } finally {
       asking = false;
-      if (again) { again = false; soon(); }
+      show();
+      if (again) soon();
     }
   }
 
-  // ---- What comes. ----
+  function put(text) {
+    const began = performance.now();
+    const fresh = new DOMParser().parseFromString(text, "text/html");
+    // Another version of the worker draws for another script.
+    if (fresh.documentElement.dataset.version !== document.documentElement.dataset.version) {
+      location.reload();
+      return;
+    }
+    const content = fresh.getElementById("main");
+    if (content) morph(main, content);
+    document.title = fresh.title;
+    document.body.toggleAttribute("data-live", fresh.body.hasAttribute("data-live"));
+    times();
+    // For the benchmark: how long the page stood still.
+    performance.measure("covibes-update", { start: began, end: performance.now() });
+  }
 
-  const AT_MOST_EVERY = 400;
-  const ALL_THE_SAME = 10000;
-  let waiting = 0;
-  let source = null;
-  let connected = false;
-
-  const soon = () => {
-    if (waiting) return;
-    const rest = Math.max(50, loaded + AT_MOST_EVERY - Date.now());
+  function soon(least = 50) {
+    if (waiting || refused || document.hidden) return;
+    const rest = Math.max(least, loaded + AT_MOST_EVERY - Date.now());
     waiting = setTimeout(() => { waiting = 0; if (!document.hidden) refresh(); }, rest);
-  };
-
-  function show(failed) {
-    if (!document.body.hasAttribute("data-live")) {
-      live.textContent = "as loaded";
-      live.dataset.state = "off";
-    } else if (document.hidden) {
-      live.textContent = "paused";
-      live.dataset.state = "off";
-    } else if (connected && !failed) {
-      live.textContent = "live";
-      live.dataset.state = "ok";
-    } else {
-      live.textContent = `stale since ${new Date(loaded).toLocaleTimeString()}`;
-      live.dataset.state = "bad";
-    }
   }
 
-  function listen() {
-    if (source || !document.body.hasAttribute("data-live")) return;
-    source = new EventSource(origin + "/events");
-    source.onopen = () => { connected = true; refresh(); };
-    source.onmessage = soon;
-    source.addEventListener("gap", soon);
-    source.onerror = () => {
-      connected = false;
-      show(true);
-      // A refused stream is not tried again by the browser.
-      if (source.readyState === EventSource.CLOSED) {
-        stop();
-        setTimeout(() => { if (!document.hidden) listen(); }, 3000);
-      }
-    };
+  function show() {
+    const [words, state] =
+      !isLive() ? ["as loaded", "off"]
+      : document.hidden ? ["paused", "off"]
+      : refused ? ["the token is not taken any more; reload", "bad"]
+      : lost ? [`stale since ${new Date(loaded).toLocaleTimeString()}`, "bad"]
+      : connected ? ["live", "ok"]
+      : ["connecting", "off"];
+    if (live.textContent !== words) live.textContent = words;
+    live.dataset.state = state;
   }
 
-  function stop() {
-    if (source) source.close();
-    source = null;
-    connected = false;
-  }
-
-  document.addEventListener("visibilitychange", () => {
-    if (document.hidden) { stop(); show(); } else { listen(); times(); refresh(); }
+  const events = new Stream("/events", {
+    opened: () => { connected = true; refresh(); },
+    told: () => soon(),
+    lost: () => { connected = false; lost = true; show(); },
   });
+  const streams = [];
+  if (isLive()) streams.push(events);
+
+  const sleep = () => {
+    for (const stream of streams) stream.stop();
+    connected = false;
+    show();
+  };
+  const wake = () => {
+    if (document.hidden) return;
+    [lost, refused] = [false, false];
+    for (const stream of streams) stream.start();
+    times();
+    show();
+  };
+  // What was missed is asked for at once, whatever becomes of the stream.
+  const catchUp = () => {
+    wake();
+    if (isLive() && !document.hidden) refresh();
+  };
+  document.addEventListener("visibilitychange", () => { document.hidden ? sleep() : catchUp(); });
+  addEventListener("online", () => { sleep(); catchUp(); });
   // A page that a browser keeps for "back" holds no connection.
-  addEventListener("pagehide", stop);
-  addEventListener("pageshow", (event) => { if (event.persisted) { listen(); refresh(); } });
+  addEventListener("pagehide", sleep);
+  addEventListener("pageshow", (event) => { if (event.persisted) catchUp(); });
 
   setInterval(() => {
     if (document.hidden) return;
     times();
     // Figures that no event tells of; and what a lost event would have told.
-    if (document.body.hasAttribute("data-live") && Date.now() - loaded > ALL_THE_SAME) refresh();
+    if (isLive() && Date.now() - loaded > ALL_THE_SAME) soon();
   }, 1000);
 
   // ---- A log that goes on. ----
@@ -185,25 +293,41 @@
     const LINES_MAX = 5000;
     const wanted = log.dataset.q.toLowerCase();
     const following = document.getElementById("following");
-    const lines = new EventSource(origin + log.dataset.follow);
-    lines.onopen = () => { following.textContent = "following"; };
-    lines.onerror = () => { following.textContent = "no longer following"; lines.close(); };
-    lines.onmessage = (event) => {
-      const line = JSON.parse(event.data);
-      if (wanted && !line.toLowerCase().includes(wanted)) return;
-      const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-      log.append(line + "\n");
+    let fresh = []; // what came since the last frame
+    let anew = false; // the last lines come again with each connection
+    let drawing = 0;
+    const atEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+    const toEnd = () => { log.scrollTop = log.scrollHeight; };
+    const draw = () => {
+      drawing = 0;
+      document.querySelector("main > .empty")?.remove();
+      const follows = atEnd();
+      const lines = document.createDocumentFragment();
+      for (const line of fresh.slice(-LINES_MAX)) lines.append(line + "\n");
+      fresh = [];
+      if (anew) log.replaceChildren(lines); else log.append(lines);
+      anew = false;
       while (log.childNodes.length > LINES_MAX) log.firstChild.remove();
-      if (atEnd) log.scrollTop = log.scrollHeight;
+      if (follows) toEnd();
     };
-    addEventListener("pagehide", () => lines.close());
-    log.scrollTop = log.scrollHeight;
+    streams.push(new Stream(log.dataset.follow, {
+      opened: () => { fresh = []; anew = true; following.textContent = "following"; },
+      told: (text) => {
+        const line = JSON.parse(text);
+        if (wanted && !line.toLowerCase().includes(wanted)) return;
+        fresh.push(line);
+        // However fast lines come, the page is laid out once a frame.
+        drawing ||= requestAnimationFrame(draw);
+      },
+      lost: () => { following.textContent = "not following just now"; },
+    }));
+    toEnd();
   }
 
   // ---- Keys: / looks for something, 1 to 5 go to the sections, a ticks all. ----
 
   addEventListener("keydown", (event) => {
-    const typing = event.target.closest("input, select, textarea, button");
+    const typing = event.target.closest?.("input, select, textarea, button");
     if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
     if (event.key === "/") {
       const search = document.querySelector("input[type=search]");
@@ -218,7 +342,8 @@
     }
   });
 
-  times();
-  show();
-  if (!document.hidden) listen();
+  const keys = document.querySelector(".keys");
+  if (keys) keys.hidden = false;
+
+  wake();
 })();

@@ -12,8 +12,8 @@ use maud::{Markup, html};
 use super::format::text;
 use super::letters::Chosen;
 use super::{
-    CSS, Frame, ICON, SCRIPT, headers, hosts, jobs, letters, logs, message, overview, render,
-    runbooks, team, teams,
+    Frame, ICON, headers, hosts, jobs, letters, logs, message, overview, render, runbooks, team,
+    teams,
 };
 use crate::adapters::rabbitmq::dead_letters::DEAD_LETTERS_LOOK_MAX;
 use crate::app::board::JobLine;
@@ -28,6 +28,9 @@ const RECENT_MAX: usize = 12;
 
 /// Dead letters on one page.
 const LETTERS_MAX: usize = 200;
+
+/// Dead letters are not an event: a message is put aside after its job's end was told.
+const LETTERS_EVERY: u32 = 3000;
 
 /// Logs that are followed at once.
 const FOLLOWED_MAX: usize = 64;
@@ -63,19 +66,14 @@ pub fn router(office: Arc<Office>) -> Router {
 
 /// What every page of it needs, for whoever asks.
 pub fn assets() -> Router {
-    let asset = |content_type: &'static str, text: &'static str| {
-        get(async move || (headers(content_type), text).into_response())
-    };
-    Router::new()
-        .route("/page.css", asset("text/css; charset=utf-8", CSS))
-        .route("/page.js", asset("text/javascript; charset=utf-8", SCRIPT))
-        .route("/page.svg", asset("image/svg+xml", ICON))
+    let icon = async || (headers("image/svg+xml"), ICON).into_response();
+    Router::new().route("/page.svg", get(icon))
 }
 
 impl Desk {
     fn frame(&self, title: &str, section: &'static str) -> Frame {
         let host = self.office.hosts.own().to_string();
-        Frame { title: title.to_owned(), section, host, live: true }
+        Frame { title: title.to_owned(), section, host, live: true, every: None }
     }
 
     /// A page that no event changes.
@@ -90,7 +88,8 @@ impl Desk {
     fn missing(&self, what: &str) -> Response {
         let about = html! { p { "It may be gone, or belong to another host: see "
         a href="/hosts" { "Hosts" } "." } };
-        let frame = self.still(what, "");
+        // What is not there yet may come.
+        let frame = self.frame(what, "");
         message(StatusCode::NOT_FOUND, &frame, what, &about)
     }
 
@@ -170,6 +169,7 @@ async fn log_page(
         let all: Vec<_> = lines.iter().map(|line| super::format::line(line)).collect();
         return download(&format!("{container}.log"), "text/plain; charset=utf-8", all.join("\n"));
     }
+    // The log itself follows; its page is not asked for again.
     let frame = desk.still(&format!("Log of {}", part.title()), "/teams");
     render(StatusCode::OK, &frame, &logs::render(name.as_str(), &part, &lines, &search))
 }
@@ -177,6 +177,7 @@ async fn log_page(
 async fn log_follow(
     State(desk): State<Desk>,
     Path((name, container)): Path<(String, String)>,
+    Query(search): Query<logs::Search>,
 ) -> Response {
     let Ok(name) = TeamId::parse(&name) else { return StatusCode::NOT_FOUND.into_response() };
     let Some(container) = desk.office.container(&name, &container).await else {
@@ -185,7 +186,8 @@ async fn log_follow(
     let Ok(permit) = Arc::clone(&desk.followed).try_acquire_owned() else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
-    logs::follow(Arc::clone(&desk.office.ports.engine), container, permit)
+    let engine = Arc::clone(&desk.office.ports.engine);
+    logs::follow(engine, container, search.lines(), permit)
 }
 
 fn action_of(raw: &str) -> Option<(ActionKind, &'static str)> {
@@ -266,10 +268,10 @@ async fn letters_page(State(desk): State<Desk>, RawQuery(query): RawQuery) -> Re
         Ok(chosen) => chosen,
         Err(why) => return refused(&desk, why),
     };
-    match desk.office.client.dead_letters(&chosen.filter, LETTERS_MAX).await {
+    match desk.office.letters(&chosen.filter, LETTERS_MAX).await {
         Ok(found) => {
-            // Looking takes every message out and puts it back: not at every event.
-            let frame = desk.still("Dead letters", "/dead-letters");
+            let frame = desk.frame("Dead letters", "/dead-letters");
+            let frame = Frame { every: Some(LETTERS_EVERY), ..frame };
             render(StatusCode::OK, &frame, &letters::render(&found, &chosen))
         }
         Err(error) => desk.not_done("/dead-letters", &NotDone::Broker(error)),
@@ -283,7 +285,7 @@ fn refused(desk: &Desk, why: &str) -> Response {
 
 async fn letter_page(State(desk): State<Desk>, Path(id): Path<String>) -> Response {
     let chosen = Chosen::named(id);
-    match desk.office.client.dead_letters(&chosen.filter, 1).await {
+    match desk.office.letters_whole(&chosen.filter, 1).await {
         Ok(found) => match found.first() {
             Some(letter) => {
                 let frame = desk.still("Dead letter", "/dead-letters");
@@ -309,7 +311,7 @@ async fn confirm_page(State(desk): State<Desk>, RawQuery(query): RawQuery) -> Re
         let frame = desk.still("Nothing chosen", "/dead-letters");
         return message(StatusCode::BAD_REQUEST, &frame, "Nothing is chosen", &about);
     }
-    match desk.office.client.dead_letters(&chosen.filter, DEAD_LETTERS_LOOK_MAX).await {
+    match desk.office.letters_whole(&chosen.filter, DEAD_LETTERS_LOOK_MAX).await {
         Ok(found) => {
             let frame = desk.still("Sure?", "/dead-letters");
             render(StatusCode::OK, &frame, &letters::confirm(&chosen, &found))

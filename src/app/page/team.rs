@@ -57,7 +57,7 @@ pub(super) fn render(
                 p.quiet { "Ends by " (why) " " (time(at)) " unless it is started again." }
             }
         }
-        @if let Some(desired) = desired { (wanted(desired)) }
+        @if let Some(desired) = desired { (wanted(desired, &team.state)) }
         section aria-labelledby="parts-h" {
             h2 #parts-h { "Parts" }
             @if team.parts.is_empty() {
@@ -148,7 +148,7 @@ fn cpu(part: &PartView) -> Markup {
     }
 }
 
-fn wanted(desired: &Desired) -> Markup {
+fn wanted(desired: &Desired, state: &str) -> Markup {
     html! {
         section aria-labelledby="wanted-h" {
             h2 #wanted-h { "Asked for" }
@@ -177,7 +177,9 @@ fn wanted(desired: &Desired) -> Markup {
                 div {
                     dt { "Drift" }
                     dd {
-                        @if desired.drift.is_empty() {
+                        @if !desired.compared {
+                            span.quiet { "not looked for while the team is " (text(state)) }
+                        } @else if desired.drift.is_empty() {
                             span.state data-state="ok" { "none" }
                         } @else {
                             @for line in &desired.drift {

@@ -14,10 +14,12 @@ use serde_json::json;
 
 use crate::adapters::docker::DockerEngine;
 use crate::adapters::probe::HttpProbe;
+use crate::adapters::records;
 use crate::app::agent;
-use crate::app::columns::{self, Cell, Columns};
+use crate::app::columns::{self, Cell, Columns, Watch};
 use crate::app::configuration::Configuration;
 use crate::app::local::LOCAL_INSTANCE;
+use crate::app::page::format::text;
 use crate::app::stdout::outln;
 use crate::app::sync;
 use crate::domain::event::{PreviewFact, TeamState};
@@ -148,10 +150,12 @@ async fn sync_status(
 pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result<ExitCode> {
     match command {
         Teams::Ls { json, watch } => {
-            columns::watch(watch, async || list(&configuration, json).await).await?;
+            let how = Watch::choose(watch, json);
+            columns::watch(how, async || list(&configuration, json).await).await?;
         }
         Teams::Show { team, json, watch } => {
-            columns::watch(watch, async || show(&configuration, &team, json).await).await?;
+            let how = Watch::choose(watch, json);
+            columns::watch(how, async || show(&configuration, &team, json).await).await?;
         }
         Teams::Logs(request) => {
             let teams = containers(&configuration).await?;
@@ -163,27 +167,33 @@ pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result
 
 async fn list(configuration: &Configuration, json: bool) -> anyhow::Result<()> {
     let mut columns = Columns::new(&["TEAM", "INSTANCE", "STATE", "RUNNING", "LINKS"]);
-    for ((team, instance), list) in &containers(configuration).await? {
+    let mut teams = containers(configuration).await?;
+    let told = told(configuration)?;
+    for key in told.keys() {
+        // Stopped, or failed and taken back: there is nothing of it in Docker.
+        teams.entry(key.clone()).or_default();
+    }
+    if teams.is_empty() && !json {
+        outln!("no team on this host");
+        return Ok(());
+    }
+    for (key, list) in &teams {
+        let (team, instance) = key;
         let running = list.iter().filter(|c| c.state == "running").count();
         let links: Vec<_> = list.iter().filter_map(|c| link(configuration, c)).collect();
+        let state = state(told.get(key).copied(), running, list.len());
         if json {
-            let line = json!({"team": team, "instance": instance, "running": running,
-                "containers": list.len(), "links": links});
+            let line = json!({"team": team, "instance": instance, "state": state.as_str(),
+                "running": running, "containers": list.len(), "links": links});
             outln!("{line}");
             continue;
         }
-        // What Docker has; why, the events say.
-        let state = match running {
-            0 => TeamState::Stopped,
-            _ if running < list.len() => TeamState::Degraded,
-            _ => TeamState::Running,
-        };
         columns.row(vec![
             Cell::text(team),
             Cell::Quiet(instance.clone()),
             Cell::State(state.as_str().to_owned()),
             Cell::Number(format!("{running}/{}", list.len())),
-            Cell::text(&links.join(" ")),
+            Cell::Whole(text(&links.join(" "))),
         ]);
     }
     if !json {
@@ -192,9 +202,45 @@ async fn list(configuration: &Configuration, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The last state of each team that its worker wrote down, as far as this user may read.
+fn told(configuration: &Configuration) -> anyhow::Result<BTreeMap<(String, String), TeamState>> {
+    let own = configuration.settings.clone();
+    let local = own.clone().for_instance(InstanceName::parse(LOCAL_INSTANCE)?);
+    let mut told = BTreeMap::new();
+    for settings in [own, local] {
+        for record in records::peek_all(&settings.state_dir.join("teams")) {
+            if record.state != TeamState::Destroyed {
+                let key = (record.team.to_string(), settings.instance.to_string());
+                told.insert(key, record.state);
+            }
+        }
+    }
+    Ok(told)
+}
+
+/// How a team is: what its worker says, unless Docker has less than a worker could know
+/// of that is gone.
+fn state(told: Option<TeamState>, running: usize, all: usize) -> TeamState {
+    match told {
+        Some(TeamState::Running) if running < all || running == 0 => TeamState::Degraded,
+        Some(told) => told,
+        None if running == 0 => TeamState::Stopped,
+        None if running < all => TeamState::Degraded,
+        None => TeamState::Running,
+    }
+}
+
 async fn show(configuration: &Configuration, team: &str, json: bool) -> anyhow::Result<()> {
     let teams = containers(configuration).await?;
     let own: Vec<_> = teams.iter().filter(|((name, _), _)| name == team).collect();
+    let told = told(configuration)?;
+    let mut states = told.iter().filter(|((name, _), _)| name == team);
+    if own.is_empty()
+        && let Some((_, state)) = states.next()
+    {
+        eprintln!("{team} is {}; it has no containers", state.as_str());
+        return Ok(());
+    }
     if own.is_empty() {
         bail!("no team {team} runs here; `covibes teams ls` lists those that do");
     }
@@ -225,8 +271,8 @@ async fn show(configuration: &Configuration, team: &str, json: bool) -> anyhow::
             columns.row(vec![
                 Cell::text(&role),
                 Cell::State(state.to_owned()),
-                Cell::text(container.name.as_str()),
-                Cell::text(&link.unwrap_or_default()),
+                Cell::Whole(container.name.as_str().to_owned()),
+                Cell::Whole(text(&link.unwrap_or_default())),
             ]);
             let error = look.and_then(|look| look.error);
             troubles.extend(error.map(|error| (container.name.clone(), error)));
@@ -243,4 +289,24 @@ async fn show(configuration: &Configuration, team: &str, json: bool) -> anyhow::
         all_synced.iter().for_each(sync::print_status);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_team_is_as_its_worker_says_unless_docker_has_less() {
+        use TeamState::{Degraded, Failed, Running, Starting, Stopped};
+        assert_eq!(state(Some(Running), 3, 3), Running);
+        assert_eq!(state(Some(Running), 2, 3), Degraded);
+        assert_eq!(state(Some(Running), 0, 0), Degraded, "removed by hand, and nobody watches");
+        assert_eq!(state(Some(Degraded), 3, 3), Degraded, "a preview fails, and runs");
+        assert_eq!(state(Some(Starting), 1, 3), Starting);
+        assert_eq!(state(Some(Failed), 0, 0), Failed);
+        assert_eq!(
+            [state(None, 0, 2), state(None, 1, 2), state(None, 2, 2)],
+            [Stopped, Degraded, Running]
+        );
+    }
 }

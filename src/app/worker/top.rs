@@ -11,7 +11,7 @@ use serde_json::json;
 use super::teams::{containers, engine};
 use crate::adapters::host::LinuxHost;
 use crate::adapters::system::SystemClock;
-use crate::app::columns::{self, Cell, Columns};
+use crate::app::columns::{self, Cell, Columns, Watch};
 use crate::app::configuration::Configuration;
 use crate::app::page::format::bytes;
 use crate::app::stdout::outln;
@@ -28,7 +28,7 @@ pub struct Top {
     /// Look once, also on a terminal.
     #[arg(long)]
     once: bool,
-    /// Print one JSON object per team.
+    /// Print one JSON object per team, once.
     #[arg(long)]
     json: bool,
 }
@@ -52,8 +52,8 @@ struct Line {
 /// # Errors
 /// Docker does not answer.
 pub async fn run(configuration: Configuration, wish: Top) -> anyhow::Result<ExitCode> {
-    let again = !wish.once && std::io::stdout().is_terminal();
-    columns::watch(again, async || {
+    let again = !wish.once && !wish.json && std::io::stdout().is_terminal();
+    columns::watch(Watch::choose(again, wish.json), async || {
         let mut lines = look(&configuration).await?;
         lines.sort_by(|a, b| {
             (b.cpu_millis, b.memory, &a.team).cmp(&(a.cpu_millis, a.memory, &b.team))
@@ -118,23 +118,28 @@ fn add(line: &mut Line, first: Usage, second: Usage, passed: Duration) {
 }
 
 fn print(lines: &[Line]) {
-    let head = ["TEAM", "INSTANCE", "PARTS", "CPU", "OF", "MEMORY", "OF", "TASKS", "OOM"];
+    // From the right, a narrow terminal leaves out what matters least.
+    let head = ["TEAM", "CPU", "OF", "MEMORY", "OF", "OOM", "PARTS", "TASKS", "INSTANCE"];
     let mut columns = Columns::new(&head);
     let cpus = |millis: u64| format!("{:.2}", millis as f64 / 1000.0);
     for line in lines {
         columns.row(vec![
             Cell::text(&line.team),
-            Cell::Quiet(line.instance.clone()),
-            Cell::number(Some(line.parts)),
             Cell::Number(cpus(line.cpu_millis)),
             Cell::number(line.cpu_millis_max.map(cpus)),
             Cell::Number(bytes(line.memory as f64)),
             Cell::number(line.memory_max.map(|most| bytes(most as f64))),
-            Cell::number(Some(line.processes)),
             Cell::number(Some(line.oom_kills)),
+            Cell::number(Some(line.parts)),
+            Cell::number(Some(line.processes)),
+            Cell::Quiet(line.instance.clone()),
         ]);
     }
-    columns.print();
+    if lines.is_empty() {
+        outln!("no team runs on this host");
+    } else {
+        columns.print();
+    }
 }
 
 fn as_json(line: &Line) -> serde_json::Value {

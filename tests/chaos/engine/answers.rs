@@ -114,7 +114,7 @@ impl Call {
             ("DELETE", ["volumes", name]) => remove_volume(state, name),
             ("POST", ["containers", "create"]) => self.create_container(state),
             ("GET", ["containers", name, "json"]) => match state.containers.get(*name) {
-                Some(container) => found(inspected(name, container)),
+                Some(container) => found(inspected(name, container, state.pid)),
                 None => said(404, "No such container"),
             },
             ("GET", ["containers", name, "logs"]) => found(logs(name)),
@@ -149,7 +149,7 @@ impl Call {
             .map(|(name, container)| {
                 json!({
                     "Id": name, "Names": [format!("/{name}")], "Labels": container.labels,
-                    "State": status(container), "Ports": [],
+                    "State": status(container), "Ports": ports(container),
                     "NetworkSettings": {"Networks": endpoints(container)},
                 })
             })
@@ -208,6 +208,9 @@ impl Call {
         let volumes = volumes.filter_map(|mount| Some(mount["Source"].as_str()?.to_owned()));
         let network = self.body["HostConfig"]["NetworkMode"].as_str().unwrap_or("none").to_owned();
         let labels = labels(&self.body["Labels"]);
+        let bindings = self.body["HostConfig"]["PortBindings"].as_object();
+        let published = bindings.and_then(|all| all.values().next());
+        let published = published.and_then(|all| all[0]["HostPort"].as_str()?.parse().ok());
         let effect = effect(Verb::Create, Kind::Container, name, &labels);
         let container = Container {
             labels,
@@ -216,6 +219,7 @@ impl Call {
             running: false,
             started: false,
             address: state.new_address(),
+            published,
         };
         state.containers.insert(name.clone(), container);
         done(201, json!({"Id": name, "Warnings": []}), effect)
@@ -326,11 +330,19 @@ fn endpoints(container: &Container) -> Value {
     json!({ container.network.as_str(): { "IPAddress": address } })
 }
 
-fn inspected(name: &str, container: &Container) -> Value {
+fn ports(container: &Container) -> Value {
+    let shown = container.published.filter(|_| container.running).into_iter();
+    shown
+        .map(|port| json!({"IP": "127.0.0.1", "PrivatePort": 8080, "PublicPort": port, "Type": "tcp"}))
+        .collect()
+}
+
+fn inspected(name: &str, container: &Container, pid: u32) -> Value {
+    let pid = if container.running { pid } else { 0 };
     json!({
         "Id": name, "Name": format!("/{name}"), "RestartCount": 0,
         "State": {"Status": status(container), "Running": container.running,
-            "Restarting": false, "OOMKilled": false, "Pid": 0, "ExitCode": 0},
+            "Restarting": false, "OOMKilled": false, "Pid": pid, "ExitCode": 0},
         "Config": {"Labels": container.labels},
         "NetworkSettings": {"Networks": endpoints(container)},
     })

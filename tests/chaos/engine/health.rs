@@ -58,6 +58,16 @@ async fn greet(mut stream: TcpStream) {
     let _ = stream.write_all(answer.as_bytes()).await;
 }
 
+/// Answers at a published port of the host, as the container behind it would.
+pub(super) fn door(port: u16) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let Ok(listener) = TcpListener::bind(("127.0.0.1", port)).await else { return };
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(greet(stream));
+        }
+    }))
+}
+
 /// What host preparation wants to see of the egress proxy: an open port.
 pub(crate) async fn proxy() -> AbortOnDropHandle<()> {
     let listener = TcpListener::bind(("127.0.0.1", PROXY_PORT)).await.unwrap();

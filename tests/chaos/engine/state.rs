@@ -3,11 +3,22 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::Health;
-use crate::worker::Thing;
+use super::health;
 
 /// Labels of a thing.
 pub(super) type Labels = BTreeMap<String, String>;
+
+/// Something of a team in Docker.
+#[derive(Debug, Clone)]
+pub(crate) struct Thing {
+    pub(crate) kind: &'static str,
+    pub(crate) name: String,
+    pub(crate) team: String,
+    pub(crate) runs: bool,
+}
 
 /// A container.
 #[derive(Debug, Clone)]
@@ -18,6 +29,8 @@ pub(super) struct Container {
     pub(super) running: bool,
     pub(super) started: bool,
     pub(super) address: Ipv4Addr,
+    /// The port of the host that leads into it.
+    pub(super) published: Option<u16>,
 }
 
 /// A network.
@@ -39,6 +52,11 @@ pub(crate) struct State {
     number: u8,
     next_address: u16,
     health: Health,
+    /// Published ports that answer, by container.
+    doors: BTreeMap<String, AbortOnDropHandle<()>>,
+    /// The process that stands for all containers' own; 0 for none, whose figures
+    /// nobody can read.
+    pub(crate) pid: u32,
     pub(super) containers: BTreeMap<String, Container>,
     pub(super) networks: BTreeMap<String, Network>,
     pub(super) volumes: BTreeMap<String, Volume>,
@@ -55,6 +73,8 @@ impl State {
             number,
             next_address: 1,
             health,
+            doors: BTreeMap::new(),
+            pid: 0,
             containers: BTreeMap::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
@@ -72,6 +92,12 @@ impl State {
             container.running = running;
             container.started |= running;
             self.health.set(container.address, running);
+            match container.published.filter(|_| running) {
+                Some(port) => {
+                    self.doors.entry(name.to_owned()).or_insert_with(|| health::door(port));
+                }
+                None => drop(self.doors.remove(name)),
+            }
         }
     }
 
