@@ -183,7 +183,7 @@ async fn a_person_sees_and_steers_a_team() {
     terminal::says_the_same(&place).await;
     terminal::fits_and_ends(&place).await;
     listeners_who_never_read(&page, &place, &worker).await;
-    lasting::read_without_scripts(&browser, &place).await;
+    lasting::read_without_scripts(&place).await;
     lasting::comes_back_by_itself(&page, &place).await;
     lasting::catches_up(&page, &place, &mut events).await;
     lasting::letters_come_and_go(&page, &place, &mut events).await;

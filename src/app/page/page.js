@@ -138,7 +138,9 @@
       }, 1000);
       try {
         const answer = await fetch(origin + this.path, {
-          headers: { accept: "text/event-stream" }, cache: "no-store", redirect: "error",
+          // Asked for as a page is, or a browser whose person came by a link below would not
+          // be asked for the token here, and never send the one that it has.
+          headers: { accept: "text/event-stream, text/html;q=0.1" }, cache: "no-store", redirect: "error",
           signal: AbortSignal.any([signal, silence.signal]),
         });
         if (!answer.ok) throw new Error(String(answer.status));
