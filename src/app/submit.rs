@@ -240,6 +240,7 @@ pub async fn run(configuration: Configuration, request: Submit) -> anyhow::Resul
         deadline_unix_ms: None,
         attempt: 1,
         traceparent: None,
+        tracestate: None,
     };
     let client = client(&configuration)?;
     // Bound before the publish, so that no event can be missed.
