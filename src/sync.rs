@@ -11,6 +11,7 @@ mod cycle;
 mod git;
 mod health;
 mod http;
+mod leftovers;
 mod look;
 mod observe;
 mod remote;
@@ -205,6 +206,7 @@ pub async fn run_once(settings: SyncSettings) -> Result<(), String> {
             Standing::UpToDate
             | Standing::FastForwarded
             | Standing::Created
+            | Standing::Joined { .. }
             | Standing::Conflict(_) => {}
         }
     }

@@ -15,7 +15,7 @@ mod browser;
 #[expect(dead_code, reason = "the live tests' own, of which this needs a part")]
 #[path = "../../tests/live/docker.rs"]
 mod docker;
-#[expect(dead_code, reason = "the chaos tests' own, of which this needs a part")]
+#[expect(dead_code, unused_imports, reason = "the chaos tests' own, of which this needs a part")]
 #[path = "../../tests/chaos"]
 mod chaos {
     pub(crate) mod engine;

@@ -15,6 +15,9 @@ use crate::ports::syncs::{SyncDoor, SyncLook, Syncs};
 /// Paths that an event names.
 const PATHS_MAX: usize = 50;
 
+/// How a checkout stands whose files were moved just now.
+const MOVED: [&str; 5] = ["fast_forwarded", "created", "rebased", "merged", "branched"];
+
 /// Asks sync services over HTTP, as agents are asked.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HttpSyncs;
@@ -75,6 +78,13 @@ pub fn sync_look(body: &Value) -> Option<SyncLook> {
         return Some(SyncLook::Failed { words: format!("worktree {name}: {why}") });
     }
     let own = conflicts(&body["conflicts"], "");
+    // The counts are of the checkout that is named first.
+    let counted = match own.is_empty() {
+        false => Some(body),
+        true => worktrees.iter().find(|worktree| worktree["state"] == "conflict"),
+    };
+    let count = |name: &str| counted.unwrap_or(body)[name].as_u64();
+    let (ahead, behind) = (count("ahead"), count("behind"));
     let others = worktrees.iter().flat_map(|worktree| {
         let name = text(&worktree["name"]);
         conflicts(&worktree["conflicts"], &format!("worktree {name}: "))
@@ -82,9 +92,7 @@ pub fn sync_look(body: &Value) -> Option<SyncLook> {
     let all: Vec<(String, Vec<String>)> = own.into_iter().chain(others).collect();
     let gone = body["missing_branches"].as_array().filter(|gone| !gone.is_empty());
     if all.is_empty() && gone.is_none() {
-        let moved = matches!(outcome, "fast_forwarded" | "rebased" | "merged" | "branched")
-            || state_is("fast_forwarded")
-            || state_is("created");
+        let moved = MOVED.contains(&outcome) || MOVED.iter().any(|state| state_is(state));
         let is_idle = matches!(outcome, "no_repository" | "local_only" | "skipped" | "pending");
         if is_idle && !moved {
             return Some(SyncLook::Idle);
@@ -99,12 +107,7 @@ pub fn sync_look(body: &Value) -> Option<SyncLook> {
     }
     let mut paths: Vec<String> = all.into_iter().flat_map(|(_, paths)| paths).collect();
     paths.truncate(PATHS_MAX);
-    Some(SyncLook::Conflict {
-        message: messages.join("; "),
-        ahead: body["ahead"].as_u64(),
-        behind: body["behind"].as_u64(),
-        paths,
-    })
+    Some(SyncLook::Conflict { message: messages.join("; "), ahead, behind, paths })
 }
 
 fn text(value: &Value) -> String {
@@ -163,6 +166,18 @@ mod tests {
             behind: Some(2),
             paths: vec!["b".to_owned(), "a".to_owned()],
         };
+        check(body, Some(expected));
+        // One that only a worktree has is counted there.
+        let worktrees = json!([{"name": "next", "state": "conflict", "ahead": 3, "behind": 4,
+            "conflicts": [{"kind": "diverged", "paths": ["b"], "detail": "3 and 4"}]}]);
+        let expected = SyncLook::Conflict {
+            message: "worktree next: 3 and 4 (diverged)".to_owned(),
+            ahead: Some(3),
+            behind: Some(4),
+            paths: vec!["b".to_owned()],
+        };
+        let body = json!({"outcome": "up_to_date", "ahead": 0, "behind": 0,
+            "conflicts": [], "worktrees": worktrees});
         check(body, Some(expected));
     }
 }

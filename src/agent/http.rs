@@ -16,7 +16,7 @@ use super::observe::AgentEvent;
 use super::shapes::{
     AcceptedBody, StoppingBody, TaskBody, TaskListBody, TaskRequestBody, ToldBody,
 };
-use super::task::{TaskId, TaskRequest};
+use super::task::{Task, TaskId, TaskRequest};
 use super::tasks::{Added, QueueFull, RETRY_AFTER};
 use super::{Shared, changes, events, news, openapi};
 use crate::service::auth::require_token;
@@ -131,7 +131,9 @@ async fn add(
 
 async fn list(State(shared): Api) -> Json<TaskListBody> {
     let (running, waiting) = shared.tasks.counts();
-    Json(TaskListBody { running, waiting, tasks: shared.tasks.look_at_all(TaskBody::of) })
+    let show = |task: &Task| (!task.is_emptied).then(|| TaskBody::of(task));
+    let tasks = shared.tasks.look_at_all(show).into_iter().flatten().collect();
+    Json(TaskListBody { running, waiting, tasks })
 }
 
 async fn show(State(shared): Api, Path(id): Path<String>) -> Result<Json<TaskBody>, ApiError> {
@@ -143,7 +145,7 @@ async fn cancel(State(shared): Api, Path(id): Path<String>) -> Result<Response, 
     let id = parse(&id)?;
     let forgotten = shared.tasks.cancel(id, now()).ok_or_else(no_such_task)?;
     shared.store.keep(&shared.tasks, id).await;
-    shared.store.forget(forgotten).await;
+    shared.store.forget(&shared.tasks, forgotten).await;
     let (over, body) = shared
         .tasks
         .look(id, |task| (task.is_over(), TaskBody::of(task)))

@@ -97,7 +97,7 @@ pub(super) async fn run_tasks(shared: Arc<Shared>) {
         AgentEvent::Finished { id, outcome, duration }.emit(&shared.metrics);
         let forgotten = shared.tasks.finish(id, outcome, now());
         shared.store.keep(&shared.tasks, id).await;
-        shared.store.forget(forgotten).await;
+        shared.store.forget(&shared.tasks, forgotten).await;
     }
 }
 

@@ -8,14 +8,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::stream::Progress;
-use super::task::{CliExit, Failure, Outcome, Task, TaskRequest, TaskState, Told};
+use super::task::{
+    CliExit, Failure, Outcome, PROMPT_CHARACTERS_SHOWN, Task, TaskRequest, TaskState, Told,
+};
 use crate::service::http::ApiError;
 
 /// A prompt larger than this belongs in a file.
 const PROMPT_BYTES_MAX: usize = 128 * 1024;
-
-/// A list shows how a prompt begins.
-const PROMPT_CHARACTERS_SHOWN: usize = 500;
 
 /// Long enough for a large change; an endless task must end some day.
 const TIMEOUT: Duration = Duration::from_secs(60 * 60);

@@ -45,7 +45,7 @@ impl Store {
             Some(stored) => self.replace(&path, &stored).await,
             None => tokio::fs::remove_file(&path).await,
         };
-        if let Err(error) = kept {
+        if let Err(error) = kept.or_else(unless_gone) {
             tracing::warn!(task = %id, %error, "a task cannot be written down");
         }
     }
@@ -60,13 +60,13 @@ impl Store {
         }
     }
 
-    /// Removes what belongs to tasks that are forgotten.
-    pub(super) async fn forget(&self, ids: Vec<TaskId>) {
-        let _one = self.one.lock().await;
+    /// Removes the outputs of tasks, and all that belongs to those that are forgotten.
+    pub(super) async fn forget(&self, tasks: &Tasks, ids: Vec<TaskId>) {
         for id in ids {
+            let output = output::path(&self.dir, id);
             // It may never have begun to write.
-            let _ = tokio::fs::remove_file(output::path(&self.dir, id)).await;
-            let _ = tokio::fs::remove_file(path(&self.dir, id)).await;
+            let _ = tokio::fs::remove_file(output).await;
+            self.keep(tasks, id).await;
         }
     }
 
@@ -75,6 +75,11 @@ impl Store {
         tokio::fs::write(&next, serde_json::to_vec(content)?).await?;
         tokio::fs::rename(&next, path).await
     }
+}
+
+/// A forgotten task may have been cancelled before it was written down.
+fn unless_gone(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 fn path(dir: &Path, id: TaskId) -> PathBuf {
@@ -150,6 +155,8 @@ struct StoredTask {
     truncated: bool,
     told_started: bool,
     told_finished: bool,
+    #[serde(default)]
+    is_emptied: bool,
 }
 
 impl StoredTask {
@@ -185,6 +192,7 @@ impl StoredTask {
             truncated: task.written.borrow().truncated,
             told_started: task.told >= Told::Started,
             told_finished: task.told == Told::Finished,
+            is_emptied: task.is_emptied,
         }
     }
 
@@ -237,6 +245,7 @@ impl StoredTask {
                 (false, true) => Told::Started,
                 (false, false) => Told::Nothing,
             },
+            is_emptied: self.is_emptied,
             version: 1,
         })
     }

@@ -10,6 +10,9 @@ use uuid::Uuid;
 use super::output::Written;
 use super::stream::Progress;
 
+/// A list, and an event, show how a prompt begins.
+pub(super) const PROMPT_CHARACTERS_SHOWN: usize = 500;
+
 /// A task's id; it sorts by time.
 pub(super) type TaskId = Uuid;
 
@@ -142,11 +145,24 @@ pub(super) struct Task {
     pub(super) cancel: CancellationToken,
     pub(super) written: watch::Sender<Written>,
     pub(super) told: Told,
+    /// Whether it is kept only until its end is told, and its output is gone.
+    pub(super) is_emptied: bool,
     /// The count of all changes when this task changed last.
     pub(super) version: u64,
 }
 
 impl Task {
+    /// Lets go of all that nobody needs to be told of its end.
+    pub(super) fn empty(&mut self) {
+        self.is_emptied = true;
+        self.request.prompt = self.request.prompt.chars().take(PROMPT_CHARACTERS_SHOWN).collect();
+        self.stderr.clear();
+        self.written.send_modify(|written| {
+            written.truncated |= written.bytes > 0;
+            (written.lines, written.bytes) = (0, 0);
+        });
+    }
+
     /// Tells whether nothing more will happen to it.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, TaskState::Over { .. })

@@ -2,6 +2,8 @@
 //!
 //! Everything happens under one short lock that is never held over an await.
 //! Who asked with a key gets the same task again, also when it was forgotten.
+//! A finished task of whose end nobody was told stays, without its output, until
+//! somebody was: the worker may be away for longer than fifty tasks take.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,6 +29,10 @@ const FINISHED_MAX: usize = 50;
 
 /// Their output together; with the running one it fits a small volume.
 const FINISHED_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+/// Finished tasks whose ends are still to be told, beyond those that can be read.
+/// Each is a file of some kilobytes; of more than these the oldest are lost.
+const UNTOLD_MAX: usize = 500;
 
 /// Keys of which the tasks are remembered; a task takes minutes, so these last for days.
 const KEYS_MAX: usize = 256;
@@ -115,6 +121,7 @@ impl Tasks {
             cancel: CancellationToken::new(),
             written: watch::Sender::new(Written::default()),
             told: Told::Nothing,
+            is_emptied: false,
             version: 0,
         };
         all.tasks.insert(id, task);
@@ -159,14 +166,15 @@ impl Tasks {
     }
 
     /// Notes what the team's events have told of a task; false when there is none.
+    /// What was kept only to be told is forgotten.
     pub(super) fn note_told(&self, id: TaskId, told: Told) -> bool {
-        match self.all().tasks.get_mut(&id) {
-            Some(task) => {
-                task.told = task.told.max(told);
-                true
-            }
-            None => false,
+        let mut all = self.all();
+        let Some(task) = all.tasks.get_mut(&id) else { return false };
+        task.told = task.told.max(told);
+        if task.told == Told::Finished && task.is_emptied {
+            all.tasks.remove(&id);
         }
+        true
     }
 
     /// Waits for the next task and marks it running.
@@ -192,7 +200,7 @@ impl Tasks {
         Some(turn)
     }
 
-    /// Ends a task; returns those that are to be forgotten for its sake.
+    /// Ends a task; returns those whose outputs are to go for its sake.
     pub(super) fn finish(&self, id: TaskId, outcome: Outcome, now: Timestamp) -> Vec<TaskId> {
         let mut all = self.all();
         let forgotten = all.finish(id, outcome, now);
@@ -262,6 +270,7 @@ impl All {
         self.forget_oldest()
     }
 
+    /// Returns the tasks that are gone, or only left to be told.
     fn forget_oldest(&mut self) -> Vec<TaskId> {
         let finished: Vec<(TaskId, u64)> = self
             .tasks
@@ -271,16 +280,29 @@ impl All {
             .collect();
         let mut bytes = 0;
         let newest_first = finished.into_iter().rev().enumerate();
-        let forgotten: Vec<TaskId> = newest_first
+        let over: Vec<TaskId> = newest_first
             .filter_map(|(rank, (id, size))| {
                 bytes += size;
                 (rank >= FINISHED_MAX || (rank > 0 && bytes > FINISHED_BYTES_MAX)).then_some(id)
             })
             .collect();
-        for id in &forgotten {
-            self.tasks.remove(id);
+        let (mut untold, mut changed) = (0, Vec::new());
+        for id in over {
+            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            let is_told = task.told == Told::Finished;
+            untold += usize::from(!is_told);
+            if is_told || untold > UNTOLD_MAX {
+                if !is_told {
+                    tracing::warn!(task = %id, "too many tasks wait to be told: its end is lost");
+                }
+                self.tasks.remove(&id);
+                changed.push(id);
+            } else if !task.is_emptied {
+                task.empty();
+                changed.push(id);
+            }
         }
-        forgotten
+        changed
     }
 }
 
@@ -313,11 +335,45 @@ mod tests {
         let ids: Vec<_> = (0..FINISHED_MAX + 3)
             .map(|_| {
                 let id = add(&tasks);
-                (id, tasks.finish(id, Outcome::Cancelled, now))
+                let gone = tasks.finish(id, Outcome::Cancelled, now);
+                assert!(tasks.note_told(id, Told::Finished));
+                (id, gone)
             })
             .collect();
         let forgotten: Vec<_> = ids.iter().flat_map(|(_, gone)| gone.clone()).collect();
         assert_eq!(forgotten, ids[..3].iter().map(|(id, _)| *id).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_was_not_told_waits_without_its_output_up_to_a_bound() {
+        let tasks = Tasks::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let ids: Vec<_> = (0..FINISHED_MAX + UNTOLD_MAX + 3)
+            .map(|_| {
+                let id = add(&tasks);
+                tasks.update(id, |task| {
+                    task.request.prompt = "x".repeat(10_000);
+                    task.written.send_modify(|written| written.bytes = 1);
+                });
+                let changed = tasks.finish(id, Outcome::Cancelled, now);
+                // One at most: nobody goes over all of them at each end.
+                assert!(changed.len() <= 2, "{}", changed.len());
+                id
+            })
+            .collect();
+        let known = tasks.look_at_all(|task| task.id);
+        assert_eq!(known, ids[3..], "the oldest are lost, and no others");
+        let emptied = tasks.look_at_all(|task| {
+            let is_empty = task.written.borrow().bytes == 0 && task.request.prompt.len() <= 500;
+            assert_eq!(is_empty, task.is_emptied);
+            task.is_emptied
+        });
+        assert_eq!(emptied.iter().filter(|emptied| **emptied).count(), UNTOLD_MAX);
+        // Once told, nothing keeps them; those that can be read stay.
+        for id in &known {
+            assert!(tasks.note_told(*id, Told::Finished));
+        }
+        assert_eq!(tasks.look_at_all(|task| task.id), ids[3 + UNTOLD_MAX..]);
     }
 
     #[test]
@@ -329,6 +385,7 @@ mod tests {
             task.written.send_modify(|written| written.bytes = FINISHED_BYTES_MAX);
         });
         assert!(tasks.finish(old, Outcome::Succeeded, now).is_empty());
+        assert!(tasks.note_told(old, Told::Finished));
         let new = add(&tasks);
         tasks.update(new, |task| task.written.send_modify(|written| written.bytes = 1));
         assert_eq!(tasks.finish(new, Outcome::Succeeded, now), [old]);

@@ -1,5 +1,7 @@
 //! The agent's API over HTTP, with a shell script in place of the CLI.
 
+mod untold;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -373,7 +373,7 @@ mod tests {
         let narrow = ["blue  failed  12 s", "  0190-abcd-0123456789", "  the build ran out of …"];
         assert_eq!(jobs(24)[1..], narrow);
         // An id is whole even where it has no room.
-        assert_eq!(jobs(12)[1..], ["blue", "  failed", "  0190-abcd-0123456789", "  the build…"]);
+        assert_eq!(jobs(12)[1..], ["blue  failed", "  0190-abcd-0123456789", "  the build…"]);
         assert_eq!(jobs(3)[1], "bl…");
     }
 }

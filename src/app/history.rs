@@ -125,7 +125,7 @@ pub async fn jobs(configuration: Configuration, wish: Jobs) -> anyhow::Result<Ex
 }
 
 fn print(jobs: &[&JobLine], now: i64) {
-    let head = ["TEAM", "ACTION", "STATE", "STEP", "TOOK", "AGO", "JOB", "WHAT CAME OF IT"];
+    let head = ["TEAM", "ACTION", "STATE", "STEP", "TOOK", "AGO", "JOB", "OUTCOME"];
     let mut columns = Columns::new(&head);
     // The newest last, next to the prompt.
     for job in jobs.iter().rev() {

@@ -210,6 +210,7 @@ impl Office {
             draining: self.shutdown.is_cancelled(),
             broker: broker.phase.as_str().to_owned(),
             docker: docker.is_none(),
+            docker_ms: self.monitor.engine().millis,
             dispatches,
             waits_for: waits_for.iter().map(ToString::to_string).collect(),
             running: self.load.running(),

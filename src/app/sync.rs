@@ -30,6 +30,9 @@ pub struct Sync {
     /// both (merge), or move them to a branch of their own (branch).
     #[arg(long, value_parser = ["rebase", "merge", "branch"])]
     strategy: Option<String>,
+    /// Join the worktree of this preview instead of the workspace.
+    #[arg(long, value_name = "PREVIEW", requires = "strategy")]
+    worktree: Option<String>,
     /// Commit what is changed to this agent's branch instead; nobody's files move.
     #[arg(long, value_name = "AGENT", requires = "message", conflicts_with = "strategy")]
     commit: Option<String>,
@@ -75,7 +78,8 @@ pub async fn run(configuration: Configuration, sync: Sync) -> anyhow::Result<Exi
     if sync.commit.is_some() || sync.push.is_some() {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut status = post("/sync", json!({"strategy": sync.strategy})).await?;
+    let wish = json!({"strategy": sync.strategy, "worktree": sync.worktree});
+    let mut status = post("/sync", wish).await?;
     if status["changed_files"].is_null() {
         // A sync need not look at the files; this waits for the look after it.
         let looked = HttpSyncs.ask(&door, Method::GET, "/status", None).await?;
@@ -88,7 +92,10 @@ pub async fn run(configuration: Configuration, sync: Sync) -> anyhow::Result<Exi
     } else {
         print_status(&status);
     }
-    let is_well = !matches!(status["outcome"].as_str(), Some("conflict" | "failed"));
+    let is_well = |state: &Value| !matches!(state.as_str(), Some("conflict" | "failed"));
+    let mut worktrees = status["worktrees"].as_array().into_iter().flatten();
+    let is_well =
+        is_well(&status["outcome"]) && worktrees.all(|worktree| is_well(&worktree["state"]));
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
@@ -112,18 +119,14 @@ pub fn print_status(status: &Value) {
         return;
     }
     let branch = status["branch"].as_str().map_or_else(|| "detached".to_owned(), plain);
-    let mut line = format!("{} {branch} {}", word(&status["outcome"]), short(&status["head"]));
-    for (name, what) in [("ahead", "ahead"), ("behind", "behind")] {
-        if let Some(count) = status[name].as_u64().filter(|count| *count > 0) {
-            line.push_str(&format!(", {count} {what}"));
-        }
-    }
-    for (name, what) in [("changed_files", "changed"), ("untracked_files", "untracked")] {
-        if let Some(count) = status[name].as_u64().filter(|count| *count > 0) {
-            line.push_str(&format!(", {count} {what}"));
-        }
-    }
-    outln!("  {line}");
+    let line = format!("{} {branch} {}", word(&status["outcome"]), short(&status["head"]));
+    let counts = [
+        ("ahead", "ahead"),
+        ("behind", "behind"),
+        ("changed_files", "changed"),
+        ("untracked_files", "untracked"),
+    ];
+    outln!("  {line}{}", counted(status, &counts));
     if let Some(detail) = status["detail"].as_str() {
         outln!("  {}", plain(detail));
     }
@@ -134,7 +137,14 @@ pub fn print_status(status: &Value) {
     for worktree in status["worktrees"].as_array().into_iter().flatten() {
         let (name, branch) = (word(&worktree["name"]), word(&worktree["branch"]));
         let (state, head) = (word(&worktree["state"]), short(&worktree["head"]));
-        outln!("  worktree {name}: {state} {branch} {head}");
+        let counts = counted(worktree, &[("ahead", "ahead"), ("behind", "behind")]);
+        outln!("  worktree {name}: {state} {branch} {head}{counts}");
+        if let Some(detail) = worktree["detail"].as_str() {
+            outln!("    {}", plain(detail));
+        }
+        if let Some(branch) = worktree["local_branch"].as_str() {
+            outln!("    its commits are on {}", plain(branch));
+        }
         print_conflicts(&worktree["conflicts"], "  ");
     }
     for (list, what) in [
@@ -145,6 +155,15 @@ pub fn print_status(status: &Value) {
             outln!("  {what} {}", word(branch));
         }
     }
+}
+
+/// Those of some counts that are not zero.
+fn counted(of: &Value, counts: &[(&str, &str)]) -> String {
+    let one = |(name, what): &(&str, &str)| {
+        let count = of[*name].as_u64().filter(|count| *count > 0)?;
+        Some(format!(", {count} {what}"))
+    };
+    counts.iter().filter_map(one).collect()
 }
 
 fn print_conflicts(conflicts: &Value, indent: &str) {

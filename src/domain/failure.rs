@@ -100,7 +100,7 @@ codes! {
     GitUnreachable "git.unreachable" Platform "The Git server could not be reached; the job is repeated.";
     GitFailed "git.failed" Tenant "Read the last lines of Git's output.";
     GitTooManyFiles "git.too_many_files" Tenant "The repository holds more than 100,000 files.";
-    GitTooLarge "git.too_large" Tenant "The repository holds more than 10 GB.";
+    GitTooLarge "git.too_large" Tenant "Make the repository smaller, or push less at once: Git takes in at most 10 GB, with 1 GB of memory for a clone and 128 MB for what comes later.";
     GitHostKey "git.host_key" Operator "The Git server's SSH key is not the pinned one; if it was changed on purpose, correct `known_hosts` in the worker's secret directory.";
     WorkspaceLocal "workspace.local" Tenant "Its files are on this host only: give the team a Git repository that has them.";
     WorkspaceMissing "workspace.missing" Tenant "Name a Git repository, or create the workspace first.";

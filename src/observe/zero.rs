@@ -38,6 +38,7 @@ const DOCKER_OPERATIONS: &[&str] = &[
     "restart_container",
     "start_container",
     "stop_container",
+    "unpause_container",
     "version",
 ];
 

@@ -30,6 +30,8 @@ pub struct Board {
     pub gave_up: bool,
     /// Lines of output so far.
     pub lines: u64,
+    /// Files of the workspace that were copied so far, while the first copy goes on.
+    pub copied: Option<u64>,
     /// Where it should listen.
     pub port: Option<u16>,
     /// How it is asked whether it is there: a path, or `tcp`.
@@ -59,6 +61,7 @@ impl Board {
     fn read(body: &Value) -> Self {
         let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
         let port = |value: &Value| value.as_u64().and_then(|port| u16::try_from(port).ok());
+        let mirror = body.get("mirror").filter(|mirror| mirror["state"] == "starting");
         let sockets = body.get("listening").and_then(Value::as_array).into_iter().flatten();
         let socket = |socket: &Value| {
             Some((socket.get("address")?.as_str()?.to_owned(), port(socket.get("port")?)?))
@@ -70,6 +73,7 @@ impl Board {
             error_line: text("error_line"),
             gave_up: body.get("gave_up").and_then(Value::as_bool).unwrap_or(false),
             lines: body.get("lines").and_then(Value::as_u64).unwrap_or(0),
+            copied: mirror.and_then(|mirror| mirror["copied"].as_u64()),
             port: body.get("port").and_then(port),
             health: text("health").unwrap_or_else(|| "/".to_owned()),
             polling: text("polling"),

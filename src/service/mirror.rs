@@ -11,7 +11,9 @@ mod pass;
 mod places;
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -31,6 +33,10 @@ const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// What is lost by a crash within this time is copied again, or stays as foreign.
 const SAVE_PAUSE: Duration = Duration::from_secs(10);
+
+/// How often a pass that goes on tells how far it is: a start waits for the first copy only
+/// as long as it sees that there is one.
+const TELL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Whoever asks is told the first warnings, and how many more there are.
 const WARNINGS_SHOWN_MAX: usize = 100;
@@ -206,6 +212,7 @@ impl<T: Fn(&MirrorFacts) + Send + Sync> Mirror<T> {
     async fn run(&mut self, changes: Option<Arc<Changes>>) {
         let Some(mut pass) = self.pass.take() else { return };
         let whole = changes.is_none();
+        let (before, progress) = (self.facts.copied, pass.progress());
         let ran = move || {
             let ran = match changes {
                 None => pass.everything(),
@@ -213,7 +220,19 @@ impl<T: Fn(&MirrorFacts) + Send + Sync> Mirror<T> {
             };
             (pass, ran)
         };
-        let Some((pass, ran)) = self.scope.block(ran).await else {
+        let scope = self.scope.clone();
+        let mut blocked = pin!(scope.block(ran));
+        let ran = loop {
+            tokio::select! {
+                ran = &mut blocked => break ran,
+                () = tokio::time::sleep(TELL_PAUSE) => {
+                    self.facts.copied = before + progress.load(Ordering::Relaxed);
+                    (self.tell)(&self.facts);
+                }
+            }
+        };
+        self.facts.copied = before + progress.load(Ordering::Relaxed);
+        let Some((pass, ran)) = ran else {
             self.facts.state = MirrorState::Failed("the mirror has a bug; see its log".to_owned());
             (self.tell)(&self.facts);
             return;
@@ -234,7 +253,6 @@ impl<T: Fn(&MirrorFacts) + Send + Sync> Mirror<T> {
 
     fn note(&mut self, report: PassReport, whole: bool) {
         let PassReport { copied, deleted, warnings } = report;
-        self.facts.copied += copied;
         self.facts.deleted += deleted;
         self.facts.last_pass_at = Some(now());
         if whole {

@@ -54,9 +54,7 @@ impl Outcome {
             Self::LocalOnly => "local_only",
             Self::UpToDate => "up_to_date",
             Self::FastForwarded => "fast_forwarded",
-            Self::Joined { strategy: Strategy::Rebase, .. } => "rebased",
-            Self::Joined { strategy: Strategy::Merge, .. } => "merged",
-            Self::Joined { strategy: Strategy::Branch, .. } => "branched",
+            Self::Joined { strategy, .. } => strategy.done(),
             Self::Conflict(_) => "conflict",
             Self::Skipped(_) => "skipped",
             Self::Failed(_) => "failed",
@@ -88,6 +86,8 @@ pub(super) struct Shown {
     pub(super) name: String,
     pub(super) branch: String,
     pub(super) head: Option<String>,
+    /// How far it is from the remote's branch, if that is known.
+    pub(super) distance: Option<Distance>,
     pub(super) standing: Standing,
 }
 
@@ -99,6 +99,11 @@ pub(super) enum Standing {
     FastForwarded,
     /// It was made just now.
     Created,
+    /// Two histories became one, as somebody asked; what went to a branch.
+    Joined {
+        strategy: Strategy,
+        branch: Option<String>,
+    },
     Conflict(Vec<Conflict>),
     /// The remote has no such branch any more; the worktree stays.
     BranchGone,
@@ -114,11 +119,17 @@ impl Standing {
             Self::UpToDate => "up_to_date",
             Self::FastForwarded => "fast_forwarded",
             Self::Created => "created",
+            Self::Joined { strategy, .. } => strategy.done(),
             Self::Conflict(_) => "conflict",
             Self::BranchGone => "branch_gone",
             Self::NoBranch => "no_branch",
             Self::Failed(_) => "failed",
         }
+    }
+
+    /// Whether files were moved.
+    fn is_move(&self) -> bool {
+        matches!(self, Self::FastForwarded | Self::Created | Self::Joined { .. })
     }
 }
 
@@ -145,11 +156,9 @@ pub(super) struct Cycle {
 impl Cycle {
     /// Whether a reader of the last one would want to know of this one.
     fn is_news(&self, last: Option<&Self>) -> bool {
-        let moved =
-            |shown: &Shown| matches!(shown.standing, Standing::FastForwarded | Standing::Created);
         let head = |cycle: &Self| cycle.checkout.as_ref().and_then(|found| found.head.clone());
         self.outcome.is_move()
-            || self.worktrees.iter().any(moved)
+            || self.worktrees.iter().any(|shown| shown.standing.is_move())
             || last.is_none_or(|last| {
                 last.outcome != self.outcome
                     || last.worktrees != self.worktrees

@@ -291,7 +291,8 @@ async fn send(
     let refspec = format!("{commit}:{reference}");
     let arguments = [
         "push",
-        "--quiet",
+        // Signs of life, not for people.
+        "--progress",
         "--no-verify",
         "--no-signed",
         "--no-follow-tags",

@@ -9,14 +9,17 @@
 //! the workspace, and is done after it (`look`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
 use tokio::time::Instant;
 
 use super::board::{Conflict, Cycle, Outcome, Shown};
 use super::git::{Git, GitError, Operation};
+use super::leftovers::Leftovers;
 use super::remote::Branch;
 use super::repository::{self, Changes, Checkout, Distance, Merged, Moved};
 use super::settings::{Remote, Source};
-use super::strategy::{self, Histories, Joined, Strategy};
+use super::strategy::{self, Histories, Joined, Strategy, Wish};
 use super::{Shared, worktrees};
 use crate::service::logs::Chain;
 use crate::service::system::now;
@@ -40,20 +43,26 @@ pub(super) struct Memory {
     /// Branches whose history the remote has replaced, until nothing of the old
     /// one is in the way.
     pub(super) rewritten: BTreeSet<String>,
-    /// What was found out about two commits.
-    compared: Option<(String, String, Distance, Vec<String>)>,
+    /// What was found out about two commits, for each checkout.
+    compared: BTreeMap<PathBuf, Compared>,
+    leftovers: Leftovers,
+}
+
+/// How far two commits are apart, and which paths stand between them.
+#[derive(Debug)]
+struct Compared {
+    head: String,
+    commit: String,
+    distance: Distance,
+    paths: Vec<String>,
 }
 
 /// Runs one cycle.
-pub(super) async fn run_cycle(
-    shared: &Shared,
-    memory: &mut Memory,
-    strategy: Option<Strategy>,
-) -> Cycle {
+pub(super) async fn run_cycle(shared: &Shared, memory: &mut Memory, wish: Option<&Wish>) -> Cycle {
     let began = Instant::now();
     let mut seen = Seen::default();
     let outcome =
-        match look_and_move(shared, memory, strategy, &mut seen).await {
+        match look_and_move(shared, memory, wish, &mut seen).await {
             Ok(outcome) => outcome,
             Err(error) if is_busy(&error) => Outcome::Skipped(shared.redact(&format!(
                 "another Git is at work, or left a lock behind: {}",
@@ -107,7 +116,7 @@ impl Seen {
 async fn look_and_move(
     shared: &Shared,
     memory: &mut Memory,
-    strategy: Option<Strategy>,
+    wish: Option<&Wish>,
     seen: &mut Seen,
 ) -> Result<Outcome, GitError> {
     let settings = &shared.settings;
@@ -140,11 +149,12 @@ async fn look_and_move(
         Some(branch) => match tracked.get(branch.as_str()) {
             None => Outcome::Skipped(format!("the remote has no branch {}", branch.as_str())),
             Some(commit) => {
+                let strategy = Wish::of(wish, None);
                 keep_workspace(shared, &git, memory, (branch, commit), strategy, seen).await?
             }
         },
     };
-    seen.worktrees = worktrees::keep(shared, &git, &tracked, &seen.missing).await;
+    seen.worktrees = worktrees::keep(shared, &git, memory, &seen.missing, wish).await;
     Ok(outcome)
 }
 
@@ -169,6 +179,8 @@ async fn fetch(
     memory: &mut Memory,
     seen: &mut Seen,
 ) -> Result<(BTreeMap<String, String>, Vec<Branch>), GitError> {
+    let git_dir = &git.place().common_dir;
+    let unfinished = memory.leftovers.tidy(git_dir);
     let began = Instant::now();
     let (refs, heads) = tokio::join!(
         repository::refs(git, branches),
@@ -200,6 +212,9 @@ async fn fetch(
     };
     let asked = asked.await;
     shared.metrics.fetched(asked.is_ok(), began.elapsed());
+    if asked.is_err() {
+        memory.leftovers.note_failure(git_dir, &unfinished);
+    }
     let (after, missing) = asked?;
     for (branch, commit) in &after {
         let Some(old) = before.get(branch).filter(|old| *old != commit) else { continue };
@@ -266,7 +281,8 @@ async fn keep_workspace(
         },
         Some(strategy) => {
             let team = &shared.settings.team;
-            let histories = Histories { branch, head: &head, commit, team };
+            let checked_out = Some(branch);
+            let histories = Histories { branch, checked_out, head: &head, commit, team };
             match strategy::join(git, strategy, &histories).await? {
                 Joined::Done { branch } => Outcome::Joined { strategy, branch },
                 Joined::Conflicts(paths) => {
@@ -291,7 +307,7 @@ async fn keep_workspace(
 
 /// How far two commits are apart, and what both sides changed if they parted;
 /// asked of Git only when one of them is new.
-async fn compare(
+pub(super) async fn compare(
     git: &Git<'_>,
     memory: &mut Memory,
     head: &str,
@@ -300,12 +316,12 @@ async fn compare(
     if head == commit {
         return Ok((Distance { ahead: 0, behind: 0 }, Vec::new()));
     }
-    if let Some((a, b, distance, paths)) = &memory.compared
-        && (a.as_str(), b.as_str()) == (head, commit)
+    if let Some(known) = memory.compared.get(&git.place().git_dir)
+        && (known.head.as_str(), known.commit.as_str()) == (head, commit)
     {
-        return Ok((*distance, paths.clone()));
+        return Ok((known.distance, known.paths.clone()));
     }
-    let distance = repository::distance(git, commit).await?;
+    let distance = repository::distance(git, head, commit).await?;
     let paths = if distance.ahead > 0 && distance.behind > 0 {
         match repository::merge(git, head, commit).await {
             Ok(Merged::Conflicts(paths)) => paths,
@@ -316,7 +332,9 @@ async fn compare(
     } else {
         Vec::new()
     };
-    memory.compared = Some((head.to_owned(), commit.to_owned(), distance, paths.clone()));
+    let (head, commit) = (head.to_owned(), commit.to_owned());
+    let compared = Compared { head, commit, distance, paths: paths.clone() };
+    memory.compared.insert(git.place().git_dir.clone(), compared);
     Ok((distance, paths))
 }
 
@@ -333,7 +351,11 @@ pub(super) fn is_busy(error: &GitError) -> bool {
             !matches!(operation, Operation::Fetch | Operation::Push)
                 && message.contains(".lock': File exists")
         }
-        GitError::Run { .. } | GitError::Timeout { .. } | GitError::Stopping { .. } => false,
+        GitError::Run { .. }
+        | GitError::Timeout { .. }
+        | GitError::Stalled { .. }
+        | GitError::TooLarge { .. }
+        | GitError::Stopping { .. } => false,
     }
 }
 
@@ -348,6 +370,8 @@ pub(super) fn public_text(shared: &Shared, error: &GitError) -> String {
         GitError::Refused { .. }
         | GitError::Run { .. }
         | GitError::Timeout { .. }
+        | GitError::Stalled { .. }
+        | GitError::TooLarge { .. }
         | GitError::Stopping { .. } => Chain(error).to_string(),
     };
     shared.redact(&text)

@@ -9,6 +9,7 @@
 
 mod configured;
 mod hardened;
+mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -33,6 +34,10 @@ const END: &Ladder = &[(Signal::TERM, Duration::from_secs(1))];
 /// The status of a tree with some 50,000 changed files.
 const STDOUT_BYTES_MAX: usize = 4 * 1024 * 1024;
 const STDERR_BYTES_MAX: usize = 16 * 1024;
+
+/// Over HTTP Git itself notices a server that stalls, and says so in its own words;
+/// what it does not notice, as over SSH, is ended after this many times as long.
+const QUIET_STALLS: u32 = 2;
 
 /// What a call is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,16 +73,21 @@ impl Operation {
         }
     }
 
-    /// The network may be slow; the disk may be slow at a tenth of a CPU.
+    /// For what hangs, not for what is slow: a gigabyte takes three minutes at
+    /// 50 Mbit/s, and 50,000 files take minutes at a tenth of a CPU. A move that is
+    /// ended in its middle leaves half of it behind.
     fn bound(self) -> Duration {
-        match self {
-            Self::Config | Self::Compare => Duration::from_secs(30),
-            Self::Status | Self::Count | Self::Merge => Duration::from_secs(60),
-            Self::Fetch | Self::FastForward | Self::Move | Self::Commit | Self::Push => {
-                Duration::from_secs(120)
-            }
-            Self::Worktree => Duration::from_secs(300),
-        }
+        Duration::from_secs(match self {
+            Self::Config => 30,
+            Self::Compare | Self::Status | Self::Count | Self::Merge => 120,
+            Self::FastForward | Self::Move | Self::Worktree | Self::Commit => 900,
+            Self::Fetch | Self::Push => 1800,
+        })
+    }
+
+    /// Whether a server is waited for.
+    fn is_remote(self) -> bool {
+        matches!(self, Self::Fetch | Self::Push)
     }
 }
 
@@ -90,9 +100,15 @@ pub(super) enum GitError {
     /// It took too long and was ended.
     #[error("git {} took longer than {} s", operation.name(), operation.bound().as_secs())]
     Timeout { operation: Operation },
+    /// The server sends nothing any more, and was not waited for any longer.
+    #[error("git {} was ended: the server sent nothing for {} s", operation.name(), quiet.as_secs())]
+    Stalled { operation: Operation, quiet: Duration },
     /// It said no.
     #[error("git {} failed: {message}", operation.name())]
     Refused { operation: Operation, message: String },
+    /// What the server sends is more than there is room for.
+    #[error("git {} failed: {what}: {message}", operation.name())]
+    TooLarge { operation: Operation, what: String, message: String },
     /// The service is ending.
     #[error("git {} was ended with the service", operation.name())]
     Stopping { operation: Operation },
@@ -260,7 +276,7 @@ impl<'a> Git<'a> {
         if ended.code == Some(0) {
             return Ok(ended.output);
         }
-        Err(GitError::Refused { operation, message: ended.message })
+        Err(words::refused(operation, ended.message))
     }
 
     /// Makes a call whose status says something.
@@ -278,6 +294,7 @@ impl<'a> Git<'a> {
             return Err(failed(io::ErrorKind::BrokenPipe.into()));
         };
         let stdin = group.stdin();
+        let heard = words::Heard::default();
         let finished = async {
             let write = async {
                 if let Some(mut stdin) = stdin {
@@ -285,21 +302,29 @@ impl<'a> Git<'a> {
                     let _ = stdin.write_all(call.input).await;
                 }
             };
-            let (stdout, stderr, ()) = tokio::join!(
-                read_capped(stdout, STDOUT_BYTES_MAX),
-                read_capped(stderr, STDERR_BYTES_MAX),
-                write
-            );
+            let read = async {
+                match operation.is_remote() {
+                    true => words::read(stderr, &heard).await,
+                    false => Ok(read_capped(stderr, STDERR_BYTES_MAX).await?.0),
+                }
+            };
+            let (stdout, stderr, ()) =
+                tokio::join!(read_capped(stdout, STDOUT_BYTES_MAX), read, write);
             io::Result::Ok((stdout?, stderr?, group.wait().await?))
         };
+        let quiet = self.settings.stall * QUIET_STALLS;
+        let is_watched = operation.is_remote() && call.remote.is_some_and(|url| !url.is_http());
         let ended = tokio::select! {
             finished = finished => Ok(finished),
             () = tokio::time::sleep(operation.bound()) => Err(GitError::Timeout { operation }),
+            () = heard.nothing_for(quiet), if is_watched => {
+                Err(GitError::Stalled { operation, quiet })
+            }
             () = self.scope.stopping() => Err(GitError::Stopping { operation }),
         };
         match ended {
             Ok(finished) => {
-                let ((bytes, truncated), (stderr, _), status) = finished.map_err(failed)?;
+                let ((bytes, truncated), stderr, status) = finished.map_err(failed)?;
                 let message = String::from_utf8_lossy(&stderr).trim().to_owned();
                 let output = Output { bytes, truncated };
                 Ok(Ended { code: status.code(), output, message })
@@ -364,7 +389,8 @@ impl<'a> Git<'a> {
         if let Some(url) = call.remote {
             self.configured.check(url)?;
         }
-        let extra = Extra { remote: call.remote, variables: call.variables };
+        let takes_in = operation == Operation::Fetch;
+        let extra = Extra { remote: call.remote, variables: call.variables, takes_in };
         let mut command =
             hardened::command(self.settings, &self.place, &self.configured, call.index, &extra);
         let stdin = if call.input.is_empty() { Stdio::null() } else { Stdio::piped() };

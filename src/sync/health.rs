@@ -81,7 +81,13 @@ fn worktrees(cycle: &Cycle) -> Option<Check> {
         return None;
     }
     let is_well = |standing: &Standing| {
-        matches!(standing, Standing::UpToDate | Standing::FastForwarded | Standing::Created)
+        matches!(
+            standing,
+            Standing::UpToDate
+                | Standing::FastForwarded
+                | Standing::Created
+                | Standing::Joined { .. }
+        )
     };
     let others = cycle.worktrees.iter().filter(|shown| !is_well(&shown.standing));
     let others: Vec<String> =

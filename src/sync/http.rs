@@ -20,7 +20,7 @@ use super::commits::{Refusal, Request};
 use super::shapes::{
     CommitRequestBody, CommittedBody, PushRequestBody, PushedBody, StatusBody, SyncRequestBody,
 };
-use super::strategy::Strategy;
+use super::strategy::{Strategy, Wish};
 use super::turns::Order;
 use super::{Shared, health};
 use crate::service::auth::require_token;
@@ -87,14 +87,8 @@ async fn sync(
     State(shared): Api,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<StatusBody>, ApiError> {
-    let strategy = match read::<SyncRequestBody>(body)?.strategy {
-        None => None,
-        Some(word) => Some(Strategy::parse(&word).ok_or_else(|| {
-            let message = "`strategy` is rebase, merge or branch";
-            ApiError::new(StatusCode::BAD_REQUEST, "strategy.unknown", message)
-        })?),
-    };
-    if strategy.is_some() && shared.settings.report_only {
+    let wish = wish(&shared, read(body)?)?;
+    if wish.is_some() && shared.settings.report_only {
         let message = "the workspace is a person's own directory; nothing is moved there";
         return Err(ApiError::new(StatusCode::CONFLICT, "workspace.unfit", message));
     }
@@ -105,11 +99,31 @@ async fn sync(
             finished.await.map_err(|_| stopping())?;
         }
         let (done, finished) = oneshot::channel();
-        order(&shared.turns, Order::Cycle { strategy, done })?;
+        order(&shared.turns, Order::Cycle { wish, done })?;
         finished.await.map_err(|_| stopping())
     };
     within(synced).await?;
     Ok(Json(StatusBody::of(&shared.settings, &shared.board)))
+}
+
+/// Reads what is to be joined, and how.
+fn wish(shared: &Shared, body: SyncRequestBody) -> Result<Option<Wish>, ApiError> {
+    let SyncRequestBody { strategy, worktree } = body;
+    let bad =
+        |code: &'static str, message: &str| ApiError::new(StatusCode::BAD_REQUEST, code, message);
+    let is_known = |name: &String| shared.settings.worktrees.iter().any(|(known, _)| known == name);
+    if worktree.as_ref().is_some_and(|name| !is_known(name)) {
+        return Err(bad("worktree.unknown", "`worktree` names no preview with one; see /status"));
+    }
+    let Some(word) = strategy else {
+        return match worktree {
+            Some(_) => Err(bad("strategy.missing", "`worktree` goes with a `strategy`")),
+            None => Ok(None),
+        };
+    };
+    let unknown = || bad("strategy.unknown", "`strategy` is rebase, merge or branch");
+    let strategy = Strategy::parse(&word).ok_or_else(unknown)?;
+    Ok(Some(Wish { strategy, worktree }))
 }
 
 /// Commits what an agent changed to its branch.

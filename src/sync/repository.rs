@@ -140,7 +140,8 @@ pub(super) async fn fetch(
             .map(|branch| format!("+refs/heads/{}:{}", branch.as_str(), tracking(branch)));
         let arguments = [
             "fetch",
-            "--quiet",
+            // Signs of life, not for people.
+            "--progress",
             "--no-tags",
             "--no-prune",
             "--no-recurse-submodules",
@@ -240,10 +241,14 @@ pub(super) async fn is_ancestor(
     git.try_call(Operation::Compare, call).await.map(|ended| ended.code == Some(0))
 }
 
-/// Counts the commits between the checkout and another commit.
-pub(super) async fn distance(git: &Git<'_>, commit: &str) -> Result<Distance, GitError> {
+/// Counts the commits between one commit and another.
+pub(super) async fn distance(
+    git: &Git<'_>,
+    head: &str,
+    commit: &str,
+) -> Result<Distance, GitError> {
     let operation = Operation::Compare;
-    let range = format!("HEAD...{commit}");
+    let range = format!("{head}...{commit}");
     let arguments = ["rev-list", "--left-right", "--count", &range, "--"];
     let line = git.run(operation, arguments).await?.line();
     let counts = line.split_once('\t').and_then(|(ahead, behind)| {

@@ -14,6 +14,10 @@ use crate::service::{Environment, SettingError};
 /// A day: more than anyone means by an interval.
 const INTERVAL_SECONDS_MAX: u64 = 86_400;
 
+/// Less than a step of a start may be without a sign of life, so that a clone that
+/// stalls ends with Git's own words (`pipeline::steps::workspace` has the same).
+const STALL: Duration = Duration::from_secs(45);
+
 /// The service's settings.
 #[derive(Debug, Clone)]
 pub struct SyncSettings {
@@ -78,6 +82,8 @@ pub struct GitSettings {
     pub path: OsString,
     /// The certificates to trust.
     pub ca_bundle: Option<PathBuf>,
+    /// A server that sends nothing for so long has stalled.
+    pub stall: Duration,
 }
 
 impl SyncSettings {
@@ -170,6 +176,7 @@ impl GitSettings {
                 .path("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
                 .into_os_string(),
             ca_bundle: certificates.into_iter().find_map(|name| environment.path_if_set(name)),
+            stall: STALL,
         })
     }
 }

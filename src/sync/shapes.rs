@@ -14,6 +14,8 @@ use crate::service::watch::WatchMode;
 pub(super) struct SyncRequestBody {
     /// `rebase`, `merge` or `branch`, when both sides have commits.
     pub(super) strategy: Option<String>,
+    /// The preview whose worktree is meant; without one, the workspace.
+    pub(super) worktree: Option<String>,
 }
 
 /// The body of `POST /commit`.
@@ -130,7 +132,11 @@ struct WorktreeBody {
     branch: String,
     head: Option<String>,
     state: &'static str,
+    ahead: Option<u64>,
+    behind: Option<u64>,
     detail: Option<String>,
+    /// Where local commits went, if they went to a branch.
+    local_branch: Option<String>,
     conflicts: Vec<ConflictBody>,
 }
 
@@ -223,21 +229,26 @@ impl StatusBody {
 
 impl WorktreeBody {
     fn of(shown: &Shown) -> Self {
-        let (detail, conflicts) = match &shown.standing {
-            Standing::Failed(text) => (Some(text.clone()), Vec::new()),
-            Standing::Conflict(all) => (None, all.iter().map(ConflictBody::of).collect()),
+        let (mut detail, mut local_branch, mut conflicts) = (None, None, Vec::new());
+        match &shown.standing {
+            Standing::Failed(text) => detail = Some(text.clone()),
+            Standing::Conflict(all) => conflicts = all.iter().map(ConflictBody::of).collect(),
+            Standing::Joined { branch, .. } => local_branch = branch.clone(),
             Standing::UpToDate
             | Standing::FastForwarded
             | Standing::Created
             | Standing::BranchGone
-            | Standing::NoBranch => (None, Vec::new()),
-        };
+            | Standing::NoBranch => {}
+        }
         Self {
             name: shown.name.clone(),
             branch: shown.branch.clone(),
             head: shown.head.clone(),
             state: shown.standing.name(),
+            ahead: shown.distance.map(|distance| distance.ahead),
+            behind: shown.distance.map(|distance| distance.behind),
             detail,
+            local_branch,
             conflicts,
         }
     }

@@ -37,6 +37,31 @@ impl Strategy {
             Self::Branch => "branch",
         }
     }
+
+    /// The word for what was done.
+    pub(super) fn done(self) -> &'static str {
+        match self {
+            Self::Rebase => "rebased",
+            Self::Merge => "merged",
+            Self::Branch => "branched",
+        }
+    }
+}
+
+/// What somebody asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) strategy: Strategy,
+    /// Which preview's worktree; without a name, the workspace.
+    pub(super) worktree: Option<String>,
+}
+
+impl Wish {
+    /// The strategy for the workspace, or for the worktree of this name.
+    pub(super) fn of(wish: Option<&Self>, worktree: Option<&str>) -> Option<Strategy> {
+        let meant = wish.filter(|wish| wish.worktree.as_deref() == worktree);
+        meant.map(|wish| wish.strategy)
+    }
 }
 
 /// How it went.
@@ -55,9 +80,11 @@ pub(super) enum Joined {
 /// What is to be joined.
 #[derive(Debug)]
 pub(super) struct Histories<'a> {
-    /// The branch that is checked out.
+    /// The remote's branch.
     pub(super) branch: &'a Branch,
-    /// Its commit.
+    /// The branch that is checked out, and is moved; none, if the checkout is detached.
+    pub(super) checked_out: Option<&'a Branch>,
+    /// The commit that is checked out.
     pub(super) head: &'a str,
     /// The remote's.
     pub(super) commit: &'a str,
@@ -82,6 +109,18 @@ pub(super) async fn join(
     }
 }
 
+/// Moves the checkout, with its branch if it has one.
+async fn move_to(
+    git: &Git<'_>,
+    histories: &Histories<'_>,
+    commit: &str,
+) -> Result<Moved, GitError> {
+    match histories.checked_out {
+        Some(branch) => repository::move_branch(git, branch, commit).await,
+        None => repository::move_detached(git, commit).await,
+    }
+}
+
 fn ended(moved: Moved, branch: Option<String>) -> Joined {
     match moved {
         Moved::Done => Joined::Done { branch },
@@ -102,16 +141,16 @@ async fn merge(git: &Git<'_>, histories: &Histories<'_>) -> Result<Joined, GitEr
 }
 
 async fn branch(git: &Git<'_>, histories: &Histories<'_>) -> Result<Joined, GitError> {
-    let &Histories { branch, head, commit, team } = histories;
+    let &Histories { head, commit, team, .. } = histories;
     let short = head.get(..12).unwrap_or(head);
     // The name holds the commit, so a branch of this name is this branch.
     let name = format!("covibes/{team}/local-{short}");
     git.run(Operation::Move, ["update-ref", &format!("refs/heads/{name}"), head]).await?;
-    Ok(ended(repository::move_branch(git, branch, commit).await?, Some(name)))
+    Ok(ended(move_to(git, histories, commit).await?, Some(name)))
 }
 
 async fn rebase(git: &Git<'_>, histories: &Histories<'_>) -> Result<Joined, GitError> {
-    let &Histories { branch, head, commit, .. } = histories;
+    let &Histories { head, commit, .. } = histories;
     let range = format!("{commit}..{head}");
     let arguments = ["rev-list", "--reverse", "--topo-order", "--parents", &range, "--"];
     let list = git.run(Operation::Compare, arguments).await?;
@@ -143,7 +182,7 @@ async fn rebase(git: &Git<'_>, histories: &Histories<'_>) -> Result<Joined, GitE
         let new = Commit { tree: &tree, parents: &[&onto], message };
         onto = new.write(git, author).await?;
     }
-    Ok(ended(repository::move_branch(git, branch, &onto).await?, None))
+    Ok(ended(move_to(git, histories, &onto).await?, None))
 }
 
 async fn tree_of(git: &Git<'_>, commit: &str) -> Result<String, GitError> {

@@ -5,6 +5,7 @@ mod git;
 mod hostile;
 mod lossless;
 mod mirror;
+mod slow;
 mod strategies;
 mod worktrees;
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::board::Outcome;
 use super::commits::{self, Committed, Pushed, Refusal, Request};
 use super::cycle::{Memory, run_cycle};
-use super::strategy::Strategy;
+use super::strategy::Wish;
 use super::{Done, Shared};
 use crate::service::system::chance;
 
@@ -28,7 +28,7 @@ const JITTER: f64 = 0.15;
 #[derive(Debug)]
 pub(super) enum Order {
     /// A cycle that begins after the order.
-    Cycle { strategy: Option<Strategy>, done: Done },
+    Cycle { wish: Option<Wish>, done: Done },
     /// A commit.
     Commit { request: Request, answer: oneshot::Sender<Result<Committed, Refusal>> },
     /// A push of an agent's branch.
@@ -40,11 +40,11 @@ pub(super) async fn take_turns(shared: Arc<Shared>, mut orders: mpsc::Receiver<O
     let mut memory = Memory::default();
     let mut failures = 0;
     let mut waiting: Vec<Done> = Vec::new();
-    let mut strategy = None;
+    let mut wish: Option<Wish> = None;
     // An order that did not fit into the last turn.
     let mut held = None;
     loop {
-        let cycle = run_cycle(&shared, &mut memory, strategy.take()).await;
+        let cycle = run_cycle(&shared, &mut memory, wish.take().as_ref()).await;
         if shared.scope.is_stopping() {
             return;
         }
@@ -78,8 +78,8 @@ pub(super) async fn take_turns(shared: Arc<Shared>, mut orders: mpsc::Receiver<O
                 },
             };
             match order {
-                Order::Cycle { strategy: wanted, done } => {
-                    strategy = wanted;
+                Order::Cycle { wish: wanted, done } => {
+                    wish = wanted;
                     waiting.push(done);
                     break;
                 }
@@ -96,9 +96,9 @@ pub(super) async fn take_turns(shared: Arc<Shared>, mut orders: mpsc::Receiver<O
             }
         }
         // Whoever asked for a plain cycle before it begins is answered by it.
-        while strategy.is_none() {
+        while wish.is_none() {
             match orders.try_recv() {
-                Ok(Order::Cycle { strategy: None, done }) => waiting.push(done),
+                Ok(Order::Cycle { wish: None, done }) => waiting.push(done),
                 Ok(other) => {
                     held = Some(other);
                     break;

@@ -9,16 +9,26 @@ use std::path::Path;
 
 use super::Shared;
 use super::board::{Conflict, Shown, Standing};
-use super::cycle::{is_busy, public_text, under_way};
+use super::cycle::{Memory, compare, is_busy, public_text, under_way};
 use super::git::{Git, GitError, Operation};
-use super::repository::{self, Moved};
+use super::remote::Branch;
+use super::repository::{self, Distance, Moved};
+use super::strategy::{self, Histories, Joined, Strategy, Wish};
+
+/// How one was brought in step, or why not.
+struct Kept {
+    standing: Standing,
+    head: Option<String>,
+    distance: Option<Distance>,
+}
 
 /// Brings each in step; what cannot be is told of that one only.
 pub(super) async fn keep(
     shared: &Shared,
     git: &Git<'_>,
-    tracked: &BTreeMap<String, String>,
+    memory: &mut Memory,
     missing: &[String],
+    wish: Option<&Wish>,
 ) -> Vec<Shown> {
     if shared.settings.worktrees.is_empty() {
         return Vec::new();
@@ -34,30 +44,36 @@ pub(super) async fn keep(
     for (name, branch) in &shared.settings.worktrees {
         let path = shared.settings.worktrees_dir.join(name);
         let head = heads.get(&*path.to_string_lossy()).cloned();
-        let wanted = tracked.get(branch.as_str()).map(String::as_str);
+        let wanted = memory.tracked.as_ref().and_then(|all| all.get(branch.as_str())).cloned();
         let is_gone = missing.iter().any(|gone| gone == branch.as_str());
-        let standing = match (wanted.filter(|_| !is_gone), &head) {
-            (None, Some(_)) => Standing::BranchGone,
-            (None, None) => Standing::NoBranch,
-            (Some(wanted), Some(head)) if wanted == head => Standing::UpToDate,
+        let stays = |standing| Kept { standing, head: head.clone(), distance: None };
+        let kept = match (wanted.filter(|_| !is_gone), &head) {
+            (None, Some(_)) => stays(Standing::BranchGone),
+            (None, None) => stays(Standing::NoBranch),
+            (Some(wanted), Some(head)) if wanted == *head => {
+                memory.rewritten.remove(branch.as_str());
+                let distance = Some(Distance { ahead: 0, behind: 0 });
+                Kept { distance, ..stays(Standing::UpToDate) }
+            }
             (Some(wanted), _) => {
-                let kept = keep_one(git, &path, branch.as_str(), wanted).await;
+                let team = &shared.settings.team;
+                let strategy = Wish::of(wish, Some(name));
+                let one = One { path: &path, branch, wanted: &wanted, team, strategy };
+                let kept = keep_one(git, memory, &one, head.as_deref()).await;
                 kept.unwrap_or_else(|error| {
                     let text = public_text(shared, &error);
                     if is_busy(&error) {
-                        Standing::Failed(format!("another Git is at work: {text}"))
+                        stays(Standing::Failed(format!("another Git is at work: {text}")))
                     } else {
                         tracing::warn!(worktree = name, error = text, "a worktree is not in step");
-                        Standing::Failed(text)
+                        stays(Standing::Failed(text))
                     }
                 })
             }
         };
-        let head = match &standing {
-            Standing::Created | Standing::FastForwarded => wanted.map(str::to_owned),
-            _ => head,
-        };
-        all.push(Shown { name: name.clone(), branch: branch.as_str().to_owned(), head, standing });
+        let Kept { standing, head, distance } = kept;
+        let branch = branch.as_str().to_owned();
+        all.push(Shown { name: name.clone(), branch, head, distance, standing });
     }
     all
 }
@@ -80,12 +96,27 @@ async fn heads(git: &Git<'_>) -> Result<BTreeMap<String, String>, GitError> {
     Ok(heads)
 }
 
+/// A worktree, and what it should show.
+struct One<'a> {
+    path: &'a Path,
+    /// The remote's branch.
+    branch: &'a Branch,
+    /// Its commit.
+    wanted: &'a str,
+    team: &'a str,
+    /// How its histories are joined, if somebody asks for that.
+    strategy: Option<Strategy>,
+}
+
 async fn keep_one(
     git: &Git<'_>,
-    path: &Path,
-    branch: &str,
-    wanted: &str,
-) -> Result<Standing, GitError> {
+    memory: &mut Memory,
+    one: &One<'_>,
+    head: Option<&str>,
+) -> Result<Kept, GitError> {
+    let &One { path, branch, wanted, team, strategy } = one;
+    let none = Distance { ahead: 0, behind: 0 };
+    let in_step = |standing| Kept { standing, head: Some(wanted.to_owned()), distance: Some(none) };
     if path.symlink_metadata().is_err() {
         repository::measure(git, wanted).await?;
         let text = path.to_string_lossy();
@@ -93,43 +124,76 @@ async fn keep_one(
         let arguments = ["worktree", "add", "--quiet", "--force", "--detach", &*text, wanted];
         git.run(Operation::Worktree, arguments).await?;
         tracing::info!(worktree = %path.display(), "a worktree was made");
-        return Ok(Standing::Created);
+        return Ok(in_step(Standing::Created));
     }
-    let Some(git) = git.worktree(path).await? else {
-        return Ok(Standing::Failed("the directory is no worktree of the workspace".to_owned()));
+    let opened = git.worktree(path).await?;
+    let (Some(git), Some(head)) = (opened, head) else {
+        let standing = Standing::Failed("the directory is no worktree of the workspace".to_owned());
+        return Ok(Kept { standing, head: head.map(str::to_owned), distance: None });
     };
-    let distance = repository::distance(&git, wanted).await?;
-    if distance.behind == 0 && distance.ahead == 0 {
-        return Ok(Standing::UpToDate);
-    }
-    let (checkout, changes) = repository::status(&git).await?;
-    let head = checkout.head.clone().unwrap_or_default();
     // The remote has replaced the branch's history, and nothing here is local.
-    let is_replaced = distance.ahead > 0 && repository::was_remote(&git, branch, &head);
+    let is_replaced = |git: &Git<'_>, distance: Distance, head: &str| {
+        distance.ahead > 0 && repository::was_remote(git, branch.as_str(), head)
+    };
+    let (distance, _) = compare(&git, memory, head, wanted).await?;
+    if distance.behind == 0 && !is_replaced(&git, distance, head) {
+        let head = Some(head.to_owned());
+        return Ok(Kept { standing: Standing::UpToDate, head, distance: Some(distance) });
+    }
+    // Somebody may have committed since the worktrees were listed.
+    let (checkout, changes) = repository::status(&git).await?;
+    let head = checkout.head.clone().unwrap_or_else(|| head.to_owned());
+    let (distance, paths) = compare(&git, memory, &head, wanted).await?;
+    let is_replaced = is_replaced(&git, distance, &head);
+    let stays = |standing| Kept { standing, head: Some(head.clone()), distance: Some(distance) };
     let mut conflicts = Vec::new();
     if distance.ahead > 0 && !is_replaced {
-        let repository::Distance { ahead, behind } = distance;
-        let paths = Vec::new();
-        conflicts.push(Conflict::Diverged { ahead, behind, paths, rewritten: false });
+        let Distance { ahead, behind } = distance;
+        let rewritten = memory.rewritten.contains(branch.as_str());
+        conflicts.push(Conflict::Diverged { ahead, behind, paths, rewritten });
     }
     if changes.changed > 0 {
         let paths = changes.changed_paths.clone();
         conflicts.push(Conflict::Dirty { paths, total: changes.changed });
     }
-    if !conflicts.is_empty() {
-        return Ok(Standing::Conflict(conflicts));
+    let is_joined = distance.ahead > 0 && !is_replaced && changes.changed == 0;
+    let strategy = strategy.filter(|_| is_joined);
+    if !conflicts.is_empty() && strategy.is_none() {
+        return Ok(stays(Standing::Conflict(conflicts)));
     }
     if let Some(what) = under_way(&git) {
-        return Ok(Standing::Failed(format!("somebody is in the middle of something ({what})")));
+        let text = format!("somebody is in the middle of something ({what})");
+        return Ok(stays(Standing::Failed(text)));
     }
     repository::measure(&git, wanted).await?;
-    let moved = if is_replaced {
-        repository::move_detached(&git, wanted).await?
-    } else {
-        repository::fast_forward(&git, wanted).await?
+    let Some(strategy) = strategy else {
+        let moved = if is_replaced {
+            repository::move_detached(&git, wanted).await?
+        } else {
+            repository::fast_forward(&git, wanted).await?
+        };
+        return Ok(match moved {
+            Moved::Done => in_step(Standing::FastForwarded),
+            Moved::InTheWay(paths) => {
+                stays(Standing::Conflict(vec![Conflict::Untracked { paths }]))
+            }
+        });
     };
-    Ok(match moved {
-        Moved::Done => Standing::FastForwarded,
-        Moved::InTheWay(paths) => Standing::Conflict(vec![Conflict::Untracked { paths }]),
-    })
+    // An agent may have made a branch of its own here: then that one moves.
+    let own = checkout.branch.as_deref().and_then(|name| Branch::parse(name).ok());
+    let histories =
+        Histories { branch, checked_out: own.as_ref(), head: &head, commit: wanted, team };
+    match strategy::join(&git, strategy, &histories).await? {
+        Joined::Done { branch } => {
+            let head = repository::status(&git).await?.0.head.unwrap_or_default();
+            let (distance, _) = compare(&git, memory, &head, wanted).await?;
+            let standing = Standing::Joined { strategy, branch };
+            Ok(Kept { standing, head: Some(head), distance: Some(distance) })
+        }
+        Joined::Conflicts(paths) => Ok(stays(Standing::Conflict(vec![Conflict::Merge { paths }]))),
+        Joined::InTheWay(paths) => {
+            Ok(stays(Standing::Conflict(vec![Conflict::Untracked { paths }])))
+        }
+        Joined::Unfit(why) => Ok(stays(Standing::Failed(why.to_owned()))),
+    }
 }

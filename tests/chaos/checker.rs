@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use crate::engine::{Effect, Kind, Verb};
 use crate::history::{History, Job, Told};
 
+/// Events that are shown before one that came out of order.
+const STORY: usize = 12;
+
 /// What is wrong, each fault in a sentence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
@@ -114,13 +117,36 @@ fn order_of_ends(
         if let Some((before, other)) = last.get(job.team.as_str())
             && before > number
         {
-            verdict.inversions.push(format!("{} ended after {}", name(job), name(other)));
+            let ends = story(history, jobs, &job.team, told);
+            let (job, other) = (name(job), name(other));
+            verdict.inversions.push(format!("{job} ended after {other}: {ends}"));
         }
         let newest = last.entry(&job.team).or_insert((*number, job));
         if *number > newest.0 {
             *newest = (*number, job);
         }
     }
+}
+
+/// What was told of a team's jobs shortly before, for whoever looks for the cause.
+fn story(
+    history: &History,
+    jobs: &HashMap<&str, (usize, &Job)>,
+    team: &str,
+    until: &Told,
+) -> String {
+    let is_of_job = |told: &&Told| {
+        let whole = ["job.", "step.started"].iter().any(|kind| told.kind.starts_with(kind));
+        told.team == team && whole
+    };
+    let before: Vec<_> = history.told.iter().filter(is_of_job).collect();
+    let end = before.iter().position(|told| std::ptr::eq(*told, until)).unwrap_or(0);
+    let shown = before[end.saturating_sub(STORY)..=end].iter().map(|told| {
+        let job = told.job.as_deref().and_then(|id| jobs.get(id));
+        let job = job.map_or_else(|| "?".to_owned(), |(number, job)| format!("{number} {}", name(job)));
+        format!("[{} {} of {job} by {}]", told.time, told.kind, told.host)
+    });
+    shown.collect::<Vec<_>>().join(" ")
 }
 
 /// Only a later job ends an earlier one.

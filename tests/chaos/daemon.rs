@@ -96,6 +96,16 @@ impl Daemon {
         until("the Docker daemon ends", async || child.try_wait().unwrap()).await;
     }
 
+    /// Ends it as a crash does; its containers may go on.
+    pub(crate) async fn kill(&self) {
+        let mut child = self.child.lock().unwrap().take().expect("it runs");
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+        until("the Docker daemon is gone", async || child.try_wait().unwrap()).await;
+        // It says that it runs, and another would believe it.
+        let _ = std::fs::remove_file(self.dir.join("pid"));
+    }
+
     /// Makes it hang, or go on.
     pub(crate) fn hang(&self, hangs: bool) {
         let id = self.child.lock().unwrap().as_ref().expect("it runs").id();
@@ -116,7 +126,7 @@ impl Daemon {
     pub(crate) async fn make_images(&self, names: &[String]) {
         let root = self.dir.join("image");
         let binaries = Path::new(env!("CARGO_BIN_EXE_covibes")).parent().unwrap();
-        let services = ["covibes-agent", "covibes-sync"]
+        let services = ["covibes-agent", "covibes-sync", "covibes-preview"]
             .map(|name| (binaries.join(name), format!("usr/local/bin/{name}")));
         let files = FILES.map(|(from, to)| (PathBuf::from(from), to.to_owned()));
         for (from, to) in services.into_iter().chain(files) {

@@ -4,6 +4,7 @@ pub(crate) mod brokers;
 pub(crate) mod cancels;
 pub(crate) mod controls;
 pub(crate) mod docker;
+pub(crate) mod installs;
 pub(crate) mod kills;
 pub(crate) mod moves;
 pub(crate) mod order;

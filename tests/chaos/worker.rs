@@ -98,6 +98,11 @@ impl Worker {
         self.variables.lock().unwrap().insert(name.to_owned(), value.to_owned());
     }
 
+    /// Where workspaces and caches are.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
     /// Makes the workspace that jobs with `local` find.
     pub(crate) fn make_workspace(&self, team: &str) {
         let path = self.dir.join("data/workspaces").join(team);

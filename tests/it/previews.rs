@@ -412,6 +412,23 @@ async fn a_first_page_may_be_compiled_for_three_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_copy_of_the_workspace_that_goes_on_is_waited_for() {
+    let world = World::new();
+    world.preview_copies(true);
+    let (_, _, time) = ends_after(&world).await;
+    assert!(time > Duration::from_secs(200), "{time:?}");
+    let said = "copying the workspace for";
+    assert!(world.events().iter().any(|event| event.body.contains(said)));
+
+    // One that stands still is not.
+    let world = World::new();
+    world.preview_copies(false);
+    let (reason, message, time) = ends_after(&world).await;
+    assert_eq!(reason, "preview.timeout", "{message}");
+    assert!(time < Duration::from_secs(150), "{time:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_image_is_unused_since_its_last_start_and_never_while_a_container_has_it() {
     let world = World::new();
     let (runner, ports) = world.runner_and_ports().await;

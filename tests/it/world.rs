@@ -69,6 +69,8 @@ struct Inner {
     /// Whether it says a line whenever it is asked.
     preview_is_busy: bool,
     preview_lines: u64,
+    /// Whether it copies a file then instead.
+    preview_copies: bool,
     /// Whether the daemon refuses every start of a container.
     starts_refused: bool,
     /// Moments at which the process dies, once each, and one that always kills.
@@ -213,6 +215,13 @@ impl World {
         let mut inner = self.lock();
         inner.preview_state = "starting".to_owned();
         (inner.preview_listens, inner.preview_is_busy) = (Some(port), is_busy);
+    }
+
+    /// The next preview copies the workspace, and does not come to an end.
+    pub(crate) fn preview_copies(&self, is_busy: bool) {
+        let mut inner = self.lock();
+        inner.preview_state = "starting".to_owned();
+        (inner.preview_copies, inner.preview_is_busy) = (true, is_busy);
     }
 
     /// From now on a container can only be removed.

@@ -6,9 +6,11 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::docker;
 use crate::net::until_page_holds;
-use crate::place::{Place, is_full};
+use crate::place::{COMMAND_MAX, Place, is_full, until};
 use crate::projects::{SERVER, give, node};
+use crate::worker::{Follower, Message, Worker};
 
 /// A project whose postinstall is this program.
 fn project(place: &Place, name: &str, postinstall: &str, program: &str) -> PathBuf {
@@ -93,6 +95,89 @@ async fn installs_that_fork_call_home_or_flood_harm_nobody() {
     place.done(&["destroy", "flood", "--json"]).await;
     for team in ["forks", "home", "flood"] {
         place.assert_gone(team).await;
+    }
+}
+
+/// Prints a gigabyte, in lines or as one.
+const PRINTS: &str = r#"
+const lines = process.env.npm_package_version === '1.0.0';
+const text = 'an install that has much to say '.repeat(6);
+const chunk = Buffer.from(Array(300).fill(text).join(lines ? '\n' : ' ') + (lines ? '\n' : ' '));
+let left = 2 ** 30;
+while (left > 0) left -= require('fs').writeSync(1, chunk);
+console.log('\nthat is all');
+"#;
+
+/// The bytes of the files in a directory.
+fn bytes_in(path: &Path) -> u64 {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+/// The directory of the log that Docker keeps of an install, while it runs.
+async fn dockers_log(place: &Place, team: &str) -> PathBuf {
+    until("the install runs", COMMAND_MAX, async || {
+        let running = docker::running_oneshots(&place.instance, team).await;
+        let name = running.into_iter().find(|name| name.contains("_install_"))?;
+        let path = docker::inspect(&name).await["LogPath"].as_str()?.to_owned();
+        Path::new(&path).parent().map(PathBuf::from)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn full_an_install_that_prints_a_gigabyte_costs_neither_memory_nor_disk() {
+    if !is_full("a gigabyte of output") {
+        return;
+    }
+    let place = Place::new().await;
+    let worker = Worker::ready(&place).await;
+    let mut events = Follower::new(&place).await;
+    for (team, version) in [("lines", "1.0.0"), ("one_line", "2.0.0")] {
+        let app = project(&place, team, "node prints.js", PRINTS);
+        for name in ["package.json", "package-lock.json"] {
+            let text = std::fs::read_to_string(app.join(name)).unwrap();
+            std::fs::write(app.join(name), text.replace("1.0.0", version)).unwrap();
+        }
+        place.workspace(team, &app);
+        let before = worker.memory();
+        let job = Message::start(team, &["main"]);
+        job.publish(&place).await;
+        let watched = async {
+            let log = dockers_log(&place, team).await;
+            let (mut memory, mut disk) = (0, 0);
+            until("the install is over", 2 * COMMAND_MAX, async || {
+                memory = memory.max(worker.memory());
+                disk = disk.max(bytes_in(&log));
+                (!log.exists()).then_some(())
+            })
+            .await;
+            (memory, disk)
+        };
+        let (end, (memory, disk)) = tokio::join!(events.end_of(&job.id), watched);
+        assert_eq!(end["type"], "covibes.job.succeeded", "{end}");
+        let told = events.seen().of_job(&job.id);
+        let progress = told.of("step.progress");
+        let seconds = |event: &Value| {
+            event["time"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second()
+        };
+        let took = seconds(told.of("job.succeeded")[0]) - seconds(&told.0[0]);
+        let logs = Path::new("/var/lib/covibes/instances").join(&place.instance).join("logs");
+        let kept = bytes_in(&logs.join(team));
+        let grown = memory.saturating_sub(before) >> 20;
+        eprintln!(
+            "{team}: {took} s, memory +{grown} MB, Docker's log {} MB, log kept {} kB, {} told",
+            disk >> 20,
+            kept >> 10,
+            progress.len()
+        );
+        // Docker keeps three files of ten megabytes, and one that it is about to leave.
+        assert!(disk < 45 << 20, "Docker's log had {disk} bytes");
+        assert!(grown < 64, "the worker's memory grew by {grown} MB");
+        assert!(kept > 0 && kept < 10 << 20, "the log that is kept has {kept} bytes");
+        assert!(progress.len() as i64 <= took + 10, "{} in {took} s", progress.len());
+        let longest = progress.iter().map(|event| event.to_string().len()).max().unwrap_or(0);
+        assert!(longest < 8192, "an event of {longest} bytes");
     }
 }
 

@@ -12,6 +12,7 @@ mod agents;
 mod bad_installs;
 mod bad_projects;
 mod bad_trees;
+mod big_repository;
 mod broker;
 mod browser;
 mod caches;

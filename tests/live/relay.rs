@@ -42,9 +42,9 @@ struct Way {
     cut: Arc<Mutex<CancellationToken>>,
     /// Whether anything passes. What hangs takes connections and answers nothing.
     passes: watch::Sender<bool>,
-    /// Open now, and at most so far.
-    open: Arc<AtomicUsize>,
-    open_max: Arc<AtomicUsize>,
+    /// Questions that have not passed: now, and at most so far.
+    held: Arc<AtomicUsize>,
+    held_max: Arc<AtomicUsize>,
 }
 
 impl Default for Way {
@@ -53,24 +53,24 @@ impl Default for Way {
             requests: Requests::default(),
             cut: Arc::default(),
             passes: watch::Sender::new(true),
-            open: Arc::default(),
-            open_max: Arc::default(),
+            held: Arc::default(),
+            held_max: Arc::default(),
         }
     }
 }
 
 impl Way {
-    fn enter(&self) -> Open {
-        let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
-        self.open_max.fetch_max(open, Ordering::SeqCst);
-        Open(Arc::clone(&self.open))
+    fn hold(&self) -> Held {
+        let held = self.held.fetch_add(1, Ordering::SeqCst) + 1;
+        self.held_max.fetch_max(held, Ordering::SeqCst);
+        Held(Arc::clone(&self.held))
     }
 }
 
-/// A connection, until it is dropped.
-struct Open(Arc<AtomicUsize>);
+/// A question that waits, until it is dropped.
+struct Held(Arc<AtomicUsize>);
 
-impl Drop for Open {
+impl Drop for Held {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -121,13 +121,13 @@ impl DockerRelay {
 
     /// From now on nothing passes, or everything does again.
     pub(crate) fn hang(&self, hangs: bool) {
-        self.way.open_max.store(self.way.open.load(Ordering::SeqCst), Ordering::SeqCst);
+        self.way.held_max.store(0, Ordering::SeqCst);
         self.way.passes.send_replace(!hangs);
     }
 
-    /// How many connections were open at once since [`Self::hang`].
-    pub(crate) fn open_max(&self) -> usize {
-        self.way.open_max.load(Ordering::SeqCst)
+    /// How many questions have waited at once since [`Self::hang`].
+    pub(crate) fn held_max(&self) -> usize {
+        self.way.held_max.load(Ordering::SeqCst)
     }
 }
 
@@ -153,7 +153,6 @@ where
             let (connect, way) = (connect.clone(), way.clone());
             let cut = way.cut.lock().unwrap().clone();
             connections.spawn(async move {
-                let _open = way.enter();
                 let passing = async {
                     if let Ok(far) = connect().await {
                         pass(near, far, &way).await;
@@ -173,9 +172,12 @@ where
 {
     let (near_read, near_write) = tokio::io::split(near);
     let (far_read, far_write) = tokio::io::split(far);
-    let note = |chunk: &[u8]| way.requests.note(chunk);
+    let note = |chunk: &[u8]| {
+        way.requests.note(chunk);
+        Some(way.hold())
+    };
     let there = one_way(near_read, far_write, way.passes.subscribe(), note);
-    let back = one_way(far_read, near_write, way.passes.subscribe(), |_: &[u8]| {});
+    let back = one_way(far_read, near_write, way.passes.subscribe(), |_: &[u8]| None);
     tokio::join!(there, back);
 }
 
@@ -183,17 +185,20 @@ async fn one_way(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut passes: watch::Receiver<bool>,
-    note: impl Fn(&[u8]),
+    note: impl Fn(&[u8]) -> Option<Held>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     let mut held = Vec::new();
+    let mut is_held = None;
     loop {
         let may_pass = async { passes.wait_for(|passes| *passes).await.is_ok() };
         tokio::select! {
             // Also while it hangs: whoever gives up is gone.
             read = from.read(&mut buffer) => {
                 let Ok(n @ 1..) = read else { break };
-                note(&buffer[..n]);
+                // One for a question, however many pieces it has.
+                let noted = note(&buffer[..n]);
+                is_held = is_held.or(noted);
                 held.extend_from_slice(&buffer[..n]);
             }
             is_open = may_pass, if !held.is_empty() => {
@@ -201,6 +206,7 @@ async fn one_way(
                     break;
                 }
                 held.clear();
+                is_held = None;
             }
         }
     }

@@ -80,6 +80,15 @@ impl Gate {
         Ok(Self { token, origins, place: place.display().to_string() })
     }
 
+    /// The word of the worker with these settings, for its own host's terminal; none if
+    /// there is none yet, or this user may not read it.
+    #[must_use]
+    pub fn word(settings: &HttpSettings, state_dir: &FilePath) -> Option<String> {
+        let made = || state_dir.join(MADE_TOKEN);
+        let path = settings.token_file.clone().unwrap_or_else(made);
+        Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
+    }
+
     /// Where the word is.
     #[must_use]
     pub fn place(&self) -> &str {

@@ -236,13 +236,15 @@ fn compare(record: &TeamRecord, view: &TeamView) -> Desired {
     desired.agents = spec.agents.iter().map(|agent| agent.name.to_string()).collect();
     desired.previews =
         spec.previews.iter().map(|p| (p.name.to_string(), p.branch.clone())).collect();
-    // A team that is stopped, or on its way, lacks nothing.
-    desired.compared = match record.state {
+    // A team that is stopped, or on its way, lacks nothing. What was told counts: a start
+    // that was taken back leaves a record that says stopped.
+    let state = TeamState::parse(&view.state);
+    desired.compared = state.is_some_and(|state| match state {
         TeamState::Running | TeamState::Degraded | TeamState::Failed => true,
         TeamState::Starting | TeamState::Stopping | TeamState::Stopped | TeamState::Destroyed => {
             false
         }
-    };
+    });
     if !desired.compared {
         return desired;
     }

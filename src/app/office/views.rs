@@ -24,6 +24,8 @@ pub struct Overview {
     pub broker: String,
     /// Whether Docker answers.
     pub docker: bool,
+    /// How long its last listing took.
+    pub docker_ms: u64,
     /// Whether it hands out the jobs of all hosts.
     pub dispatches: bool,
     /// Hosts that it waits for before it places a team.

@@ -89,7 +89,7 @@ pub(super) fn table(jobs: &[JobLine], now: i64, with_team: bool) -> Markup {
                 th scope="col" { "Job" }
                 @if with_team { th scope="col" { "Team" } }
                 th scope="col" { "State" }
-                th scope="col" { "What came of it" }
+                th scope="col" { "Outcome" }
                 th.number scope="col" { "Took" }
                 th.number scope="col" { "When" }
             } }
@@ -107,7 +107,7 @@ pub(super) fn table(jobs: &[JobLine], now: i64, with_team: bool) -> Markup {
                             }
                         }
                         td data-name="State" { (state(job.state.as_str())) }
-                        td data-name="What came of it" { (outcome(job)) }
+                        td data-name="Outcome" { (outcome(job)) }
                         td.number data-name="Took" { (duration(job.millis(now))) }
                         td.number data-name="When" { (time(job.last_unix_ms())) }
                     }
@@ -209,7 +209,7 @@ fn timeline(job: &JobLine, now: i64) -> Markup {
                 th scope="col" { "State" }
                 th.number scope="col" { "Took" }
                 th scope="col" { "Along the time" }
-                th scope="col" { "What came of it" }
+                th scope="col" { "Outcome" }
             } }
             tbody {
                 @for (step, before, millis) in &rows {
@@ -230,7 +230,7 @@ fn timeline(job: &JobLine, now: i64) -> Markup {
                                     height="100%" rx="2" {}
                             }
                         }
-                        td data-name="What came of it" { (text(&step.message)) }
+                        td data-name="Outcome" { (text(&step.message)) }
                     }
                 }
                 @for step in StepId::ALL.map(StepId::as_str) {

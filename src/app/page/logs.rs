@@ -71,7 +71,7 @@ pub(super) fn render(team: &str, part: &PartView, lines: &[String], search: &Sea
             a href={ (path) "?download&lines=" (search.lines()) } { "Download" } " · "
             (shown.len()) " of the last " (all.len()) " lines"
             @if !search.q.is_empty() { " hold “" (text(&search.q)) "”" }
-            " · " span #following role="status" { "reload for more" }
+            span #following { " · reload for more" }
         }
         @if shown.is_empty() { (nothing("No line.")) }
         pre.log.tall #log tabindex="0" aria-label="Log" data-follow={ (path) "/follow?lines=" (search.lines()) }

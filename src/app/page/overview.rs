@@ -34,12 +34,13 @@ pub(super) fn render(view: &Overview, failed: &[JobLine], deeds: &Deeds) -> Mark
             (fact("Broker", &state(&view.broker), if view.dispatches { "this host dispatches" }
                 else { "another host dispatches" }))
             (fact("Docker", &state(if view.docker { "up" } else { "lost" }),
-                &plural(view.containers, "container")))
+                &format!("{} · {}", plural(view.containers, "container"),
+                    duration(view.docker_ms))))
             (fact("Jobs", &html! { strong { (view.running) } " running" },
                 &format!("{} waiting", view.waiting)))
             (fact("Last hour", &html! { strong { (ended + hour.other) } " ended" },
                 &match ended {
-                    0 => "no failures".to_owned(),
+                    0 => "–".to_owned(),
                     _ => format!("{} % succeeded", 100 * hour.succeeded / ended),
                 }))
             (fact("Dead letters", &letters(view), "put aside"))

@@ -236,11 +236,14 @@
     waiting = setTimeout(() => { waiting = 0; if (!document.hidden) refresh(); }, rest);
   }
 
+  const log = document.getElementById("log");
+
   function show() {
     const [words, state] =
-      !isLive() ? ["as loaded", "off"]
+      !isLive() && !log ? ["as loaded", "off"]
       : document.hidden ? ["paused", "off"]
       : refused ? ["the token is not taken any more; reload", "bad"]
+      : !isLive() ? (connected ? ["following", "ok"] : ["not following just now", "off"])
       : lost ? [`stale since ${new Date(loaded).toLocaleTimeString()}`, "bad"]
       : connected ? ["live", "ok"]
       : ["connecting", "off"];
@@ -288,11 +291,9 @@
 
   // ---- A log that goes on. ----
 
-  const log = document.getElementById("log");
-  if (log && log.dataset.follow) {
+  if (log) {
     const LINES_MAX = 5000;
     const wanted = log.dataset.q.toLowerCase();
-    const following = document.getElementById("following");
     let fresh = []; // what came since the last frame
     let anew = false; // the last lines come again with each connection
     let drawing = 0;
@@ -311,7 +312,7 @@
       if (follows) toEnd();
     };
     streams.push(new Stream(log.dataset.follow, {
-      opened: () => { fresh = []; anew = true; following.textContent = "following"; },
+      opened: () => { fresh = []; anew = true; connected = true; show(); },
       told: (text) => {
         const line = JSON.parse(text);
         if (wanted && !line.toLowerCase().includes(wanted)) return;
@@ -319,8 +320,9 @@
         // However fast lines come, the page is laid out once a frame.
         drawing ||= requestAnimationFrame(draw);
       },
-      lost: () => { following.textContent = "not following just now"; },
+      lost: () => { connected = false; show(); },
     }));
+    document.getElementById("following")?.remove();
     toEnd();
   }
 

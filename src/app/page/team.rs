@@ -111,7 +111,9 @@ fn row(team: &TeamView, part: &PartView) -> Markup {
             td data-name="CPU" { (cpu(part)) }
             td data-name="Link" {
                 @match part.url.as_deref().filter(|url| is_link(url)) {
-                    Some(url) => a href=(url) target="_blank" rel="noopener noreferrer" { (text(url)) },
+                    Some(url) => a href=(url) target="_blank" rel="noopener noreferrer" {
+                        (text(url.split_once("://").map_or(url, |(_, place)| place)))
+                    },
                     None => span.quiet { "–" },
                 }
             }
@@ -167,10 +169,10 @@ fn wanted(desired: &Desired, state: &str) -> Markup {
                     dt { "Previews" }
                     dd {
                         @if desired.previews.is_empty() { span.quiet { "none" } }
-                        @for (name, branch) in &desired.previews {
+                        @for (number, (name, branch)) in desired.previews.iter().enumerate() {
+                            @if number > 0 { ", " }
                             (text(name))
                             @if let Some(branch) = branch { span.quiet { " of " (text(branch)) } }
-                            " "
                         }
                     }
                 }
@@ -195,7 +197,7 @@ fn wanted(desired: &Desired, state: &str) -> Markup {
 
 fn list(names: &[String]) -> Markup {
     html! {
-        @if names.is_empty() { span.quiet { "none" } } @else { (text(&names.join(" "))) }
+        @if names.is_empty() { span.quiet { "none" } } @else { (text(&names.join(", "))) }
     }
 }
 

@@ -144,6 +144,7 @@ fn overview_of() -> Overview {
         draining: false,
         broker: hostile(),
         docker: true,
+        docker_ms: 1,
         dispatches: false,
         waits_for: vec![hostile()],
         running: 0,

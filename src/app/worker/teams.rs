@@ -2,6 +2,7 @@
 //! also answers when no worker runs.
 
 mod logs;
+mod told;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -14,7 +15,6 @@ use serde_json::json;
 
 use crate::adapters::docker::DockerEngine;
 use crate::adapters::probe::HttpProbe;
-use crate::adapters::records;
 use crate::app::agent;
 use crate::app::columns::{self, Cell, Columns, Watch};
 use crate::app::configuration::Configuration;
@@ -168,7 +168,7 @@ pub async fn run(configuration: Configuration, command: Teams) -> anyhow::Result
 async fn list(configuration: &Configuration, json: bool) -> anyhow::Result<()> {
     let mut columns = Columns::new(&["TEAM", "INSTANCE", "STATE", "RUNNING", "LINKS"]);
     let mut teams = containers(configuration).await?;
-    let told = told(configuration)?;
+    let told = told::states(configuration).await?;
     for key in told.keys() {
         // Stopped, or failed and taken back: there is nothing of it in Docker.
         teams.entry(key.clone()).or_default();
@@ -202,22 +202,6 @@ async fn list(configuration: &Configuration, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The last state of each team that its worker wrote down, as far as this user may read.
-fn told(configuration: &Configuration) -> anyhow::Result<BTreeMap<(String, String), TeamState>> {
-    let own = configuration.settings.clone();
-    let local = own.clone().for_instance(InstanceName::parse(LOCAL_INSTANCE)?);
-    let mut told = BTreeMap::new();
-    for settings in [own, local] {
-        for record in records::peek_all(&settings.state_dir.join("teams")) {
-            if record.state != TeamState::Destroyed {
-                let key = (record.team.to_string(), settings.instance.to_string());
-                told.insert(key, record.state);
-            }
-        }
-    }
-    Ok(told)
-}
-
 /// How a team is: what its worker says, unless Docker has less than a worker could know
 /// of that is gone.
 fn state(told: Option<TeamState>, running: usize, all: usize) -> TeamState {
@@ -233,7 +217,7 @@ fn state(told: Option<TeamState>, running: usize, all: usize) -> TeamState {
 async fn show(configuration: &Configuration, team: &str, json: bool) -> anyhow::Result<()> {
     let teams = containers(configuration).await?;
     let own: Vec<_> = teams.iter().filter(|((name, _), _)| name == team).collect();
-    let told = told(configuration)?;
+    let told = told::states(configuration).await?;
     let mut states = told.iter().filter(|((name, _), _)| name == team);
     if own.is_empty()
         && let Some((_, state)) = states.next()

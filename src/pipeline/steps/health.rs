@@ -59,10 +59,11 @@ async fn wait_one(run: &Run<'_>, plan: &Plan, container: &ContainerPlan) -> Resu
     let mut end = Instant::now() + budget;
     let mut pause = FIRST_WAIT;
     let mut seen_listening = false;
-    let mut lines = 0;
+    let (mut lines, mut copied) = (0, 0);
     let mut elsewhere: Option<Instant> = None;
     let mut last = ProbeAnswer::Refused;
     loop {
+        let mut waiting = format!("waiting for {}", container.name);
         let state = run.ports.engine.inspect_container(&container.name).await?;
         let Some(state) = state else {
             return Err(Failure::new(
@@ -99,11 +100,16 @@ async fn wait_one(run: &Run<'_>, plan: &Plan, container: &ContainerPlan) -> Resu
                 if elsewhere.is_some_and(|since| since.elapsed() >= ELSEWHERE_TIME_MAX) {
                     end = Instant::now();
                 }
-                if board.lines != lines {
-                    // Whoever still says something is at work; the step's own
-                    // bound ends one that never comes to a page.
-                    lines = board.lines;
+                let now_copied = board.copied.unwrap_or(copied);
+                if (board.lines, now_copied) != (lines, copied) {
+                    // Whoever still says something, or copies, is at work; the
+                    // step's own bound ends one that never comes to a page.
+                    (lines, copied) = (board.lines, now_copied);
                     end = end.max(Instant::now() + budget);
+                }
+                if board.copied.is_some() {
+                    waiting =
+                        format!("copying the workspace for {}: {copied} files", container.name);
                 }
             }
         }
@@ -111,7 +117,7 @@ async fn wait_one(run: &Run<'_>, plan: &Plan, container: &ContainerPlan) -> Resu
             let (failure, board) = give_up(run, container, &last).await;
             return Err(failing(run, container, failure, board.as_ref()).await);
         }
-        run.say(format!("waiting for {}", container.name));
+        run.say(waiting);
         run.ports.clock.sleep(pause).await;
         pause = (pause * 2).min(LONGEST_WAIT);
     }

@@ -287,6 +287,8 @@ const GIT_ENV: &[(&str, &str)] = &[
     ("GIT_TERMINAL_PROMPT", "0"),
     ("GIT_ASKPASS", "/bin/false"),
     ("GIT_LFS_SKIP_SMUDGE", "1"),
+    // Less than the step may be without a sign of life, so that Git says what it was.
+    ("STALL_SECONDS", "45"),
 ];
 
 /// The hardened way to call Git (reference: security 2.5).
@@ -294,8 +296,8 @@ const GIT: &str = r#"set -eu
 git() {
   command git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c http.followRedirects=false \
     -c transfer.fsckObjects=true -c transfer.bundleURI=false -c credential.helper= \
-    -c submodule.recurse=false -c protocol.allow=user -c http.lowSpeedLimit=1000 \
-    -c http.lowSpeedTime=30 -c gc.auto=0 -c core.symlinks=true "$@"
+    -c submodule.recurse=false -c protocol.allow=user -c http.lowSpeedLimit=1 \
+    -c http.lowSpeedTime="$STALL_SECONDS" -c gc.auto=0 -c core.symlinks=true "$@"
 }
 "#;
 
@@ -382,6 +384,7 @@ fn git_plan(run: &Run<'_>, needs: &Needs<'_>, task: &str, script: &str) -> Conta
         "ssh -F /dev/null -oBatchMode=yes -oStrictHostKeyChecking=yes \
          -oUserKnownHostsFile=/run/covibes-git/known_hosts -oIdentitiesOnly=yes \
          -oIdentityFile=/run/covibes-git/key -oForwardAgent=no -oConnectTimeout=10 \
+         -oServerAliveInterval=10 -oServerAliveCountMax=3 \
          -oProxyCommand='nc -X connect -x {gateway}:{} %h %p'",
         limits::PROXY_PORT
     );
@@ -420,14 +423,18 @@ pub(in crate::pipeline) fn git_failure(ended: Ended) -> Failure {
             (Code::GitTooManyFiles, "the repository holds too many files")
         } else if has("covibes-too-large")
             || has("holds more than") && has(" mb")
-            || has("file size limit")
+            || has("died of signal 25")
             || has("file too large")
         {
             (Code::GitTooLarge, "the repository is too large")
+        } else if ended.oom_killed
+            || has("needs more memory")
+            || has("died of signal 9")
+            || has("out of memory")
+        {
+            (Code::GitTooLarge, "the repository needs more memory than Git may use")
         } else if has("host key verification failed") {
             (Code::GitHostKey, "the Git server's SSH key is not the pinned one")
-        } else if ended.oom_killed {
-            (Code::GitTooManyFiles, "the clone needs more memory than it may use")
         } else if has("authentication failed")
             || has("permission denied")
             || has("could not read username")
@@ -440,12 +447,23 @@ pub(in crate::pipeline) fn git_failure(ended: Ended) -> Failure {
             (Code::GitNotFound, "the Git server does not know the repository")
         } else if has("returned error: 30") {
             (Code::GitRedirectRefused, "the Git server redirects elsewhere")
-        } else if has("operation too slow") || has("timed out") {
+        } else if has("operation too slow")
+            || has("timed out")
+            || has("took longer than")
+            || has("sent nothing for")
+            || has("not responding")
+        {
             (Code::GitTimeout, "the Git server was too slow")
         } else if has("could not resolve") || has("failed to connect") || has("connection reset") {
             (Code::GitUnreachable, "the Git server could not be reached")
         } else if has("response 403") || has("returned error: 403") {
             (Code::GitAuthFailed, "the Git server, or this host's proxy, refused access")
+        } else if has("early eof")
+            || has("rpc failed")
+            || has("transfer closed")
+            || has("hung up unexpectedly")
+        {
+            (Code::GitUnreachable, "the connection to the Git server was lost")
         } else {
             (Code::GitFailed, "Git failed")
         };

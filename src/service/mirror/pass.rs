@@ -9,6 +9,8 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FileType, Stat};
 
@@ -68,11 +70,19 @@ pub(super) struct Pass {
     manifest: Option<Manifest>,
     /// Whether a whole pass has ended.
     is_begun: bool,
+    /// How many entries the pass that goes on has copied.
+    progress: Arc<AtomicU64>,
 }
 
 impl Pass {
     pub(super) fn new(options: MirrorOptions, scope: Scope) -> Self {
-        Self { options, scope, manifest: None, is_begun: false }
+        Self { options, scope, manifest: None, is_begun: false, progress: Arc::default() }
+    }
+
+    /// Returns what the next pass counts while it goes on.
+    pub(super) fn progress(&self) -> Arc<AtomicU64> {
+        self.progress.store(0, Ordering::Relaxed);
+        Arc::clone(&self.progress)
     }
 
     /// Returns how many entries are kept in step.
@@ -142,6 +152,7 @@ impl Pass {
             seen: HashSet::new(),
             unknown: HashSet::new(),
             report: PassReport::default(),
+            progress: &self.progress,
         })
     }
 }
@@ -196,6 +207,7 @@ struct Work<'a> {
     seen: HashSet<PathBuf>,
     unknown: HashSet<PathBuf>,
     report: PassReport,
+    progress: &'a AtomicU64,
 }
 
 impl Work<'_> {
@@ -207,6 +219,11 @@ impl Work<'_> {
 
     fn warn(&mut self, path: &Path, reason: impl Into<String>) {
         self.report.warnings.push((path.to_owned(), reason.into()));
+    }
+
+    fn count_copied(&mut self) {
+        self.report.copied += 1;
+        self.progress.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Warns, and keeps whatever was copied from there.
@@ -353,7 +370,7 @@ impl Work<'_> {
         match copied {
             Ok(stamp) => {
                 self.manifest.insert(path, Entry::File(stamp));
-                self.report.copied += 1;
+                self.count_copied();
             }
             Err(CopyError::Source(error)) if error.kind() == io::ErrorKind::NotFound => {
                 // It went while we looked; its going is told as well.
@@ -403,7 +420,7 @@ impl Work<'_> {
         match copy_link(&target, to, name, &self.own) {
             Ok(()) => {
                 self.manifest.insert(path, wanted);
-                self.report.copied += 1;
+                self.count_copied();
             }
             Err(error) => self.leave(path, format!("cannot be written: {}", error.kind())),
         }

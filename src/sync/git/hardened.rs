@@ -26,8 +26,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("core.logAllRefUpdates", "true"),
     ("http.followRedirects", "false"),
     ("http.sslVerify", "true"),
-    ("http.lowSpeedLimit", "1000"),
-    ("http.lowSpeedTime", "30"),
+    // Not one byte: a server that counts its objects sends few, and is at work.
+    ("http.lowSpeedLimit", "1"),
     ("transfer.fsckObjects", "true"),
     ("fetch.fsckObjects", "true"),
     ("transfer.bundleURI", "false"),
@@ -76,7 +76,13 @@ pub(super) struct Extra<'a> {
     pub(super) remote: Option<&'a RemoteUrl>,
     /// More variables.
     pub(super) variables: &'a [(&'a str, OsString)],
+    /// Whether it takes in what a remote sends.
+    pub(super) takes_in: bool,
 }
+
+/// Git that is told when a file becomes too large, and says so; a signal would end it
+/// without a word.
+const TAKES_IN: [&str; 3] = ["-c", "trap '' XFSZ; exec git \"$@\"", "git"];
 
 /// A command whose program is Git and whose arguments are still to come.
 pub(super) fn command(
@@ -86,8 +92,12 @@ pub(super) fn command(
     scratch: Option<&Scratch>,
     extra: &Extra<'_>,
 ) -> Command {
-    let mut command = Command::new("git");
+    let mut command = match extra.takes_in {
+        true => Command::new("/bin/sh"),
+        false => Command::new("git"),
+    };
     command
+        .args(TAKES_IN.iter().filter(|_| extra.takes_in))
         .current_dir(&place.work_tree)
         .env_clear()
         .env("PATH", &settings.path)
@@ -151,9 +161,11 @@ fn overrides(
     remote: Option<&RemoteUrl>,
 ) -> Vec<(OsString, OsString)> {
     let proxy = settings.proxy.as_ref().map_or("", |proxy| proxy.url.as_str());
+    let stall = settings.stall.as_secs().to_string();
     let mut pairs: Vec<(String, &str)> =
         SETTINGS.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect();
     pairs.push(("http.proxy".to_owned(), proxy));
+    pairs.push(("http.lowSpeedTime".to_owned(), &stall));
     for filter in &configured.filters {
         for (part, value) in [("clean", ""), ("smudge", ""), ("process", ""), ("required", "false")]
         {
@@ -176,8 +188,8 @@ fn overrides(
             ("extraHeader", ""),
             ("cookieFile", ""),
             ("saveCookies", "false"),
-            ("lowSpeedLimit", "1000"),
-            ("lowSpeedTime", "30"),
+            ("lowSpeedLimit", "1"),
+            ("lowSpeedTime", &stall),
         ] {
             let is_known = key != "sslCAInfo" || !ca_bundle.is_empty();
             if url.is_http() && is_known {

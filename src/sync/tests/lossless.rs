@@ -11,7 +11,7 @@ use proptest::test_runner::Config;
 
 use super::super::commits::{self, Request};
 use super::super::cycle::{Memory, run_cycle};
-use super::super::strategy::Strategy;
+use super::super::strategy::{Strategy, Wish};
 use super::*;
 
 /// Few names, so that both sides meet; `ignored` is ignored here.
@@ -228,7 +228,10 @@ async fn play(steps: Vec<Step>) {
                 match step {
                     Step::Sync(word) => {
                         let strategy = word.and_then(Strategy::parse);
-                        run_cycle(&shared, &mut memory, strategy).await;
+                        for worktree in [None, Some("stage".to_owned())] {
+                            let wish = strategy.map(|strategy| Wish { strategy, worktree });
+                            run_cycle(&shared, &mut memory, wish.as_ref()).await;
+                        }
                     }
                     _ => {
                         let request = Request {

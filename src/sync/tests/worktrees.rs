@@ -65,7 +65,8 @@ async fn work_in_a_worktree_is_left_alone() {
     assert_eq!(place.read("worktrees/stage/page"), "mine");
     let mine = commit(&place.path("worktrees/stage"), "mine");
     let status = service.sync().await;
-    assert_eq!(status["worktrees"][0]["conflicts"][0]["kind"], "diverged", "{status}");
+    // The branch was begun anew.
+    assert_eq!(status["worktrees"][0]["conflicts"][0]["kind"], "rewritten", "{status}");
     assert_eq!(git(&place.path("worktrees/stage"), &["rev-parse", "HEAD"]), mine);
     service.end().await;
 }
@@ -120,4 +121,106 @@ async fn one_cycle_alone_makes_the_worktrees_and_says_what_is_missing() {
     assert_eq!(place.read("worktrees/stage/page"), "one");
     let missing = run_once(place.settings_with(&[("x", "no-such")])).await.unwrap_err();
     assert_eq!(missing, "couldn't find remote ref no-such");
+}
+
+/// A worktree with a commit of its own, and one more upstream.
+async fn diverged(place: &Place, service: &Service, here: &str, there: &str) -> (String, String) {
+    staging(place, "one");
+    service.sync().await;
+    place.write(&format!("worktrees/stage/{here}"), "mine");
+    let mine = commit(&place.path("worktrees/stage"), "mine");
+    let upstream = place.path("upstream");
+    git(&upstream, &["checkout", "-q", "staging"]);
+    place.write(&format!("upstream/{there}"), "theirs");
+    let theirs = commit(&upstream, "theirs");
+    git(&upstream, &["checkout", "-q", "main"]);
+    (mine, theirs)
+}
+
+async fn join(service: &Service, strategy: &str) -> Value {
+    let body = json!({"strategy": strategy, "worktree": "stage"});
+    let answer = service.client.post("/sync", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.json()["worktrees"][0].clone()
+}
+
+#[tokio::test]
+async fn commits_in_a_worktree_are_no_conflict_while_nothing_is_new() {
+    let place = Place::cloned();
+    staging(&place, "one");
+    let service = Service::start(place.settings_with(STAGING)).await;
+    service.sync().await;
+    place.write("worktrees/stage/new", "mine");
+    let mine = commit(&place.path("worktrees/stage"), "mine");
+    let shown = service.sync().await["worktrees"][0].clone();
+    assert_eq!((&shown["state"], &shown["head"]), (&json!("up_to_date"), &json!(mine)));
+    assert_eq!((&shown["ahead"], &shown["behind"]), (&json!(1), &json!(0)));
+    service.end().await;
+}
+
+#[tokio::test]
+async fn a_worktree_that_diverged_is_counted_and_joined_on_request() {
+    for (strategy, state, ahead) in
+        [("rebase", "rebased", 1), ("merge", "merged", 2), ("branch", "branched", 0)]
+    {
+        let place = Place::cloned();
+        let service = Service::start(place.settings_with(STAGING)).await;
+        let (mine, theirs) = diverged(&place, &service, "new", "page").await;
+        let main = place.read("workspace/file");
+        let shown = service.sync().await["worktrees"][0].clone();
+        assert_eq!(shown["conflicts"][0]["kind"], "diverged", "{shown}");
+        assert_eq!((&shown["ahead"], &shown["behind"]), (&json!(1), &json!(1)));
+        // The same word for the workspace leaves it alone.
+        assert_eq!(service.join(strategy).await["worktrees"][0]["head"], mine.as_str());
+
+        let shown = join(&service, strategy).await;
+        assert_eq!((&shown["state"], &shown["ahead"]), (&json!(state), &json!(ahead)), "{shown}");
+        assert_eq!(shown["behind"], 0, "{shown}");
+        let worktree = place.path("worktrees/stage");
+        assert_eq!(shown["head"], git(&worktree, &["rev-parse", "HEAD"]).as_str());
+        assert_eq!(place.read("worktrees/stage/page"), "theirs");
+        assert_eq!(place.exists("worktrees/stage/new"), strategy != "branch");
+        if strategy == "branch" {
+            let branch = shown["local_branch"].as_str().unwrap();
+            assert_eq!(git(&worktree, &["rev-parse", branch]), mine);
+            assert_eq!(shown["head"], theirs.as_str());
+        }
+        let kept = format!("refs/covibes/kept/{mine}");
+        assert_eq!(git(&worktree, &["rev-parse", &kept]), mine);
+        // Detached as before, and nobody else's files have moved.
+        assert_eq!(git(&worktree, &["branch", "--show-current"]), "");
+        assert_eq!(git(&worktree, &["status", "--porcelain"]), "");
+        assert_eq!(place.read("workspace/file"), main);
+        assert_eq!(service.sync().await["worktrees"][0]["state"], "up_to_date");
+        service.end().await;
+    }
+}
+
+#[tokio::test]
+async fn what_both_sides_changed_in_a_worktree_is_named_and_untouched() {
+    let place = Place::cloned();
+    let service = Service::start(place.settings_with(STAGING)).await;
+    let (mine, _) = diverged(&place, &service, "page", "page").await;
+    let shown = service.sync().await["worktrees"][0].clone();
+    assert_eq!(shown["conflicts"][0]["paths"], json!(["page"]), "{shown}");
+    for strategy in ["rebase", "merge"] {
+        let shown = join(&service, strategy).await;
+        assert_eq!(shown["conflicts"][0]["kind"], "merge", "{shown}");
+        assert_eq!((&shown["head"], &*place.read("worktrees/stage/page")), (&json!(mine), "mine"));
+    }
+    // A branch that an agent made there is the one that moves.
+    let worktree = place.path("worktrees/stage");
+    git(&worktree, &["checkout", "-q", "-b", "feature"]);
+    let shown = join(&service, "branch").await;
+    assert_eq!(shown["state"], "branched", "{shown}");
+    assert_eq!(git(&worktree, &["branch", "--show-current"]), "feature");
+    assert_eq!(git(&worktree, &["rev-parse", "feature"]), shown["head"].as_str().unwrap());
+    for body in [
+        json!({"strategy": "merge", "worktree": "other"}),
+        json!({"worktree": "stage"}),
+        json!({"strategy": "theirs", "worktree": "stage"}),
+    ] {
+        assert_eq!(service.client.post("/sync", &body).await.status, 400, "{body}");
+    }
+    service.end().await;
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Scale, Trouble, cancels, judge, kill_and_start, teams, under_load, until_more_ended};
+use super::{
+    Scale, Trouble, cancels, installs, judge, kill_and_start, teams, under_load, until_more_ended,
+};
 use crate::daemon::Daemon;
 use crate::lab::{Ground, Lab, spec};
 use crate::random::Random;
@@ -31,6 +33,12 @@ pub(crate) async fn all(
             .await,
         hangs(&lab(&ground, broker, "real-hangs", &daemon).await, &daemon, scale, &random).await,
         comes_back(&lab(&ground, broker, "real-back", &daemon).await, &daemon).await,
+        installs::interrupted(
+            &lab(&ground, broker, "real-installs", &daemon).await,
+            &daemon,
+            scale,
+        )
+        .await,
     ];
     for row in &mut rows {
         row.docker = "real";
@@ -133,5 +141,12 @@ async fn images(ground: &Ground, broker: u16) -> Vec<String> {
     let start = lab.publish(&team[0], "start", json!({ "spec": spec(1) })).await;
     let end = lab.until_end_of(&start).await;
     assert_eq!(end.kind, "job.succeeded");
-    lab.workers[0].engine.images()
+    // A preview does not come up there, but its image is looked for before.
+    installs::make_project(&lab, &team[0]);
+    lab.publish(&team[0], "start", installs::spec()).await;
+    until("the preview's image is looked for", async || {
+        let names = lab.workers[0].engine.images();
+        names.iter().any(|name| name.contains("preview-node")).then_some(names)
+    })
+    .await
 }

@@ -28,10 +28,15 @@ impl Probe for World {
             let listening = inner
                 .preview_listens
                 .map_or(String::new(), |port| format!(r#"{{"address":"0.0.0.0","port":{port}}}"#));
+            let (lines, copied) = match inner.preview_copies {
+                true => (0, inner.preview_lines),
+                false => (inner.preview_lines, 0),
+            };
+            let mirror = if inner.preview_copies { "starting" } else { "in_step" };
             let body = format!(
                 r#"{{"state":"{state}","exit_code":3,"port":5173,"listening":[{listening}],
-                    "lines":{},"error_line":"Error: the last one"}}"#,
-                inner.preview_lines
+                    "mirror":{{"state":"{mirror}","copied":{copied}}},
+                    "lines":{lines},"error_line":"Error: the last one"}}"#
             );
             let status = if state == "running" || path == "/state" { 200 } else { 503 };
             return ProbeAnswer::Http { status, body: body.into_bytes() };

@@ -40,7 +40,7 @@ pub(super) async fn read_without_scripts(browser: &Browser, place: &Place) {
         ("/", "Last hour"),
         ("/teams", "blue"),
         ("/teams/blue", "Asked for"),
-        ("/jobs", "What came of it"),
+        ("/jobs", "Outcome"),
         ("/hosts", "this one"),
         ("/dead-letters", "Dead letters"),
         ("/teams/blue/stop", "Stop blue"),

@@ -24,7 +24,22 @@ fn gits_words_become_one_code_each() {
     assert_eq!(code(text), Code::GitTooManyFiles);
     let text = "git count failed: the remote's commit holds more than 10240 MB";
     assert_eq!(code(text), Code::GitTooLarge);
-    assert_eq!(code("index-pack died of signal 25: File size limit"), Code::GitTooLarge);
+    // As Git says it: with the signal that ends a program, and where it is ignored.
+    let text = "error: index-pack died of signal 25\nfatal: fetch-pack: invalid index-pack output";
+    assert_eq!(code(text), Code::GitTooLarge);
+    let text = "fatal: write error: File too large\nfatal: early EOF";
+    assert_eq!(code(text), Code::GitTooLarge);
+    assert_eq!(code("error: index-pack died of signal 9\nfatal: early EOF"), Code::GitTooLarge);
+    let slow = "error: RPC failed; curl 28 Operation too slow. Less than 1 bytes/sec transferred \
+                the last 45 seconds\nfatal: early EOF";
+    assert_eq!(code(slow), Code::GitTimeout);
+    let stalled = "git fetch was ended: the server sent nothing for 90 s";
+    assert_eq!(code(stalled), Code::GitTimeout);
+    assert_eq!(code("git fetch took longer than 1800 s"), Code::GitTimeout);
+    let cut = "error: RPC failed; curl 18 transfer closed with outstanding read data remaining";
+    assert_eq!(code(cut), Code::GitUnreachable);
+    let both = "git@x: Permission denied (publickey).\nfatal: the remote end hung up unexpectedly";
+    assert_eq!(code(both), Code::GitAuthFailed);
     assert_eq!(code("Host key verification failed."), Code::GitHostKey);
 }
 
@@ -205,6 +220,56 @@ fn nothing_of_the_repository_is_run_or_fetched_besides() {
     assert!(!refs.contains("refs/bundles"), "{refs}");
     // A link is a link: whoever reads it does not follow it.
     assert!(Path::new(&clone.join("outside")).symlink_metadata().unwrap().is_symlink());
+}
+
+/// A server that answers with some bytes and then says nothing more; or with one
+/// after the other, so many times after such a pause, and is gone then.
+async fn slow_server(pieces: Option<(usize, Duration)>) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/app.git", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: \
+                        application/x-git-upload-pack-advertisement\r\nContent-Length: 9000\r\n\r\n\
+                        001e# service=git-upload-pack\n0000";
+            let _ = stream.write_all(head.as_bytes()).await;
+            let Some((count, pause)) = pieces else {
+                // Until the other side has had enough.
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+                continue;
+            };
+            for _ in 0..count {
+                // The pace is what is tested.
+                tokio::time::sleep(pause).await;
+                let _ = stream.write_all(b"0").await;
+            }
+        }
+    });
+    url
+}
+
+async fn clone_from_slow(pieces: Option<(usize, Duration)>) -> Failure {
+    let url = slow_server(pieces).await;
+    let cloned = tokio::task::spawn_blocking(move || {
+        let variables = [("GIT_ALLOW_PROTOCOL", "http"), ("STALL_SECONDS", "2")];
+        Place::new().clone(&url, &variables)
+    });
+    let output = cloned.await.unwrap();
+    assert!(!output.status.success());
+    let lines = said(&output).lines().map(str::to_owned).collect();
+    git_failure(Ended { exit_code: 128, oom_killed: false, lines })
+}
+
+#[tokio::test]
+async fn a_clone_from_a_server_that_stalls_is_ended_and_from_a_slow_one_is_not() {
+    let stalled = clone_from_slow(None).await;
+    assert_eq!(stalled.code, Code::GitTimeout, "{stalled:?}");
+    // It moved for three times as long, and then it was the server that went.
+    let began = Instant::now();
+    let slow = clone_from_slow(Some((14, Duration::from_millis(500)))).await;
+    assert_eq!(slow.code, Code::GitUnreachable, "{slow:?}");
+    assert!(began.elapsed() >= Duration::from_secs(7));
 }
 
 #[test]
