@@ -17,6 +17,7 @@ part() {
 
 ops/setup.sh --tests
 part "format, lint, licences" ops/lint.sh
-part "build" cargo build --quiet --all-targets
-part "tests" cargo nextest run --no-fail-fast
+# With all features, as clippy: one build. The default one is held by ops/lint.sh.
+part "build" cargo build --quiet --all-targets --all-features
+part "tests" cargo nextest run --no-fail-fast --all-features
 printf '==> all of it: %s s\n' "$((SECONDS - began))" >&2

@@ -29,6 +29,8 @@ main() {
   fi
   part format cargo fmt --check
   part clippy cargo clippy --quiet --locked --all-targets --all-features -- --deny warnings
+  # Nobody tests what most people build, so it is at least looked at.
+  part "clippy, default features" cargo clippy --quiet --locked --bins -- --deny warnings
   dependencies
   scripts
   rules

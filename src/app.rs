@@ -11,6 +11,7 @@ pub mod feed;
 pub mod history;
 pub mod http;
 pub mod local;
+pub mod logs;
 pub mod office;
 pub mod page;
 pub mod schemas;

@@ -6,7 +6,11 @@
 
 mod facts;
 mod levels;
+pub mod lines;
 mod maker;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+pub mod spans;
 mod table;
 mod zero;
 

@@ -24,6 +24,7 @@ pub mod run;
 pub mod runner;
 pub mod runtimes;
 pub mod steps;
+pub mod traced_engine;
 pub mod tunnels;
 pub mod undo;
 pub mod unused_images;

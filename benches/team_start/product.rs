@@ -155,6 +155,7 @@ impl Product {
             deadline_unix_ms: None,
             attempt: 1,
             traceparent: None,
+            tracestate: None,
         };
         let lease = self.leases.acquire(&self.team).await;
         let (_interrupter, interrupt) = interrupt::pair();

@@ -120,7 +120,8 @@ pub(super) fn io_failure(doing: &'static str) -> impl Fn(std::io::Error) -> Fail
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work)
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work))
         .await
         .unwrap_or_else(|_| Err(Failure::new(Code::InternalBug, "a file task ended badly")))
 }

@@ -109,7 +109,8 @@ impl FileRecords {
         work: impl FnOnce(&Directory) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let directory = Arc::clone(&self.directory);
-        tokio::task::spawn_blocking(move || work(&directory))
+        let span = tracing::Span::current();
+        tokio::task::spawn_blocking(move || span.in_scope(|| work(&directory)))
             .await
             .map_err(|_| Failure::new(Code::InternalBug, "the worker's record task ended early"))?
     }

@@ -9,10 +9,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::app::configuration::{self, Configuration, OneOrMore};
 use crate::app::stdout::{self, outln};
 use crate::app::terminal::Style;
-use crate::app::{agent, dry, history, local, submit, sync, worker};
+use crate::app::{agent, dry, history, local, logs, submit, sync, worker};
 use crate::domain::ids::TeamId;
 use crate::domain::job::Action;
-use crate::observe::CountLines;
 
 /// The configuration, or what the broker holds, must be changed by a person.
 #[derive(Debug, thiserror::Error)]
@@ -230,7 +229,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             worker::run(configuration).await
         }
         Command::Up { source, team, reference, agents, secrets, json } => {
-            logs(false);
+            logs::of_command();
             let request = local::UpRequest {
                 source: local::Source::parse(&source, reference.as_deref())?,
                 team,
@@ -252,7 +251,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Plan { request, explain, json } => {
-            logs(false);
+            logs::of_command();
             let planned = dry::plan(load()?, &request.into()).await?;
             if json {
                 dry::print_json(&planned, explain);
@@ -262,7 +261,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Compose { request } => {
-            logs(false);
+            logs::of_command();
             let configuration = load()?;
             let secrets = configuration.settings.secret_dir.clone();
             let planned = dry::plan(configuration, &request.into()).await?;
@@ -308,7 +307,7 @@ async fn one(
     action: Action,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    logs(false);
+    logs::of_command();
     local::run_one(configuration, TeamId::parse(team)?, action, None, Style::choose(json)).await
 }
 
@@ -376,23 +375,4 @@ fn schema(name: Option<&str>) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Sends log lines to stderr: JSON off a terminal, readable on one. A
-/// command's own progress is enough for a person, so it logs warnings only.
-pub fn logs(is_worker: bool) {
-    use std::io::IsTerminal;
-    use tracing_subscriber::EnvFilter;
-    use tracing_subscriber::layer::SubscriberExt as _;
-    use tracing_subscriber::util::SubscriberInitExt as _;
-    // lapin logs whole messages that come back unrouted; no body belongs in a log.
-    let default = if is_worker { "info,lapin=off" } else { "error,lapin=off" };
-    let filter = EnvFilter::try_from_env("COVIBES_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second call, in tests, keeps the first.
-    let _ = if std::io::stderr().is_terminal() {
-        builder.with_target(false).finish().with(CountLines).try_init()
-    } else {
-        builder.json().flatten_event(true).finish().with(CountLines).try_init()
-    };
 }

@@ -19,11 +19,13 @@ mod amqp;
 pub mod cluster;
 mod egress;
 mod http;
+mod tracing;
 
 pub use self::agent::{AgentSection, PermissionWord};
 pub use self::amqp::{AmqpSection, OneOrMore};
 pub use self::egress::{EgressSection, GitSection};
 pub use self::http::{HttpSection, HttpSettings};
+pub use self::tracing::TracingSection;
 
 /// Where the file is looked for when nothing names one.
 const DEFAULT_FILE: &str = "/etc/covibes/covibes.toml";
@@ -31,7 +33,7 @@ const DEFAULT_FILE: &str = "/etc/covibes/covibes.toml";
 /// The sections of the file; variables of other names belong to others.
 const SECTIONS: &[&str] = &[
     "host", "paths", "docker", "amqp", "cluster", "http", "preview", "agent", "egress", "git",
-    "capacity", "images",
+    "capacity", "images", "tracing",
 ];
 
 /// The file, every value optional.
@@ -62,6 +64,8 @@ pub struct File {
     pub capacity: CapacitySection,
     /// What goes into images.
     pub images: ImagesSection,
+    /// Traces.
+    pub tracing: TracingSection,
 }
 
 /// This host.
@@ -223,6 +227,8 @@ pub struct Configuration {
     pub cluster: Cluster,
     /// How the worker's HTTP is served.
     pub http: HttpSettings,
+    /// Where traces go, if they do.
+    pub otlp: Option<url::Url>,
 }
 
 /// Reads file and environment.
@@ -330,8 +336,10 @@ fn check(file: File) -> anyhow::Result<Configuration> {
         dockerfile_bases: file.preview.dockerfile_bases.clone(),
     };
     let http = file.http.check()?;
+    let otlp = file.tracing.check()?;
     let cluster = file.cluster.check()?;
-    Ok(Configuration { settings: settings.for_instance(instance), amqp_urls, cluster, http, file })
+    let settings = settings.for_instance(instance);
+    Ok(Configuration { settings, amqp_urls, cluster, http, otlp, file })
 }
 
 /// The machine's name as a host id: what does not fit becomes `-`.

@@ -83,7 +83,7 @@ fn since(raw: &str) -> anyhow::Result<String> {
 /// # Errors
 /// The broker does not answer.
 pub async fn events(configuration: Configuration, wish: Events) -> anyhow::Result<ExitCode> {
-    crate::app::cli::logs(false);
+    crate::app::logs::of_command();
     let since = moment(&wish.since, SystemClock.unix_millis())?;
     let client = client(&configuration)?;
     let printer = summary::Printer::new();
@@ -103,7 +103,7 @@ pub async fn events(configuration: Configuration, wish: Events) -> anyhow::Resul
 /// # Errors
 /// The broker does not answer.
 pub async fn jobs(configuration: Configuration, wish: Jobs) -> anyhow::Result<ExitCode> {
-    crate::app::cli::logs(false);
+    crate::app::logs::of_command();
     let client = client(&configuration)?;
     columns::watch(Watch::choose(wish.watch, wish.json), async || {
         let now = SystemClock.unix_millis();

@@ -221,6 +221,7 @@ pub async fn run_one(
         deadline_unix_ms: None,
         attempt: 1,
         traceparent: None,
+        tracestate: None,
     };
     let runner = Arc::new(Runner::new(wired.ports.clone(), Arc::clone(&wired.preparation)));
     let lanes = Lanes::new(
@@ -272,6 +273,7 @@ fn message_of(job: &Job) -> RawMessage {
         attempt: 1,
         redelivered: false,
         traceparent: None,
+        tracestate: None,
     }
 }
 

@@ -13,9 +13,10 @@ use tokio::signal::unix::SignalKind;
 use crate::adapters::rabbitmq::client::RabbitClient;
 use crate::adapters::rabbitmq::names::Names;
 use crate::adapters::system::SystemClock;
-use crate::app::cli::{self, BadConfiguration};
+use crate::app::cli::BadConfiguration;
 use crate::app::configuration::Configuration;
 use crate::app::exit;
+use crate::app::logs;
 use crate::app::stdout::{self, outln};
 use crate::app::terminal::{End, Screen, Style};
 use crate::domain::ids::{JobId, PartName, TeamId};
@@ -228,7 +229,7 @@ pub fn client(configuration: &Configuration) -> anyhow::Result<RabbitClient> {
 /// # Errors
 /// The broker does not take the job.
 pub async fn run(configuration: Configuration, request: Submit) -> anyhow::Result<ExitCode> {
-    cli::logs(false);
+    logs::of_command();
     let action = request.action.action()?;
     let common = request.action.common();
     let clock = SystemClock;
@@ -240,6 +241,7 @@ pub async fn run(configuration: Configuration, request: Submit) -> anyhow::Resul
         deadline_unix_ms: None,
         attempt: 1,
         traceparent: None,
+        tracestate: None,
     };
     let client = client(&configuration)?;
     // Bound before the publish, so that no event can be missed.
@@ -276,7 +278,7 @@ pub async fn follow(
     team: Option<String>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    cli::logs(false);
+    logs::of_command();
     let team = team.as_deref().map(TeamId::parse).transpose()?;
     let mut stream = client(&configuration)?.follow(team.as_ref()).await?;
     let mut screen = Screen::new(Style::choose(json), None);

@@ -27,10 +27,11 @@ use crate::adapters::known_hosts::FileKnownHosts;
 use crate::adapters::rabbitmq::RabbitBroker;
 use crate::adapters::rabbitmq::names::Names;
 use crate::adapters::system::SystemClock;
-use crate::app::cli::{self, BadConfiguration};
+use crate::app::cli::BadConfiguration;
 use crate::app::configuration::Configuration;
 use crate::app::feed::Feed;
 use crate::app::http;
+use crate::app::logs;
 use crate::app::office::{Kept, Office};
 use crate::app::submit::client;
 use crate::app::wiring::wire;
@@ -61,7 +62,7 @@ const LEAVING_TOLD_MAX: Duration = Duration::from_secs(1);
 /// The configuration, the state directory or the broker's topology is not fit
 /// for it; everything else is waited for.
 pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
-    cli::logs(true);
+    let traces = logs::of_worker(&configuration)?;
     let names = Names::new(&configuration.file.amqp.prefix)
         .context("`amqp.prefix` is not a name")
         .context(BadConfiguration)?;
@@ -192,6 +193,7 @@ pub async fn run(configuration: Configuration) -> anyhow::Result<ExitCode> {
     if tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.is_err() {
         warn!("something did not end within five seconds of the drain");
     }
+    traces.end().await;
     info!("worker ends");
     result.context(BadConfiguration)?;
     Ok(ExitCode::SUCCESS)

@@ -18,8 +18,10 @@ pub struct Job {
     pub deadline_unix_ms: Option<i64>,
     /// Raised by `dlq requeue`; 1 on first publication.
     pub attempt: u32,
-    /// W3C trace context, passed on as it came.
+    /// W3C trace context of whoever published it.
     pub traceparent: Option<String>,
+    /// What vendors add to it; never without `traceparent`.
+    pub tracestate: Option<String>,
 }
 
 /// What a job asks for.

@@ -23,6 +23,8 @@ pub struct RawMessage {
     pub redelivered: bool,
     /// The header `traceparent`.
     pub traceparent: Option<String>,
+    /// The header `tracestate`.
+    pub tracestate: Option<String>,
 }
 
 /// Why a message is not a job, and whatever it says about itself all the same.

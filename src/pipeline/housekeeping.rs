@@ -84,6 +84,17 @@ pub enum WasteKind {
 }
 
 impl WasteKind {
+    /// Whose it is, as far as a team is known.
+    #[must_use]
+    pub fn team(&self) -> Option<&TeamId> {
+        match self {
+            Self::Cache { team, .. }
+            | Self::Workspace { team, .. }
+            | Self::Worktree { team, .. } => Some(team),
+            Self::Paper(_) | Self::Image(_) | Self::Unclear(_) => None,
+        }
+    }
+
     /// A word for it, for people and metrics.
     #[must_use]
     pub fn as_str(&self) -> &'static str {

@@ -53,7 +53,7 @@ pub(super) enum Todo {
     /// At the last words of a part that ends again and again, and tell.
     TellLoop { team: TeamId, name: ContainerName },
     /// A process that Docker started needs its limits again.
-    Limit { role: Role, pid: u32 },
+    Limit { team: TeamId, role: Role, pid: u32 },
 }
 
 /// A part that is to be probed.

@@ -9,6 +9,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 
 use super::Ports;
 use super::interrupt::{Interrupt, Reason};
@@ -19,6 +20,7 @@ use crate::domain::ids::{RunId, TeamId};
 use crate::domain::job::Job;
 use crate::domain::record::Before;
 use crate::domain::step::StepId;
+use crate::observe::spans;
 use crate::ports::engine::Observed;
 use crate::ports::messages::SessionOver;
 
@@ -157,6 +159,14 @@ impl<'a> Run<'a> {
         step: StepId,
         work: impl Future<Output = Result<(T, String), Failure>> + Send,
     ) -> Result<T, Stop> {
+        self.do_step(step, work).instrument(spans::of_step(step)).await
+    }
+
+    async fn do_step<T>(
+        &self,
+        step: StepId,
+        work: impl Future<Output = Result<(T, String), Failure>> + Send,
+    ) -> Result<T, Stop> {
         self.reporter.tell(EventKind::StepStarted { step }).await?;
         let started = Instant::now();
         let result = self.bounded(step, started, work).await;
@@ -167,6 +177,7 @@ impl<'a> Run<'a> {
             Err(Stop::Interrupted(_) | Stop::Session(_)) => "interrupted",
         };
         self.ports.metrics.step_ended(step, outcome, duration);
+        Span::current().record("outcome", outcome);
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let job = self.job.id;
         self.reporter
@@ -178,20 +189,16 @@ impl<'a> Run<'a> {
             .await;
         match result {
             Ok((value, message)) => {
-                tracing::info!(
-                    team.id = %self.team(), run.id = %self.id, step = step.as_str(), millis,
-                    "step finished: {message}"
-                );
+                tracing::info!(millis, "step finished: {message}");
                 self.reporter.tell(EventKind::StepFinished { step, duration, message }).await?;
                 Ok(value)
             }
             Err(Stop::Failed(mut failure)) => {
                 failure.step = Some(step);
                 failure.attempt = self.attempt;
-                tracing::warn!(
-                    team.id = %self.team(), run.id = %self.id, step = step.as_str(), millis,
-                    code = failure.code.as_str(), "step failed: {}", failure.message
-                );
+                spans::failed(&Span::current(), failure.code);
+                let (code, fault) = (failure.code.as_str(), failure.code.fault().as_str());
+                tracing::warn!(millis, code, fault, "step failed: {}", failure.message);
                 self.reporter
                     .tell(EventKind::StepFailed { step, duration, failure: failure.clone() })
                     .await?;

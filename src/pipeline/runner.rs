@@ -22,6 +22,7 @@ mod recovery;
 mod room;
 mod start;
 mod syncs;
+mod telling;
 mod tending;
 mod watching;
 
@@ -32,6 +33,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 pub use self::cleaning::Cleaned;
 use self::cleaning::Kept;
@@ -48,12 +50,14 @@ use super::monitor::Monitor;
 use super::preparation::Preparation;
 use super::reporter::{Memories, Reporter};
 use super::run::{Run, Stop};
+use super::traced_engine::TracedEngine;
 use crate::domain::event::{EventKind, TeamState};
 use crate::domain::failure::Failure;
 use crate::domain::health::Reconciled;
 use crate::domain::ids::{JobId, PartName, RunId, TeamId};
 use crate::domain::job::{Action, ActionKind, Job, Outcome};
 use crate::domain::record::{JobRecord, TeamRecord, Trial};
+use crate::observe::spans;
 use crate::policy::backoff::Backoff;
 use crate::ports::engine::Filter;
 use crate::ports::messages::SessionOver;
@@ -111,6 +115,7 @@ impl Runner {
     /// A runner over these ports.
     #[must_use]
     pub fn new(ports: Ports, preparation: Arc<Preparation>) -> Self {
+        let ports = Ports { engine: Arc::new(TracedEngine(ports.engine)), ..ports };
         let builds = Arc::new(Semaphore::new(ports.settings.capacity.builds_at_once.max(1)));
         let monitor = Monitor::new(Arc::clone(&ports.settings), Arc::clone(&ports.clock));
         let monitor = Arc::new(monitor);
@@ -202,8 +207,10 @@ impl Runner {
             };
             self.ports.metrics.step_retried(&failure);
             tracing::warn!(
-                team.id = %run.team(), run.id = %run.id, code = failure.code.as_str(),
-                delay_ms = delay.as_millis() as u64, "platform fault, the run is repeated"
+                code = failure.code.as_str(),
+                tries = run.attempt,
+                delay_ms = delay.as_millis() as u64,
+                "platform fault, the run is repeated"
             );
             let kind = EventKind::JobRetrying { failure, delay };
             run.reporter.tell(kind).await?;
@@ -285,11 +292,11 @@ impl JobRunner for Runner {
     }
 
     async fn standing(&self, job: &Job) -> Result<Standing, SessionOver> {
-        self.standing_of(job).await
+        self.standing_of(job).instrument(spans::of_job(job)).await
     }
 
     async fn room(&self, job: &Job) -> Admitted {
-        self.find_room(job).await
+        self.find_room(job).instrument(spans::of_job(job)).await
     }
 
     fn room_changes(&self) -> watch::Receiver<u64> {
@@ -297,9 +304,7 @@ impl JobRunner for Runner {
     }
 
     async fn waits(&self, job: &Job, position: u32, short: &Failure) -> Result<(), SessionOver> {
-        let short = Some(short.code.as_str().to_owned());
-        let kind = EventKind::JobAccepted { action: job.action.kind(), position, short };
-        self.open(job).await?.tell(kind).await
+        self.tell_waits(job, position, short).instrument(spans::of_job(job)).await
     }
 
     async fn own_job(&self) -> Job {
@@ -315,12 +320,7 @@ impl JobRunner for Runner {
     }
 
     async fn accepted(&self, job: &Job, position: u32) -> Result<(), SessionOver> {
-        let reporter = self.open(job).await?;
-        if reporter.read(|record| known::is_repeat(record, job)).await {
-            return Ok(());
-        }
-        let kind = EventKind::JobAccepted { action: job.action.kind(), position, short: None };
-        reporter.tell(kind).await
+        self.tell_accepted(job, position).instrument(spans::of_job(job)).await
     }
 
     async fn run(
@@ -330,7 +330,8 @@ impl JobRunner for Runner {
         interrupt: Interrupt,
     ) -> Result<Finished, SessionOver> {
         let busy = Busy::new(&self.monitor, &job.team);
-        let finished = self.execute(&lease, job, interrupt).await;
+        let run = self.execute(&lease, job, interrupt);
+        let finished = run.instrument(spans::of_run(job)).await;
         drop(busy);
         self.own_jobs.forget(job.id);
         drop(lease);
@@ -349,20 +350,21 @@ impl JobRunner for Runner {
         job: &Job,
         failure: Failure,
     ) -> Result<Finished, SessionOver> {
-        self.end_as_failed(lease.as_ref(), job, failure).await
+        let end = self.end_as_failed(lease.as_ref(), job, failure);
+        end.instrument(spans::of_job(job)).await
     }
 
     async fn join(&self, job: &Job, with: &Job) -> Result<Finished, SessionOver> {
-        self.end_like(job, with).await
+        self.end_like(job, with).instrument(spans::of_job(job)).await
     }
 
     async fn skip(&self, job: &Job, because: &Reason) -> Result<Finished, SessionOver> {
         self.own_jobs.forget(job.id);
-        self.end_without_run(job, because).await
+        self.end_without_run(job, because).instrument(spans::of_job(job)).await
     }
 
     async fn status(&self, job: &Job) -> Result<Finished, SessionOver> {
-        self.answer_status(job).await
+        self.answer_status(job).instrument(spans::of_job(job)).await
     }
 
     async fn snapshot(&self, team: Option<&TeamId>) -> Result<(), SessionOver> {
@@ -370,7 +372,7 @@ impl JobRunner for Runner {
     }
 
     async fn give_away(&self, team: &TeamId) {
-        self.note_given_away(team).await;
+        self.note_given_away(team).instrument(spans::of_team(team)).await;
     }
 
     fn lets_go(&self, team: &TeamId) {
@@ -378,17 +380,17 @@ impl JobRunner for Runner {
     }
 
     async fn depart(&self, lease: &TeamLease) -> Result<String, Failure> {
-        self.pack_up(lease).await
+        self.pack_up(lease).instrument(spans::of_team(lease.team())).await
     }
 
     async fn arrive(&self, lease: &TeamLease, record: &str) -> Result<(), Failure> {
-        self.take_over(lease, record).await?;
+        self.take_over(lease, record).instrument(spans::of_team(lease.team())).await?;
         self.monitor.ask_for_team(lease.team());
         Ok(())
     }
 
     async fn leave(&self, lease: &TeamLease) -> Result<(), Failure> {
-        self.clear_away(lease).await?;
+        self.clear_away(lease).instrument(spans::of_team(lease.team())).await?;
         self.monitor.forget(lease.team());
         Ok(())
     }
@@ -403,6 +405,7 @@ impl JobRunner for Runner {
         job_id: Option<&str>,
         failure: &Failure,
     ) -> Result<Finished, SessionOver> {
-        self.refuse(team, job_id, failure).await
+        let refuse = self.refuse(team, job_id, failure);
+        refuse.instrument(spans::of_message(team, job_id)).await
     }
 }

@@ -122,6 +122,7 @@ pub(crate) fn job() -> impl Strategy<Value = Job> {
             deadline_unix_ms,
             attempt: 1,
             traceparent: None,
+            tracestate: None,
         },
     )
 }

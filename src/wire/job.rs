@@ -148,6 +148,8 @@ fn read_typed(message: &RawMessage, job: JobMessage) -> Result<Job, Failure> {
         ActionKind::Status => Action::Status,
         ActionKind::Destroy => Action::Destroy,
     };
+    let traceparent = message.traceparent.clone().filter(|raw| is_traceparent(raw));
+    let tracestate = message.tracestate.clone().filter(|raw| is_tracestate(raw));
     Ok(Job {
         id,
         team,
@@ -155,7 +157,8 @@ fn read_typed(message: &RawMessage, job: JobMessage) -> Result<Job, Failure> {
         issued_at: job.issued_at.0,
         deadline_unix_ms: deadline.map(jiff::Timestamp::as_millisecond),
         attempt: message.attempt.max(1),
-        traceparent: message.traceparent.clone().filter(|raw| is_traceparent(raw)),
+        tracestate: tracestate.filter(|_| traceparent.is_some()),
+        traceparent,
     })
 }
 
@@ -246,8 +249,16 @@ fn is_traceparent(raw: &str) -> bool {
     let hex = |s: &str, length: usize| {
         s.len() == length && s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
+    let is_zero = |id: &str| id.bytes().all(|b| b == b'0');
     matches!(parts[..], ["00", trace, span, flags]
-        if hex(trace, 32) && hex(span, 16) && hex(flags, 2))
+        if hex(trace, 32) && hex(span, 16) && hex(flags, 2) && !is_zero(trace) && !is_zero(span))
+}
+
+/// What the recommendation has every party pass on; longer ones may be dropped.
+const TRACESTATE_BYTES_MAX: usize = 512;
+
+fn is_tracestate(raw: &str) -> bool {
+    raw.len() <= TRACESTATE_BYTES_MAX && raw.bytes().all(|b| matches!(b, b' '..=b'~'))
 }
 
 /// What a message says about itself, whatever else it holds. Only used to

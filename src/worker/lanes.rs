@@ -20,13 +20,16 @@ use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use self::queue::{Entry, Key, Lane, Verdict};
 pub use self::sizes::{LaneLoad, LanesConfig};
+use self::turn::Turn;
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::TeamId;
 use crate::domain::job::{ActionKind, Job};
 use crate::domain::message::Rejected;
+use crate::observe::spans;
 use crate::pipeline::interrupt::{Interrupt, Reason};
 use crate::pipeline::job_runner::{Finished, JobRunner};
 use crate::pipeline::lease::{TeamLease, TeamLeases};
@@ -223,6 +226,7 @@ impl Shared {
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let dropping = self.dropping.clone();
+        let task = task.in_current_span();
         self.tasks.spawn(async move {
             dropping.run_until_cancelled(task).await;
         });
@@ -256,9 +260,10 @@ impl Shared {
                 // The first of the same id is unacknowledged still, so
                 // acknowledging this one loses nothing.
                 let shared = Arc::clone(self);
-                self.spawn(async move {
+                let settling = async move {
                     shared.settle(settle, Finished::Done, "a duplicate").await;
-                });
+                };
+                self.spawn(settling.instrument(spans::of_job(&job)));
             }
             Verdict::Full { settle, message } => {
                 if is_new {
@@ -287,7 +292,8 @@ impl Shared {
                 lane.waiting.push_back(Entry::new(job, settle, accepted, after, time, joins));
                 lane.changed.notify_one();
                 if is_new {
-                    self.spawn(Self::lane(Arc::clone(self), team));
+                    let span = spans::of_team(&team);
+                    self.spawn(Self::lane(Arc::clone(self), team).instrument(span));
                 }
                 self.note_load(&table);
             }
@@ -298,46 +304,52 @@ impl Shared {
     /// Runs a team's jobs until none is left.
     async fn lane(self: Arc<Self>, team: TeamId) {
         while let Some(turn) = self.next_turn(&team).await {
-            let (job, settle) = (turn.job.clone(), turn.settle);
-            let key = queue::key(&job);
-            let ended = self.execute(turn.job, turn.lease, turn.interrupt).await;
-            let ended = match ended {
-                Some(ended) => self.are_settled(&turn.after).await.then_some(ended),
-                None => None,
-            };
-            let is_over = ended.is_none();
-            let dead = match ended {
-                Some(Finished::Done) => {
-                    self.settle(settle, Finished::Done, "a job").await;
-                    None
-                }
-                Some(Finished::Dead(why)) => Some((settle, why)),
-                None => None,
-            };
-            // The place on the host is free before the next one asks for its.
-            drop(turn.place);
-            let (duplicates, joined) = self.end_run(&team, key);
-            let (is_dead, shared) = (dead.is_some(), Arc::clone(&self));
-            let settling = async move {
-                if let Some((settle, why)) = dead {
-                    shared.settle(settle, Finished::Dead(why), "a job").await;
-                }
-                for duplicate in duplicates {
-                    if shared.failure.borrow().is_none() {
-                        shared.settle(duplicate, Finished::Done, "a duplicate").await;
-                    }
-                }
-            };
-            match is_dead {
-                // A queue of dead letters that is full keeps this message, not the
-                // team's next job: whoever gets both again knows this one's end.
-                true => self.spawn(settling),
-                false => settling.await,
+            let span = spans::of_job(&turn.job);
+            self.take_turn(&team, turn).instrument(span).await;
+        }
+    }
+
+    /// Runs a job and settles it, with those that end as it does.
+    async fn take_turn(self: &Arc<Self>, team: &TeamId, turn: Turn) {
+        let (job, settle) = (turn.job.clone(), turn.settle);
+        let key = queue::key(&job);
+        let ended = self.execute(turn.job, turn.lease, turn.interrupt).await;
+        let ended = match ended {
+            Some(ended) => self.are_settled(&turn.after).await.then_some(ended),
+            None => None,
+        };
+        let is_over = ended.is_none();
+        let dead = match ended {
+            Some(Finished::Done) => {
+                self.settle(settle, Finished::Done, "a job").await;
+                None
             }
-            for entry in joined {
-                if !is_over {
-                    Arc::clone(&self).join(entry, job.clone()).await;
+            Some(Finished::Dead(why)) => Some((settle, why)),
+            None => None,
+        };
+        // The place on the host is free before the next one asks for its.
+        drop(turn.place);
+        let (duplicates, joined) = self.end_run(team, key);
+        let (is_dead, shared) = (dead.is_some(), Arc::clone(self));
+        let settling = async move {
+            if let Some((settle, why)) = dead {
+                shared.settle(settle, Finished::Dead(why), "a job").await;
+            }
+            for duplicate in duplicates {
+                if shared.failure.borrow().is_none() {
+                    shared.settle(duplicate, Finished::Done, "a duplicate").await;
                 }
+            }
+        };
+        match is_dead {
+            // A queue of dead letters that is full keeps this message, not the
+            // team's next job: whoever gets both again knows this one's end.
+            true => self.spawn(settling),
+            false => settling.await,
+        }
+        for entry in joined {
+            if !is_over {
+                Arc::clone(self).join(entry, job.clone()).await;
             }
         }
     }

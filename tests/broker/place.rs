@@ -318,6 +318,7 @@ pub(crate) fn parse(message: &RawMessage) -> Result<Job, Rejected> {
         deadline_unix_ms: None,
         attempt: message.attempt,
         traceparent: message.traceparent.clone(),
+        tracestate: message.tracestate.clone(),
     })
 }
 

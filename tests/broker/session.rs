@@ -48,7 +48,8 @@ async fn numbers(session: &mut BrokerSession, count: usize) -> Vec<(u128, bool)>
 async fn a_forwarded_job_arrives_as_it_was_published() {
     in_place(async |place| {
         let mut session = place.broker().open().await.unwrap();
-        let headers = [("traceparent".to_owned(), "00-1-2-01".to_owned())];
+        let headers = [("traceparent", "00-1-2-01"), ("tracestate", "a=1")];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let id = uuid::Uuid::from_u128(7).to_string();
         let key = "team.team_alpha.start";
         place.client.publish_job(b"{\"x\":1}", key, &id, &headers).await.unwrap();
@@ -63,6 +64,7 @@ async fn a_forwarded_job_arrives_as_it_was_published() {
             attempt: 1,
             redelivered: false,
             traceparent: Some("00-1-2-01".to_owned()),
+            tracestate: Some("a=1".to_owned()),
         };
         assert_eq!(delivery.message, expected);
         delivery.settle.ack().await.unwrap();

@@ -29,6 +29,7 @@ fn message(body: &[u8], routing_key: &str) -> RawMessage {
         attempt: 1,
         redelivered: false,
         traceparent: None,
+        tracestate: None,
     }
 }
 

@@ -57,6 +57,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("maud", &["src/app/page"]),
     // Errors without a type belong to whoever talks to a person.
     ("anyhow", &["src/app/", "src/app.rs", "src/main.rs", "src/bin/"]),
+    ("opentelemetry", &["src/observe/otlp.rs"]),
+    ("opentelemetry_http", &["src/observe/otlp.rs"]),
+    ("opentelemetry_otlp", &["src/observe/otlp.rs"]),
+    ("opentelemetry_proto", &[]),
+    ("opentelemetry_sdk", &["src/observe/otlp.rs"]),
+    ("prost", &[]),
+    ("tracing_opentelemetry", &["src/observe/otlp.rs"]),
     (
         "prometheus",
         &["src/observe", "src/agent/observe.rs", "src/sync/observe.rs", "src/service/http.rs"],

@@ -26,6 +26,9 @@ mod ports;
 mod previews;
 mod process;
 mod source;
+mod stories;
 mod syncs;
 mod tending;
+#[cfg(feature = "otlp")]
+mod traces;
 mod world;

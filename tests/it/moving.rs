@@ -27,6 +27,7 @@ fn job(action: Action) -> Job {
         deadline_unix_ms: None,
         attempt: 1,
         traceparent: None,
+        tracestate: None,
     }
 }
 

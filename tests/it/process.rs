@@ -216,6 +216,7 @@ pub(crate) fn job_of(team: &str, action: Action) -> Job {
         deadline_unix_ms: None,
         attempt: 1,
         traceparent: None,
+        tracestate: None,
     }
 }
 

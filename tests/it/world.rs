@@ -417,6 +417,7 @@ impl World {
         call: String,
         effect: impl FnOnce(&mut Inner) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
+        tracing::trace!("the world is asked: {call}");
         let mut inner = self.lock();
         let nth = inner.calls.len();
         inner.calls.push(call);

@@ -123,14 +123,24 @@ fn headers_travel_with_the_job() {
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let with = |traceparent: &str, attempt| RawMessage {
         traceparent: Some(traceparent.to_owned()),
+        tracestate: Some("vendor=1".to_owned()),
         attempt,
         ..stop("a")
     };
     let job = parse_job(&with(trace, 3)).unwrap();
     assert_eq!((job.traceparent.as_deref(), job.attempt), (Some(trace), 3));
+    assert_eq!(job.tracestate.as_deref(), Some("vendor=1"));
     // Nothing that a log or a header could trip over.
     let job = parse_job(&with("00-x\r\ny", 0)).unwrap();
     assert_eq!((job.traceparent, job.attempt), (None, 1));
+    assert_eq!(job.tracestate, None, "it means nothing alone");
+    let job =
+        parse_job(&with("00-00000000000000000000000000000000-b7ad6b7169203331-01", 1)).unwrap();
+    assert_eq!(job.traceparent, None, "zeros are no trace");
+    let state = |state: &str| RawMessage { tracestate: Some(state.to_owned()), ..with(trace, 1) };
+    for bad in ["a=1\n", &"x".repeat(513)] {
+        assert_eq!(parse_job(&state(bad)).unwrap().tracestate, None, "{bad:?}");
+    }
     let rejected = refused(&RawMessage { body: b"{}".to_vec(), ..with(trace, 3) });
     assert_eq!(rejected.failure.attempt, 3);
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::RwLock;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::domain::ids::TeamId;
 use crate::ports::engine::EngineError;
@@ -44,11 +45,12 @@ impl Making {
         call: impl Future<Output = Result<T, EngineError>> + Send + 'static,
     ) -> Result<T, EngineError> {
         let under_way = self.gate(team).read_owned().await;
-        let task = self.tasks.spawn(async move {
+        let made = async move {
             let result = call.await;
             drop(under_way);
             result
-        });
+        };
+        let task = self.tasks.spawn(made.in_current_span());
         match task.await {
             Ok(result) => result,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

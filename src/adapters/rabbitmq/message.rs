@@ -66,6 +66,7 @@ pub(super) fn raw_message(delivery: &Delivery, routed: bool) -> RawMessage {
         attempt: attempt(properties),
         redelivered: delivery.redelivered,
         traceparent: text_header(properties, "traceparent"),
+        tracestate: text_header(properties, "tracestate"),
     }
 }
 

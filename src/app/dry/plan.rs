@@ -219,6 +219,7 @@ fn read_job(path: &Path) -> anyhow::Result<(TeamId, Spec)> {
         attempt: 1,
         redelivered: false,
         traceparent: None,
+        tracestate: None,
     };
     let job = crate::wire::job::parse_job(&message)
         .map_err(|rejected| explained(&rejected.failure))

@@ -130,6 +130,7 @@ impl Office {
             deadline_unix_ms: None,
             attempt: 1,
             traceparent: None,
+            tracestate: None,
         })
     }
 

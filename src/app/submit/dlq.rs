@@ -113,7 +113,7 @@ pub fn moment(raw: &str, now_unix_ms: i64) -> anyhow::Result<i64> {
 /// # Errors
 /// The broker does not answer, or there is no such letter.
 pub async fn run(configuration: Configuration, command: Dlq) -> anyhow::Result<ExitCode> {
-    crate::app::cli::logs(false);
+    crate::app::logs::of_command();
     let client = super::client(&configuration)?;
     match command {
         Dlq::Ls { which, json } => {

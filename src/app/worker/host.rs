@@ -78,7 +78,7 @@ fn apart(mut configuration: Configuration, name: &str) -> anyhow::Result<Configu
 /// # Errors
 /// An image cannot be built, or the host refuses.
 pub async fn run(configuration: Configuration, command: Host) -> anyhow::Result<ExitCode> {
-    crate::app::cli::logs(false);
+    crate::app::logs::of_command();
     match command {
         Host::Prepare => prepare(configuration).await,
         Host::Gc { dry_run: true, json } => super::gc::show(configuration, json).await,
@@ -141,7 +141,7 @@ fn report(failure: &crate::domain::failure::Failure) -> ExitCode {
 /// # Errors
 /// The configuration is not fit to look with.
 pub async fn doctor(configuration: Configuration, as_json: bool) -> anyhow::Result<ExitCode> {
-    crate::app::cli::logs(false);
+    crate::app::logs::of_command();
     let mut checks: Vec<(&str, bool, String)> = Vec::new();
     let engine = super::teams::engine(&configuration);
     match engine.version().await {

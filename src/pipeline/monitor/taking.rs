@@ -173,7 +173,8 @@ impl Monitor {
                     && let Some(pid) = state.pid
                 {
                     part.pid = Some(pid);
-                    todo.push(Todo::Limit { role: part.what.role, pid });
+                    let (team, role) = (id.clone(), part.what.role);
+                    todo.push(Todo::Limit { team, role, pid });
                 }
             }
             Some(state) if state.status == part::PAUSED => tell.extend(part.paused_by_hand(now)),

@@ -31,12 +31,13 @@ impl Runner {
                     Left::Nothing => (TeamState::Failed, "the start failed and was undone"),
                     Left::Something => (TeamState::Degraded, "the change failed; the rest runs"),
                 };
+                tracing::info!(state = state.as_str(), "run taken back: {cause}");
                 self.note_failed_start(run, state).await;
                 let _ = run.reporter.tell(team_event(state, cause, BTreeMap::new())).await;
                 true
             }
             Err(error) => {
-                tracing::error!(team.id = %run.team(), run.id = %run.id, %error, "undo failed");
+                tracing::error!(%error, "undo failed; the reaper tries again");
                 self.note_failed_start(run, TeamState::Failed).await;
                 let cause = "undo failed; what is left will be removed later";
                 let _ =

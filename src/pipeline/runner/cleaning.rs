@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tracing::{Instrument as _, Span};
+
 use super::Runner;
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::TeamId;
+use crate::observe::spans;
 use crate::pipeline::housekeeping::{self, Now, Waste, WasteKind};
 use crate::pipeline::image_catalog::ImageKind;
 use crate::pipeline::local_work::{self, LocalWork};
@@ -104,25 +107,31 @@ impl Runner {
         let disk_used_max = ports.settings.capacity.disk_used_max;
         let now = Now { unix_ms: ports.clock.unix_millis(), disk_used_max };
         for waste in housekeeping::waste(&found, &records, &current, now) {
-            let (kind, name) = (waste.what.as_str(), waste.what.name());
-            let cleaned = match self.remove_waste(how, &waste.what).await {
-                Ok(cleaned) => cleaned,
-                Err(failure) => Cleaned::Kept(failure.message),
-            };
-            match &cleaned {
-                _ if how == How::Say => {}
-                Cleaned::Removed => {
-                    ports.metrics.waste_removed(kind);
-                    tracing::info!(kind, name, "removed: {}", waste.why);
-                }
-                Cleaned::Kept(why) if self.kept.is_new(&name) => {
-                    tracing::info!(kind, name, "kept, though {}: {why}", waste.why);
-                }
-                Cleaned::Kept(_) | Cleaned::UpToGit => {}
-            }
+            let span = waste.what.team().map_or_else(Span::none, spans::of_team);
+            let cleaned = self.clean_one(how, &waste).instrument(span).await;
             say(&waste, &cleaned);
         }
         Ok(())
+    }
+
+    async fn clean_one(&self, how: How, waste: &Waste) -> Cleaned {
+        let (kind, name) = (waste.what.as_str(), waste.what.name());
+        let cleaned = match self.remove_waste(how, &waste.what).await {
+            Ok(cleaned) => cleaned,
+            Err(failure) => Cleaned::Kept(failure.message),
+        };
+        match &cleaned {
+            _ if how == How::Say => {}
+            Cleaned::Removed => {
+                self.ports.metrics.waste_removed(kind);
+                tracing::info!(kind, name, "removed: {}", waste.why);
+            }
+            Cleaned::Kept(why) if self.kept.is_new(&name) => {
+                tracing::info!(kind, name, "kept, though {}: {why}", waste.why);
+            }
+            Cleaned::Kept(_) | Cleaned::UpToGit => {}
+        }
+        cleaned
     }
 
     async fn remove_waste(&self, how: How, what: &WasteKind) -> Result<Cleaned, Failure> {

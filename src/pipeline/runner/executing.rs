@@ -1,6 +1,9 @@
 //! One execution of a job, from its record's first note to its confirmed end.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::ends::dead_letter;
 use super::known::{abandoned, begun};
@@ -8,8 +11,10 @@ use super::{End, Runner, Worked, recovery, team_event};
 use crate::config::layout::Layout;
 use crate::domain::event::EventKind;
 use crate::domain::ids::RunId;
-use crate::domain::job::{Job, Outcome};
+use crate::domain::job::{Action, Job, Outcome};
 use crate::domain::record::Before;
+use crate::domain::step::StepId;
+use crate::observe::spans;
 use crate::pipeline::interrupt::{Interrupt, Reason};
 use crate::pipeline::job_runner::{Finished, Standing};
 use crate::pipeline::lease::TeamLease;
@@ -35,6 +40,7 @@ impl Runner {
             return Ok(finished);
         }
         let id = RunId(self.ports.clock.new_id());
+        Span::current().record("run.id", tracing::field::display(id));
         let (waited, now) = (interrupt.waited(), self.ports.clock.unix_millis());
         let running = self.ports.metrics.job_began(action, waited, now);
         let is_first_run = reporter
@@ -52,7 +58,7 @@ impl Runner {
         let (saved, found, may_speak) =
             tokio::join!(reporter.save(), self.ports.engine.list(&filter), interrupt.may_speak());
         if let Err(error) = saved {
-            tracing::error!(team.id = %job.team, %error, "the record cannot be written");
+            tracing::error!(%error, "the record cannot be written");
         }
         let found = found.ok();
         let workspace = Layout::new(&self.ports.settings, &job.team).workspace();
@@ -78,10 +84,11 @@ impl Runner {
                 }
             })
             .await;
-        tracing::info!(
-            team.id = %job.team, job.id = %job.id, run.id = %id, action = action.as_str(),
-            "job begins"
-        );
+        let waited_ms = waited.as_millis() as u64;
+        match found.as_ref().map(|found| found.containers.len()) {
+            Some(containers) => tracing::info!(waited_ms, containers, "job begins"),
+            None => tracing::warn!(waited_ms, "job begins, and Docker does not answer"),
+        }
         let mut run = Run::new(&self.ports, job, id, reporter, interrupt, before, found);
         let result = match may_speak {
             true => self.with_retries(&mut run).await,
@@ -93,6 +100,37 @@ impl Runner {
             self.leave_open_to_others(&run).await;
         }
         finished
+    }
+
+    /// The last line of a run: what came of it, and of one that failed what a person
+    /// needs to go on.
+    fn log_end(&self, run: &Run<'_>, outcome: &Outcome, duration: Duration, said: &str) {
+        let millis = duration.as_millis() as u64;
+        match outcome {
+            Outcome::Failed(failure) => {
+                let (code, fault) = (failure.code.as_str(), failure.code.fault().as_str());
+                let layout = Layout::new(&self.ports.settings, run.team());
+                let is_start = matches!(run.job.action, Action::Start(_));
+                let evidence = is_start.then(|| layout.evidence(run.id).display().to_string());
+                tracing::warn!(
+                    millis,
+                    code,
+                    fault,
+                    tries = failure.attempt,
+                    hint = failure.code.hint(),
+                    evidence,
+                    step = failure.step.map(StepId::as_str),
+                    "job ends: failed: {}",
+                    failure.message
+                );
+            }
+            Outcome::Succeeded { changed } => {
+                tracing::info!(millis, changed, "job ends: {said}");
+            }
+            Outcome::Cancelled | Outcome::Superseded => {
+                tracing::info!(millis, "job ends: {}", outcome.as_str());
+            }
+        }
     }
 
     /// Notes that a run ended without an end of its job, in good order: whoever
@@ -110,7 +148,7 @@ impl Runner {
             })
             .await;
         if !is_ended && let Err(error) = run.reporter.save().await {
-            tracing::warn!(team.id = %run.team(), %error, "the job may be taken for a suspect");
+            tracing::warn!(%error, "the job may be taken for a suspect");
         }
     }
 
@@ -124,8 +162,10 @@ impl Runner {
         let job = run.job;
         let action = job.action.kind();
         let duration = started.elapsed();
+        let mut said = String::new();
         let (outcome, kind, state) = match result {
             Ok(worked) => {
+                said.clone_from(&worked.message);
                 if let Some((state, cause)) = &worked.state {
                     let event = team_event(*state, cause, worked.links.clone());
                     run.reporter.tell(event).await?;
@@ -147,9 +187,9 @@ impl Runner {
                 (Outcome::Failed(failure), kind, None)
             }
             Err(Stop::Interrupted(Reason::Cancel { by })) => {
-                tracing::info!(team.id = %job.team, job.id = %job.id, by = %by, "run interrupted");
+                tracing::info!(by = %by, "run interrupted by a later job; it is undone");
                 if let Err(error) = self.take_back(run, &[]).await {
-                    tracing::error!(team.id = %run.team(), %error, "undo failed");
+                    tracing::error!(%error, "undo failed");
                 }
                 (Outcome::Cancelled, EventKind::JobCancelled { by: Some(by) }, None)
             }
@@ -163,12 +203,10 @@ impl Runner {
         };
         let now = self.ports.clock.unix_millis();
         self.ports.metrics.job_ended(action, &outcome, duration, now);
+        spans::run_ended(&outcome);
         let end = End { kind, state, is_end_of_run: true };
         self.conclude(&run.reporter, job, run.id, &outcome, end).await?;
-        tracing::info!(
-            team.id = %job.team, job.id = %job.id, run.id = %run.id,
-            outcome = outcome.as_str(), millis = duration.as_millis() as u64, "job ends"
-        );
+        self.log_end(run, &outcome, duration, &said);
         Ok(match &outcome {
             Outcome::Failed(failure) => Finished::Dead(dead_letter(failure)),
             _ => Finished::Done,

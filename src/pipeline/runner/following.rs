@@ -15,6 +15,7 @@ use futures::future::{BoxFuture, FutureExt, OptionFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::Runner;
@@ -24,6 +25,7 @@ use crate::domain::event::EventKind;
 use crate::domain::ids::{PartName, TeamId};
 use crate::domain::limits::SERVICE_PORT;
 use crate::domain::plan::Role;
+use crate::observe::spans;
 use crate::pipeline::first_tasks::door;
 use crate::ports::agents::{AgentDoor, SeenTask};
 use crate::ports::engine::{Filter, label};
@@ -86,7 +88,8 @@ impl Runner {
             changes.mark_unchanged();
             for here in self.those_here(role).await {
                 if followed.insert(here.clone()) {
-                    followers.push(follow(here));
+                    let span = spans::of_team(&here.team);
+                    followers.push(follow(here).instrument(span));
                 }
             }
             let mut pause = pin!(self.ports.clock.sleep(LOOK_EVERY).fuse());

@@ -59,6 +59,34 @@ fn unfinished<'a>(record: &'a TeamRecord, job: &Job) -> Option<&'a JobRecord> {
 }
 
 impl Runner {
+    /// Tells that a job was taken on, unless it is known.
+    pub(super) async fn tell_accepted(&self, job: &Job, position: u32) -> Result<(), SessionOver> {
+        let reporter = self.open(job).await?;
+        if reporter.read(|record| is_repeat(record, job)).await {
+            return Ok(());
+        }
+        let kind = EventKind::JobAccepted { action: job.action.kind(), position, short: None };
+        reporter.tell(kind).await
+    }
+
+    /// Tells what a job waits for.
+    pub(super) async fn tell_waits(
+        &self,
+        job: &Job,
+        position: u32,
+        short: &Failure,
+    ) -> Result<(), SessionOver> {
+        tracing::info!(
+            code = short.code.as_str(),
+            position,
+            "job waits for room: {}",
+            short.message
+        );
+        let short = Some(short.code.as_str().to_owned());
+        let kind = EventKind::JobAccepted { action: job.action.kind(), position, short };
+        self.open(job).await?.tell(kind).await
+    }
+
     /// Opens the team's record; a disk that refuses hands the job back.
     pub(super) async fn open(&self, job: &Job) -> Result<Reporter, SessionOver> {
         self.open_team(&job.team, Some(job.id), job.attempt).await
@@ -138,7 +166,7 @@ impl Runner {
             reporter.tell_again(event).await?;
         }
         let outcome = known.outcome.as_deref().unwrap_or_default();
-        tracing::info!(team.id = %job.team, job.id = %job.id, outcome, "job is known, told again");
+        tracing::info!(outcome, "job is known, told again");
         let Some(code) = outcome.strip_prefix("failed:") else { return Ok(Some(Finished::Done)) };
         let failed = known.failed.as_ref();
         Ok(Some(Finished::Dead(DeadLetter {
@@ -178,6 +206,9 @@ impl Runner {
         let outcome = Outcome::Failed(failure.clone());
         let now = self.ports.clock.unix_millis();
         self.ports.metrics.job_ended(action, &outcome, Duration::ZERO, now);
+        let (code, fault) = (failure.code.as_str(), failure.code.fault().as_str());
+        let hint = failure.code.hint();
+        tracing::warn!(code, fault, hint, "job ends without a run: failed: {}", failure.message);
         // First, because taking back may be what kills the worker: it is then
         // put aside all the same, and the next job of the team finds what is left.
         let end = End { kind, state, is_end_of_run: lease.is_some() };
@@ -188,7 +219,7 @@ impl Runner {
             let run = Run::new(&self.ports, job, id, reporter, interrupt, before, None);
             self.clean_up(&run, &failure).await;
             if let Err(error) = run.reporter.save_final().await {
-                tracing::error!(team.id = %job.team, %error, "the record cannot be written");
+                tracing::error!(%error, "the record cannot be written");
             }
         }
         Ok(Finished::Dead(dead_letter(&failure)))
@@ -240,6 +271,13 @@ impl Runner {
                 return Err(SessionOver { reason: "the run was abandoned".to_owned() });
             }
         };
+        if job.action.kind() != ActionKind::Status {
+            let by = match because {
+                Reason::Cancel { by } | Reason::Supersede { by } => Some(by.to_string()),
+                Reason::None | Reason::Abandon => None,
+            };
+            tracing::info!(by, "job ends without a run: {}", outcome.as_str());
+        }
         let id = RunId(self.ports.clock.new_id());
         let now = self.ports.clock.unix_millis();
         self.ports.metrics.job_ended(job.action.kind(), &outcome, Duration::ZERO, now);

@@ -160,6 +160,7 @@ impl Runner {
             deadline_unix_ms: None,
             attempt: 1,
             traceparent: None,
+            tracestate: None,
         };
         {
             let mut state = self.own_jobs.state();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::Runner;
 use crate::config::layout::Layout;
@@ -16,6 +17,7 @@ use crate::domain::event::{EventKind, PreviewFact};
 use crate::domain::ids::{PartName, TeamId};
 use crate::domain::names::host_label;
 use crate::domain::plan::Role;
+use crate::observe::spans;
 use crate::pipeline::caches;
 use crate::pipeline::converge::is_side_name;
 use crate::pipeline::preview_board::PreviewLook;
@@ -50,7 +52,8 @@ impl Runner {
         let Ok(observed) = self.observed_by_team(None).await else { return };
         let teams =
             observed.iter().map(|(team, of_team)| self.look_at_team(team, of_team, with_caches));
-        let teams: Vec<_> = teams.collect();
+        let spans = observed.keys().map(spans::of_team);
+        let teams: Vec<_> = teams.zip(spans).map(|(look, span)| look.instrument(span)).collect();
         futures::stream::iter(teams).for_each_concurrent(LOOKS_AT_ONCE, |team| team).await;
     }
 

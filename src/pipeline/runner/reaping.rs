@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 
 use super::Runner;
 use super::recovery::team_of;
@@ -18,6 +19,7 @@ use crate::domain::failure::Failure;
 use crate::domain::ids::TeamId;
 use crate::domain::names::{ContainerName, NetworkName, VolumeName};
 use crate::domain::plan::Role;
+use crate::observe::spans;
 use crate::pipeline::monitor::Wanted;
 use crate::ports::engine::{Filter, Observed, label};
 
@@ -111,6 +113,16 @@ pub(super) fn orphans_of(
     orphans
 }
 
+fn labels_of<'a>(all: &'a Observed, thing: &Thing) -> Option<&'a Labels> {
+    match thing {
+        Thing::Container(name) => {
+            all.containers.iter().find(|c| c.name == *name).map(|c| &c.labels)
+        }
+        Thing::Network(name) => all.networks.iter().find(|n| n.name == *name).map(|n| &n.labels),
+        Thing::Volume(name) => all.volumes.iter().find(|v| v.name == *name).map(|v| &v.labels),
+    }
+}
+
 impl Runner {
     /// Looks for what nobody owns, removes what has been so for long; gives how much
     /// there is.
@@ -119,25 +131,23 @@ impl Runner {
         let count = orphans.len() as u64;
         self.ports.metrics.orphans(count);
         for thing in self.orphans.seen(&orphans, Instant::now()) {
-            match self.reap(&thing).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    self.ports.metrics.orphan_removed(thing.kind());
-                    tracing::warn!(
-                        kind = thing.kind(),
-                        name = thing.name(),
-                        "removed what nobody owned"
-                    );
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        kind = thing.kind(), name = thing.name(), %error,
-                        "what nobody owns cannot be removed"
-                    );
-                }
-            }
+            let team = labels_of(observed, &thing).and_then(team_of);
+            let span = team.as_ref().map_or_else(Span::none, spans::of_team);
+            self.reap_and_tell(&thing).instrument(span).await;
         }
         count
+    }
+
+    async fn reap_and_tell(&self, thing: &Thing) {
+        let (kind, name) = (thing.kind(), thing.name());
+        match self.reap(thing).await {
+            Ok(false) => {}
+            Ok(true) => {
+                self.ports.metrics.orphan_removed(kind);
+                tracing::warn!(kind, name, "removed what nobody owned");
+            }
+            Err(error) => tracing::warn!(kind, name, %error, "what nobody owns cannot be removed"),
+        }
     }
 
     /// Removes one thing, if it is still nobody's; says whether it did.
@@ -145,16 +155,7 @@ impl Runner {
         let engine = &self.ports.engine;
         let instance = self.ports.settings.instance.clone();
         let all = engine.list(&Filter { instance, team: None }).await?;
-        let labels = match thing {
-            Thing::Container(name) => {
-                all.containers.iter().find(|c| c.name == *name).map(|c| &c.labels)
-            }
-            Thing::Network(name) => {
-                all.networks.iter().find(|n| n.name == *name).map(|n| &n.labels)
-            }
-            Thing::Volume(name) => all.volumes.iter().find(|v| v.name == *name).map(|v| &v.labels),
-        };
-        let Some(labels) = labels else { return Ok(false) };
+        let Some(labels) = labels_of(&all, thing) else { return Ok(false) };
         let _lease = match team_of(labels) {
             // Somebody is at it: then it is not nobody's.
             Some(team) => match self.leases.try_acquire(&team) {

@@ -4,7 +4,7 @@
 //! Looking and telling are no acts on a team and need no lease. What has to be
 //! done goes through the team's lane, as a job of the host's own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -14,15 +14,17 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use super::Runner;
 use super::own::OwnReason;
-use crate::domain::event::{ContainerFact, EventKind, PreviewFact};
+use crate::domain::event::PreviewFact;
 use crate::domain::health::Reconciled;
 use crate::domain::ids::TeamId;
 use crate::domain::job::Action;
 use crate::domain::limits::{self, SERVICE_PORT};
 use crate::domain::plan::Role;
+use crate::observe::spans;
 use crate::pipeline::monitor::{Due, Need, Todo, Wanted};
 use crate::pipeline::preview_board::{self, PreviewLook};
 use crate::policy::wellness::Look;
@@ -68,9 +70,6 @@ const NEEDS_EVERY: Duration = Duration::from_millis(250);
 
 /// How long nobody else mends what somebody was asked to mend.
 const MEND_AGAIN: Duration = Duration::from_secs(60);
-
-/// The wait before something is told again that nobody heard.
-const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// Lines of a part that ends again and again.
 const LOOP_LINES: usize = 30;
@@ -189,7 +188,7 @@ impl Runner {
                 self.do_all(self.monitor.listed(Some(team), &all, began.elapsed())).await;
             }
             // The next listing of all shows it.
-            Err(error) => tracing::debug!(%error, "Docker does not list a team"),
+            Err(error) => tracing::debug!(team.id = %team, %error, "Docker does not list a team"),
         }
     }
 
@@ -255,6 +254,12 @@ impl Runner {
     }
 
     fn do_one(&self, todo: Todo) -> BoxFuture<'_, ()> {
+        let span = match &todo {
+            Todo::Inspect { team, .. } | Todo::TellLoop { team, .. } | Todo::Limit { team, .. } => {
+                spans::of_team(team)
+            }
+            Todo::List => Span::none(),
+        };
         async move {
             match todo {
                 Todo::List => self.monitor.ask_for_listing(),
@@ -272,9 +277,10 @@ impl Runner {
                         self.monitor.tell(&team, kind);
                     }
                 }
-                Todo::Limit { role, pid } => self.limit_again(role, pid).await,
+                Todo::Limit { team: _, role, pid } => self.limit_again(role, pid).await,
             }
         }
+        .instrument(span)
         .boxed()
     }
 
@@ -297,7 +303,8 @@ impl Runner {
         let mut probes = FuturesUnordered::new();
         loop {
             for due in self.monitor.due_probes(PROBES_AT_ONCE.saturating_sub(probes.len())) {
-                probes.push(self.probe(due));
+                let span = spans::of_team(&due.team);
+                probes.push(self.probe(due).instrument(span));
             }
             tokio::select! {
                 Some(()) = probes.next(), if !probes.is_empty() => {}
@@ -336,58 +343,6 @@ impl Runner {
             self.ports.metrics.containers_use(&used);
             self.ports.clock.sleep(USAGE_EVERY).await;
         }
-    }
-
-    async fn tell_changes(&self) {
-        let mut busy = BTreeSet::new();
-        let mut telling = FuturesUnordered::new();
-        loop {
-            while let Some((team, kind)) = self.monitor.next_to_tell(&busy) {
-                busy.insert(team.clone());
-                telling.push(self.tell_one(team, kind));
-            }
-            tokio::select! {
-                Some(team) = telling.next(), if !telling.is_empty() => {
-                    busy.remove(&team);
-                }
-                () = self.monitor.something_to_tell() => {}
-                () = self.ports.clock.sleep(TELL_AGAIN) => {}
-            }
-        }
-    }
-
-    async fn tell_one(&self, team: TeamId, kind: EventKind) -> TeamId {
-        if self.monitor.wanted(&team).is_none() {
-            // It went meanwhile, perhaps to another host, which speaks for it now.
-            return team;
-        }
-        let told = match self.open_team(&team, None, 1).await {
-            Ok(reporter) => reporter.tell(kind.clone()).await,
-            Err(over) => Err(over),
-        };
-        if told.is_err() {
-            // Nobody hears it now: without a session there is nothing to tell with.
-            self.monitor.not_told(&team, kind, TELL_AGAIN);
-            return team;
-        }
-        match &kind {
-            EventKind::Container { fact, role, part, cause, .. } => {
-                match fact {
-                    ContainerFact::Oom => self.ports.metrics.container_oom(*role),
-                    ContainerFact::Restarted => self.ports.metrics.container_restarted(*role),
-                    _ => {}
-                }
-                tracing::info!(
-                    team.id = %team, role = role.as_str(), fact = fact.as_str(),
-                    part = part.as_ref().map_or("", |part| part.as_str()), "{cause}"
-                );
-            }
-            EventKind::Team { state, cause, .. } => {
-                tracing::info!(team.id = %team, state = state.as_str(), "the team changed: {cause}");
-            }
-            _ => {}
-        }
-        team
     }
 
     async fn look_after_needs(&self) {

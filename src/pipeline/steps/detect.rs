@@ -96,7 +96,7 @@ pub async fn detect(
         let preview = preview.clone();
         let one = off_the_threads(move || look(open, root, preview, worktree)).await?;
         for warning in &one.findings.warnings {
-            tracing::info!(team.id = %run.team(), preview = %one.spec.name, "{warning}");
+            tracing::info!(preview = %one.spec.name, "{warning}");
         }
         found.push(one);
     }
@@ -114,7 +114,8 @@ pub(in crate::pipeline) async fn off_the_threads<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let bug = |_| Err(Failure::new(Code::InternalBug, "detection ended badly"));
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(bug)
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work)).await.unwrap_or_else(bug)
 }
 
 fn summary(found: &Found) -> String {

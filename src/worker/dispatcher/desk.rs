@@ -6,14 +6,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::{Dispatcher, Handled, team_of_key};
 use crate::domain::control::Order;
 use crate::domain::failure::{Code, Failure};
-use crate::domain::ids::{HostId, TeamId};
+use crate::domain::ids::{HostId, JobId, TeamId};
 use crate::domain::job::{Action, ActionKind, Job};
 use crate::domain::message::{RawMessage, Rejected};
+use crate::observe::spans;
 use crate::policy::placement::Demand;
 use crate::ports::broker::{BrokerFact, Forwarded, Incoming, Parcel};
 use crate::ports::messages::SessionOver;
@@ -78,6 +80,14 @@ impl<'a> Desk<'a> {
         team: Option<TeamId>,
         incoming: Box<dyn Incoming>,
     ) -> Handled {
+        // A job's message bears its id, if its producer keeps to the contract.
+        let id = incoming.message().message_id.as_deref().and_then(|id| JobId::parse(id).ok());
+        let id = id.map(|id| id.to_string());
+        let span = spans::of_message(team.as_ref(), id.as_deref());
+        self.handle_one(team, incoming).instrument(span).await
+    }
+
+    async fn handle_one(&self, team: Option<TeamId>, incoming: Box<dyn Incoming>) -> Handled {
         match (incoming.parcel(), &team) {
             (Parcel::Job, Some(team)) => self.job(team, incoming).await?,
             (Parcel::Job, None) => {

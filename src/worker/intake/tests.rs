@@ -145,6 +145,7 @@ fn a_restart(_: &RawMessage) -> Result<Job, Rejected> {
         deadline_unix_ms: None,
         attempt: 1,
         traceparent: None,
+        tracestate: None,
     })
 }
 

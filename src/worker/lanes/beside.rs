@@ -10,15 +10,17 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::Shared;
 use super::queue::{Entry, OneAtATime};
 use crate::domain::ids::TeamId;
 use crate::domain::job::{ActionKind, Job};
 use crate::domain::message::Rejected;
+use crate::observe::spans;
 use crate::pipeline::interrupt::Reason;
 use crate::pipeline::job_runner::Finished;
-use crate::ports::messages::Settle;
+use crate::ports::messages::{SessionOver, Settle};
 
 /// Status jobs of a team that wait for their answer; one more ends the oldest.
 const STATUSES_MAX_PER_TEAM: usize = 16;
@@ -70,8 +72,12 @@ impl Shared {
     pub(super) async fn refuse(self: Arc<Self>, settle: Settle, rejected: Rejected) {
         let Ok(_permit) = self.beside.acquire().await else { return };
         let Rejected { failure, team, job_id } = rejected;
-        let ended = self.runner.rejected(team.as_ref(), job_id.as_deref(), &failure).await;
-        self.settle_as(settle, ended).await;
+        let span = spans::of_message(team.as_ref(), job_id.as_deref());
+        let refuse = async {
+            let ended = self.runner.rejected(team.as_ref(), job_id.as_deref(), &failure).await;
+            self.settle_as(settle, ended).await;
+        };
+        refuse.instrument(span).await;
     }
 
     /// Ends a job that a later one overtook.
@@ -89,14 +95,15 @@ impl Shared {
         let Ok(_of_team) = of_team.acquire().await else { return };
         let Ok(_permit) = self.beside.acquire().await else { return };
         let (job, settles) = entry.into_settles();
-        self.end_all(settles, |first| {
+        let span = spans::of_job(&job);
+        let end = self.end_all(settles, |first| {
             let shared = Arc::clone(&self);
             async move {
                 let ended = shared.runner.skip(&job, &reason).await;
                 shared.settle_as(first, ended).await;
             }
-        })
-        .await;
+        });
+        end.instrument(span).await;
         if self.failure.borrow().is_none() {
             settled.cancel();
         }
@@ -109,14 +116,15 @@ impl Shared {
             return;
         }
         let (job, settles) = entry.into_settles();
-        self.end_all(settles, |first| {
+        let span = spans::of_job(&job);
+        let end = self.end_all(settles, |first| {
             let shared = Arc::clone(&self);
             async move {
                 let ended = shared.runner.join(&job, &with).await;
                 shared.settle_as(first, ended).await;
             }
-        })
-        .await;
+        });
+        end.instrument(span).await;
     }
 
     /// Ends the first delivery of a job by `end` and acknowledges its
@@ -167,8 +175,18 @@ impl Shared {
 
     async fn end_status(self: Arc<Self>, job: Job, settle: Settle, reason: Reason) {
         let Ok(_permit) = self.beside.acquire().await else { return };
-        let ended = self.runner.skip(&job, &reason).await;
-        self.settle_as(settle, ended).await;
+        self.answer(&job, settle, self.runner.skip(&job, &reason)).await;
+    }
+
+    /// Settles a job as its answer says.
+    async fn answer(
+        &self,
+        job: &Job,
+        settle: Settle,
+        answer: impl Future<Output = Result<Finished, SessionOver>> + Send,
+    ) {
+        let answer = async { self.settle_as(settle, answer.await).await };
+        answer.instrument(spans::of_job(job)).await;
     }
 
     /// Answers a team's status jobs until none is left.
@@ -186,12 +204,10 @@ impl Shared {
             };
             let mut batch = batch.into_iter();
             if let Some((job, settle)) = batch.next() {
-                let ended = self.runner.status(&job).await;
-                self.settle_as(settle, ended).await;
+                self.answer(&job, settle, self.runner.status(&job)).await;
             }
             for (job, settle) in batch {
-                let ended = self.runner.skip(&job, &Reason::None).await;
-                self.settle_as(settle, ended).await;
+                self.answer(&job, settle, self.runner.skip(&job, &Reason::None)).await;
             }
             drop(permit);
         }

@@ -125,6 +125,7 @@ pub(super) fn parse(message: &RawMessage) -> Result<Job, Rejected> {
         deadline_unix_ms: None,
         attempt: 1,
         traceparent: None,
+        tracestate: None,
     })
 }
 

@@ -272,6 +272,7 @@ impl Bench {
             deadline_unix_ms: None,
             attempt,
             traceparent: None,
+            tracestate: None,
         };
         let ack = LoggedAck(Arc::clone(&self.script), n.to_string());
         self.lanes.submit(Settle::new(Box::new(ack)), job);
