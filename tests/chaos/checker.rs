@@ -143,7 +143,8 @@ fn story(
     let end = before.iter().position(|told| std::ptr::eq(*told, until)).unwrap_or(0);
     let shown = before[end.saturating_sub(STORY)..=end].iter().map(|told| {
         let job = told.job.as_deref().and_then(|id| jobs.get(id));
-        let job = job.map_or_else(|| "?".to_owned(), |(number, job)| format!("{number} {}", name(job)));
+        let job =
+            job.map_or_else(|| "?".to_owned(), |(number, job)| format!("{number} {}", name(job)));
         format!("[{} {} of {job} by {}]", told.time, told.kind, told.host)
     });
     shown.collect::<Vec<_>>().join(" ")
