@@ -159,7 +159,7 @@ async fn what_a_dry_run_said_is_removed_and_work_stays() {
         gone.map(|((_, name), _)| name.clone()).collect::<Vec<_>>()
     };
     assert_eq!(names("workspace"), ["workspace of pushed"]);
-    assert_eq!(names("image"), [image.clone()]);
+    assert_eq!(names("image"), std::slice::from_ref(&image));
     assert_eq!(names("worktree"), [path(data.join("worktrees/pushed/gone"))]);
     assert_eq!(names("cache"), [path(data.join("cache/pushed/preview-main"))]);
     let papers = ["evidence/pushed/old.txt", "logs/pushed/old.log"];
