@@ -96,16 +96,6 @@ impl Daemon {
         until("the Docker daemon ends", async || child.try_wait().unwrap()).await;
     }
 
-    /// Ends it as a crash does; its containers may go on.
-    pub(crate) async fn kill(&self) {
-        let mut child = self.child.lock().unwrap().take().expect("it runs");
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::KILL).unwrap();
-        until("the Docker daemon is gone", async || child.try_wait().unwrap()).await;
-        // It says that it runs, and another would believe it.
-        let _ = std::fs::remove_file(self.dir.join("pid"));
-    }
-
     /// Makes it hang, or go on.
     pub(crate) fn hang(&self, hangs: bool) {
         let id = self.child.lock().unwrap().as_ref().expect("it runs").id();
