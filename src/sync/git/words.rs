@@ -59,13 +59,19 @@ pub(super) async fn read(mut from: impl AsyncRead + Unpin, heard: &Heard) -> io:
 struct Words {
     kept: Vec<u8>,
     line: Vec<u8>,
+    /// The last byte was a carriage return: a line's end, if a newline follows (OpenSSH
+    /// ends its lines so), else progress that is written over.
+    returned: bool,
 }
 
 impl Words {
     fn push(&mut self, chunk: &[u8]) {
         for byte in chunk {
+            if std::mem::take(&mut self.returned) && *byte != b'\n' {
+                self.line.clear();
+            }
             match byte {
-                b'\r' => self.line.clear(),
+                b'\r' => self.returned = true,
                 b'\n' => self.end_line(),
                 _ if self.line.len() < STDERR_BYTES_MAX => self.line.push(*byte),
                 _ => {}
@@ -85,6 +91,9 @@ impl Words {
     }
 
     fn finish(mut self) -> Vec<u8> {
+        if self.returned {
+            self.line.clear();
+        }
         self.end_line();
         self.kept
     }
@@ -122,6 +131,11 @@ mod tests {
             words.push(chunk.as_bytes());
         }
         assert_eq!(words.finish(), b"error: x\nfatal: y\n");
+        let mut words = Words::default();
+        for chunk in ["at: 1%\rHost key verification failed.\r", "\nfatal: x\nat: 2%\r"] {
+            words.push(chunk.as_bytes());
+        }
+        assert_eq!(words.finish(), b"Host key verification failed.\nfatal: x\n\n");
         let mut words = Words::default();
         for _ in 0..STDERR_BYTES_MAX {
             words.push(b"remote: a server that talks\n");
