@@ -31,7 +31,9 @@
 
   // What the worker last sent for a node with a key: equal text is left alone.
   const sent = new WeakMap();
-  const keyOf = (node) => (node.nodeType === 1 ? node.dataset.key || node.id : "") || "";
+  // By attribute: the property `id` of a form is its field of that name, if it has one.
+  const attributeOf = (node, name) => (node.nodeType === 1 ? node.getAttribute(name) : null);
+  const keyOf = (node) => attributeOf(node, "data-key") || attributeOf(node, "id") || "";
 
   const same = (a, b) => a.nodeType === b.nodeType && a.nodeName === b.nodeName && keyOf(a) === keyOf(b);
 

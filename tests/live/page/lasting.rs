@@ -126,8 +126,13 @@ pub(super) async fn letters_come_and_go(page: &Page, place: &Place, events: &mut
     page.value(&format!("{tick}.click(); {tick}.focus()")).await;
     let second = bad(events).await;
     until_there(&second, true).await;
-    let kept = format!("{tick}.checked && document.activeElement === {tick}");
-    assert_eq!(page.value(&kept).await, true, "somebody was about to choose it");
+    let kept = format!(
+        "({{ticked: {tick}?.checked, focused: document.activeElement === {tick}, \
+         on: document.activeElement?.outerHTML?.slice(0, 200)}})"
+    );
+    let kept = page.value(&kept).await;
+    assert_eq!(kept["ticked"], true, "somebody was about to choose it: {kept}");
+    assert_eq!(kept["focused"], true, "somebody was about to choose it: {kept}");
     let dropped = place.run(&["dlq", "drop", "--id", &first, "--yes"]).await;
     assert_eq!(dropped.code, Some(0), "{}", dropped.stderr);
     until_there(&first, false).await;
