@@ -22,7 +22,11 @@ impl Language {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         match self {
             Self::Rust => {
-                let build = ["build", "--quiet", "--example", client];
+                let mut build = vec!["build", "--quiet", "--example", client];
+                // As this was built, or everything is built once more.
+                if cfg!(feature = "otlp") {
+                    build.push("--all-features");
+                }
                 let built = Command::new(env!("CARGO")).args(build).status().unwrap();
                 assert!(built.success(), "the example {client} does not build");
                 let binary = PathBuf::from(env!("CARGO_BIN_EXE_covibes"));
