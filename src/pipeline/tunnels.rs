@@ -36,6 +36,8 @@ impl TunnelOutcome {
 /// One line of the proxy's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tunnel {
+    /// When it ended, in unix milliseconds.
+    pub at_unix_ms: i64,
     /// Who asked.
     pub from: Ipv4Addr,
     /// How it went.
@@ -51,7 +53,7 @@ impl Tunnel {
     #[must_use]
     pub fn read(line: &str) -> Option<Self> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [_, from, result, bytes, _, method, target, ..] = words[..] else { return None };
+        let [at, from, result, bytes, _, method, target, ..] = words[..] else { return None };
         let (_, status) = result.split_once('/')?;
         let outcome = match (method, status) {
             (_, "403" | "407") => TunnelOutcome::Denied,
@@ -60,13 +62,19 @@ impl Tunnel {
         };
         // Whatever was asked for, it does not steer a terminal or fill a log.
         let target = target.chars().filter(|c| c.is_ascii_graphic()).take(262).collect();
-        Some(Self { from: from.parse().ok()?, outcome, bytes: bytes.parse().ok()?, target })
+        let at_unix_ms = (at.parse::<f64>().ok()? * 1000.0) as i64;
+        let (from, bytes) = (from.parse().ok()?, bytes.parse().ok()?);
+        Some(Self { at_unix_ms, from, outcome, bytes, target })
     }
 
-    /// Whether it is of a team with one of these networks.
+    /// Whether it is of a team with one of these networks, each with when it was made:
+    /// what is older is of another team, which had the same addresses.
     #[must_use]
-    pub fn is_from(&self, networks: &[Ipv4Net]) -> bool {
-        networks.iter().any(|network| network.contains(&self.from))
+    pub fn is_from(&self, networks: &[(Ipv4Net, i64)]) -> bool {
+        let is_it = |(network, since): &(Ipv4Net, i64)| {
+            network.contains(&self.from) && *since <= self.at_unix_ms
+        };
+        networks.iter().any(is_it)
     }
 }
 
@@ -94,5 +102,16 @@ mod tests {
         check(failed, Some(("172.21.0.3", TunnelOutcome::Failed, 0, "c.example:443")));
         check("2026/11/26 08:00:00| Starting Squid Cache version 5.7", None);
         check("", None);
+    }
+
+    #[test]
+    fn what_is_older_than_a_teams_network_was_another_teams() {
+        let line = "1764144000.500 172.21.0.3 TCP_TUNNEL/200 1 1 CONNECT a.example:443 192.0.2.1";
+        let tunnel = Tunnel::read(line).unwrap();
+        let network: Ipv4Net = "172.21.0.0/27".parse().unwrap();
+        assert!(tunnel.is_from(&[(network, 1_764_144_000_400)]));
+        assert!(!tunnel.is_from(&[(network, 1_764_144_000_600)]));
+        let other: Ipv4Net = "172.21.0.32/27".parse().unwrap();
+        assert!(!tunnel.is_from(&[(other, 0)]));
     }
 }

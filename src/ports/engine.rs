@@ -160,6 +160,8 @@ pub struct ObservedNetwork {
     pub labels: BTreeMap<String, String>,
     /// Its IPv4 subnets.
     pub subnets: Vec<Ipv4Net>,
+    /// When it was made, in unix milliseconds; 0 if that is not known.
+    pub created_unix_ms: i64,
 }
 
 /// A volume as a listing shows it.

@@ -133,6 +133,7 @@ fn what_is_right_is_left_alone_and_what_is_not_has_its_cause() {
             name: network.name.clone(),
             labels: BTreeMap::new(),
             subnets: vec![network.subnet],
+            created_unix_ms: 0,
         })
         .collect();
     observed.volumes = plan

@@ -90,10 +90,12 @@ pub(super) fn container(summary: models::ContainerSummary) -> Option<ObservedCon
 
 pub(super) fn network(network: models::Network) -> Option<ObservedNetwork> {
     let configs = network.ipam.and_then(|i| i.config).unwrap_or_default();
+    let created = network.created.and_then(|at| at.parse::<jiff::Timestamp>().ok());
     Some(ObservedNetwork {
         name: NetworkName::from_engine(&network.name?)?,
         labels: network.labels.unwrap_or_default().into_iter().collect(),
         subnets: configs.into_iter().filter_map(|c| c.subnet?.parse().ok()).collect(),
+        created_unix_ms: created.map_or(0, jiff::Timestamp::as_millisecond),
     })
 }
 

@@ -243,6 +243,7 @@ mod tests {
             name: crate::domain::names::NetworkName::from_engine(name).unwrap(),
             labels: BTreeMap::new(),
             subnets: Vec::new(),
+            created_unix_ms: 0,
         };
         let volume = |name: &String| ObservedVolume {
             name: crate::domain::names::VolumeName::from_engine(name).unwrap(),

@@ -230,6 +230,7 @@ mod tests {
                 name: NetworkName::from_engine("covibes_agent_net_a").unwrap(),
                 labels: labels("a", "agent"),
                 subnets: Vec::new(),
+                created_unix_ms: 0,
             }],
             volumes: vec![
                 ObservedVolume {

@@ -76,6 +76,7 @@ impl Engine for World {
                     name: NetworkName::from_engine(name).unwrap(),
                     labels: labels.clone(),
                     subnets: vec![*subnet],
+                    created_unix_ms: 0,
                 })
                 .collect(),
             volumes: volumes
@@ -95,6 +96,7 @@ impl Engine for World {
             name: NetworkName::from_engine(name).unwrap(),
             labels: labels.clone(),
             subnets: vec![*subnet],
+            created_unix_ms: 0,
         });
         Ok(all.collect())
     }

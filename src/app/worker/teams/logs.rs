@@ -30,9 +30,6 @@ use crate::ports::engine::{Engine as _, ObservedContainer, label};
 /// A part that ended may be replaced by another of its name.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A team's networks have this many bits each.
-const SUBNET_BITS: u8 = 27;
-
 /// How far back the proxy's log, which is all teams', is looked through.
 const PROXY_LINES_MAX: usize = 20_000;
 
@@ -155,17 +152,21 @@ async fn egress(
     teams: &ByTeam,
     request: &Request,
 ) -> anyhow::Result<()> {
+    let engine = engine(configuration);
     let of_team = teams.iter().filter(|((team, _), _)| *team == request.team);
-    let addresses = of_team.flat_map(|(_, list)| list).flat_map(|c| c.addresses.clone());
-    let networks: Vec<Ipv4Net> = addresses
-        .filter_map(|address| Ipv4Net::new(address, SUBNET_BITS).ok())
-        .map(|network| network.trunc())
+    let addresses: Vec<_> =
+        of_team.flat_map(|(_, list)| list).flat_map(|c| c.addresses.clone()).collect();
+    let all = engine.all_networks().await.context("Docker does not list its networks")?;
+    let networks: Vec<(Ipv4Net, i64)> = all
+        .iter()
+        .flat_map(|network| network.subnets.iter().map(|subnet| (*subnet, network.created_unix_ms)))
+        .filter(|(subnet, _)| addresses.iter().any(|address| subnet.contains(address)))
         .collect();
     if networks.is_empty() {
         bail!("no team {} runs here; `covibes teams ls` lists those that do", request.team);
     }
     let proxy = ContainerName::from_engine(PROXY).context("the proxy's name")?;
-    let lines = engine(configuration).log_tail(&proxy, PROXY_LINES_MAX).await;
+    let lines = engine.log_tail(&proxy, PROXY_LINES_MAX).await;
     let lines = lines.context("the egress proxy does not run; `covibes host prepare` starts it")?;
     let own = lines
         .iter()
