@@ -253,16 +253,9 @@ async fn keep_workspace(
         return Ok(Outcome::UpToDate);
     }
     let (_, changes) = seen.look(git).await?;
-    let mut conflicts = Vec::new();
-    if distance.ahead > 0 {
-        let Distance { ahead, behind } = distance;
-        let rewritten = memory.rewritten.contains(branch.as_str());
-        conflicts.push(Conflict::Diverged { ahead, behind, paths, rewritten });
-    }
-    if changes.changed > 0 {
-        let paths = changes.changed_paths.clone();
-        conflicts.push(Conflict::Dirty { paths, total: changes.changed });
-    }
+    let rewritten = memory.rewritten.contains(branch.as_str());
+    let parted = (distance.ahead > 0).then_some((distance, paths));
+    let conflicts = in_the_way(parted, rewritten, &changes);
     let is_joined = distance.ahead > 0 && changes.changed == 0;
     let strategy = strategy.filter(|_| is_joined);
     if !conflicts.is_empty() && strategy.is_none() {
@@ -336,6 +329,24 @@ pub(super) async fn compare(
     let compared = Compared { head, commit, distance, paths: paths.clone() };
     memory.compared.insert(git.place().git_dir.clone(), compared);
     Ok((distance, paths))
+}
+
+/// The local work that is in the way of a move: commits, if the histories have parted, and
+/// changed files.
+pub(super) fn in_the_way(
+    parted: Option<(Distance, Vec<String>)>,
+    rewritten: bool,
+    changes: &Changes,
+) -> Vec<Conflict> {
+    let diverged = parted.map(|(Distance { ahead, behind }, paths)| Conflict::Diverged {
+        ahead,
+        behind,
+        paths,
+        rewritten,
+    });
+    let dirty = (changes.changed > 0)
+        .then(|| Conflict::Dirty { paths: changes.changed_paths.clone(), total: changes.changed });
+    diverged.into_iter().chain(dirty).collect()
 }
 
 /// What somebody is in the middle of, if anything.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::Shared;
 use super::board::{Conflict, Shown, Standing};
-use super::cycle::{Memory, compare, is_busy, public_text, under_way};
+use super::cycle::{Memory, compare, in_the_way, is_busy, public_text, under_way};
 use super::git::{Git, GitError, Operation};
 use super::remote::Branch;
 use super::repository::{self, Distance, Moved};
@@ -146,16 +146,9 @@ async fn keep_one(
     let (distance, paths) = compare(&git, memory, &head, wanted).await?;
     let is_replaced = is_replaced(&git, distance, &head);
     let stays = |standing| Kept { standing, head: Some(head.clone()), distance: Some(distance) };
-    let mut conflicts = Vec::new();
-    if distance.ahead > 0 && !is_replaced {
-        let Distance { ahead, behind } = distance;
-        let rewritten = memory.rewritten.contains(branch.as_str());
-        conflicts.push(Conflict::Diverged { ahead, behind, paths, rewritten });
-    }
-    if changes.changed > 0 {
-        let paths = changes.changed_paths.clone();
-        conflicts.push(Conflict::Dirty { paths, total: changes.changed });
-    }
+    let rewritten = memory.rewritten.contains(branch.as_str());
+    let parted = (distance.ahead > 0 && !is_replaced).then_some((distance, paths));
+    let conflicts = in_the_way(parted, rewritten, &changes);
     let is_joined = distance.ahead > 0 && !is_replaced && changes.changed == 0;
     let strategy = strategy.filter(|_| is_joined);
     if !conflicts.is_empty() && strategy.is_none() {
