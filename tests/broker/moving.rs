@@ -29,6 +29,15 @@ async fn both_are_heard(place: &Place) {
     assert_eq!(place.client.hosts().await.unwrap().len(), 2);
 }
 
+/// Leaves the workspace of team a on the worker's host.
+async fn has_stopped_a_team(place: &Place, worker: &Worker) {
+    place.publish(1, "a", "start").await;
+    // A start that a stop finds waiting is skipped, and leaves nothing.
+    worker.until("done 1", 1).await;
+    place.publish(2, "a", "stop").await;
+    worker.until("done 2", 1).await;
+}
+
 /// Moves a team; gives whether it was done, and what was said.
 async fn order(place: &Place, team: &str, to: &str) -> (bool, String) {
     let team = TeamId::parse(team).unwrap();
@@ -91,9 +100,7 @@ async fn a_stopped_team_moves_and_no_job_of_it_is_lost_or_overtaken() {
 async fn a_team_moves_there_and_back_and_there_again() {
     in_place(async |place| {
         let first = connected(&place, &address(), "h1").await;
-        place.publish(1, "a", "start").await;
-        place.publish(2, "a", "stop").await;
-        first.until("done 2", 1).await;
+        has_stopped_a_team(&place, &first).await;
         let second = connected(&place, &address(), "h2").await;
         both_are_heard(&place).await;
         for (n, to) in [(3, "h2"), (4, "h1"), (5, "h2")] {
@@ -116,9 +123,7 @@ async fn a_move_goes_on_when_its_host_and_its_dispatcher_are_cut_off_in_the_midd
         let relay = Relay::new(&address()).await;
         // The first to come dispatches, and has the team.
         let old = connected(&place, &relay.address, "h1").await;
-        place.publish(1, "a", "start").await;
-        place.publish(2, "a", "stop").await;
-        old.until("done 2", 1).await;
+        has_stopped_a_team(&place, &old).await;
         let new = connected(&place, &address(), "h2").await;
         both_are_heard(&place).await;
         let cutting = async {
