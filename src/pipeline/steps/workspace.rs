@@ -71,12 +71,13 @@ pub async fn prepare(run: &Run<'_>, needs: &Needs<'_>) -> Result<(Workspace, Str
                 host.chown_tree(&own, user.0, user.1).await?;
             }
             let message = match state {
-                WorkspaceDir::Created => "empty workspace created",
-                WorkspaceDir::Ours | WorkspaceDir::Foreign => "workspace is there",
+                // Where, since whoever meant another place sees it here.
+                WorkspaceDir::Created => format!("empty workspace created: {}", own.display()),
+                WorkspaceDir::Ours | WorkspaceDir::Foreign => "workspace is there".to_owned(),
             };
             let workspace =
                 Workspace { path: own, owner: user, mirror_source: None, worktrees: Vec::new() };
-            Ok((workspace, message.to_owned()))
+            Ok((workspace, message))
         }
         WorkspaceSource::Git(git) => prepare_git(run, needs, git, own).await,
     }
@@ -107,7 +108,7 @@ async fn prepare_local_path(
     if state == WorkspaceDir::Foreign {
         return Err(Failure::new(
             Code::WorkspaceForeign,
-            "a workspace of that name exists and Covibes did not make it",
+            format!("{} exists and Covibes did not make it", own.display()),
         ));
     }
     let message = "root owns the directory, so a copy of it is the workspace; edits there are \
@@ -157,7 +158,7 @@ async fn prepare_git(
         if state == WorkspaceDir::Foreign {
             return Err(Failure::new(
                 Code::WorkspaceForeign,
-                "the workspace exists, holds no repository, and Covibes did not make it",
+                format!("{} holds no repository, and Covibes did not make it", own.display()),
             ));
         }
         run.say(format!("cloning {}", printable(&git.url)));
