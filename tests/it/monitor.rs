@@ -23,6 +23,8 @@ use crate::pipeline::{run, spec};
 use crate::process::job_of;
 use crate::world::World;
 
+mod signals;
+
 const TEAM: &str = "team_alpha";
 const AGENT: &str = "covibes_agent_team_alpha_agent-1";
 const SYNC: &str = "covibes_sync_team_alpha";
@@ -187,22 +189,6 @@ async fn what_somebody_stopped_by_hand_is_reported_and_left_alone() {
     assert!(!host.part(AGENT).stopped_by_hand);
     assert_eq!(host.picture().state, TeamState::Running);
     assert_eq!(host.kinds(before).last().unwrap(), "team.running");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_signal_from_outside_that_ends_a_part_is_no_stop() {
-    let host = Host::with_team(spec(&["main"])).await;
-    let before = host.told().len();
-    host.during(20 * SECOND, async {
-        host.world.says_of(AGENT, EngineContainerFact::Signalled { signal: 15 });
-        host.world.ends(AGENT, 143);
-    })
-    .await;
-    let told = host.told().split_off(before);
-    assert_eq!(told[0].0, "container.exited", "{told:?}");
-    assert_eq!(told[0].1["cause"], "somebody sent it signal 15");
-    assert_eq!(told[1].0, "container.restarted", "{told:?}");
-    assert!(!host.part(AGENT).stopped_by_hand);
 }
 
 #[tokio::test(start_paused = true)]

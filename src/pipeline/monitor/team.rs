@@ -158,6 +158,9 @@ impl Team {
                 part.id = found.id.clone();
                 (part.pid, part.told_at) = (None, None);
             }
+            if found.state == "running" && !is_other && part.is_ahead_of_docker(now) {
+                continue;
+            }
             if found.state == "running" {
                 if !part.runs() {
                     match quiet || (is_other && !part.ran) {
