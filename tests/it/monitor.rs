@@ -23,6 +23,7 @@ use crate::pipeline::{run, spec};
 use crate::process::job_of;
 use crate::world::World;
 
+mod pages;
 mod signals;
 
 const TEAM: &str = "team_alpha";

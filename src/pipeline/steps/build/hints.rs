@@ -49,6 +49,11 @@ const SIGNS: &[Sign] = &[
     sign(&["changed significantly since poetry.lock"], Code::BuildLockfileOutdated),
     sign(&["pipfile.lock", "out of date"], Code::BuildLockfileOutdated),
     sign(&["deployexception"], Code::BuildLockfileOutdated),
+    // Made by a tool of another age than the one that reads it.
+    sign(&["err_pnpm_lockfile_breaking_change"], Code::BuildLockfileOutdated),
+    sign(&["lock file is not compatible with the current version"], Code::BuildLockfileOutdated),
+    sign(&["lockfile", "unsupported schema version"], Code::BuildLockfileOutdated),
+    sign(&["unknown lockfile version"], Code::BuildLockfileOutdated),
     sign(&["npm error code ebadengine"], Code::BuildRuntimeVersion),
     sign(&["err_pnpm_unsupported_engine"], Code::BuildRuntimeVersion),
     sign(&["the engine \"node\" is incompatible"], Code::BuildRuntimeVersion),
@@ -108,6 +113,8 @@ mod tests {
             "pyproject.toml changed significantly since poetry.lock was last generated. Run `poetry \
              lock` to fix the lock file.",
             "[DeployException]:       raise exceptions.DeployException\nERROR:: Aborting deploy",
+            " ERR_PNPM_LOCKFILE_BREAKING_CHANGE  Lockfile /workspace/pnpm-lock.yaml not compatible with \
+             current pnpm\nRun with the --force parameter to recreate the lockfile.",
         ] {
             check(output, Some(Code::BuildLockfileOutdated));
         }
