@@ -25,6 +25,9 @@ const SIGNS: &[Sign] = &[
     sign(&["tunnel connection failed", "403"], Code::BuildHostNotAllowed),
     sign(&["tunneling socket", "statuscode=403"], Code::BuildHostNotAllowed),
     sign(&["proxy response (403)"], Code::BuildHostNotAllowed),
+    // npm names the address in a line after its code.
+    sign(&["npm error 401", "unauthorized - "], Code::BuildRegistryCredentials),
+    sign(&["npm error 403", "forbidden - "], Code::BuildRegistryCredentials),
     sign(&["npm error code e401"], Code::BuildRegistryCredentials),
     sign(&["npm error code eneedauth"], Code::BuildRegistryCredentials),
     sign(&["npm error code e403"], Code::BuildRegistryCredentials),
@@ -118,6 +121,17 @@ mod tests {
         ] {
             check(output, Some(Code::BuildLockfileOutdated));
         }
+    }
+
+    #[test]
+    fn a_registry_that_refuses_is_named() {
+        let lines = [
+            "npm error code E403",
+            "npm error 403 403 Forbidden - GET https://npm.acme.example/@acme/ui/-/ui-1.0.0.tgz",
+        ];
+        let (code, line) = cause(&lines.map(str::to_owned)).unwrap();
+        assert_eq!(code, Code::BuildRegistryCredentials);
+        assert_eq!(line, lines[1]);
     }
 
     #[test]
