@@ -32,6 +32,16 @@ const NODE_NAMES: [(&str, &str); 10] = [
     ("lts", "24"),
 ];
 
+/// Why the default is taken.
+const DEFAULT: &str = "default, nothing that is on offer is pinned";
+
+/// What is said of a pin or range that nothing on offer fits.
+fn unfit(file: &str, why: &str, text: &str, what: &str, lines: &[&str]) -> String {
+    let text: String = text.trim().chars().take(40).collect();
+    let (default, offered) = (lines[0], lines.join(", "));
+    format!("{file}: {why} asks for {what} `{text}`, and there are {offered}: {default} is tried")
+}
+
 /// A runtime and the evidence for its version.
 pub(crate) struct Choice {
     pub(crate) runtime: Runtime,
@@ -59,12 +69,12 @@ pub(crate) fn node(look: &Look<'_>, dir: &str, manifest: &Manifest) -> Choice {
                 let runtime = Runtime { name: RuntimeName::Node, version, range };
                 return Choice { runtime, file, why: why.into() };
             }
-            None => look.warn(format!("{file}: {why} names no Node version that is known")),
+            None => look.warn(unfit(&file, why, &text, "Node", &NODE_LINES)),
         }
     }
     let version = NODE_LINES[0].to_owned();
     let runtime = Runtime { name: RuntimeName::Node, version, range: None };
-    Choice { runtime, file: manifest.file.clone(), why: "default, nothing is pinned".into() }
+    Choice { runtime, file: manifest.file.clone(), why: DEFAULT.into() }
 }
 
 fn dev_runtime(manifest: &Manifest) -> String {
@@ -107,12 +117,12 @@ pub(crate) fn python(
                 let runtime = Runtime { name: RuntimeName::Python, version, range };
                 return Choice { runtime, file, why: why.into() };
             }
-            None => look.warn(format!("{file}: {why} names no Python version that is known")),
+            None => look.warn(unfit(&file, why, text, "Python", &PYTHON_LINES)),
         }
     }
     let version = PYTHON_LINES[0].to_owned();
     let runtime = Runtime { name: RuntimeName::Python, version, range: None };
-    Choice { runtime, file: join(dir, ""), why: "default, nothing is pinned".into() }
+    Choice { runtime, file: join(dir, ""), why: DEFAULT.into() }
 }
 
 /// Reads a pin or a range: the version to run, and the range it was chosen from.

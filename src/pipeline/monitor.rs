@@ -8,6 +8,7 @@
 //! It never decides what should be there: that is the record's.
 
 mod part;
+pub(in crate::pipeline) mod replay;
 mod taking;
 mod team;
 mod wanted;

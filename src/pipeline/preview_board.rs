@@ -147,15 +147,26 @@ pub struct PreviewLook {
     /// What is wrong: the first line that says so if it fails, or why a ready
     /// one notices changes late.
     pub error: Option<String>,
+    /// Whether it fails by its page's answer: its dev server is there, and what
+    /// somebody wrote is at fault.
+    pub answers: bool,
 }
 
 impl PreviewLook {
-    fn of(fact: PreviewFact) -> Self {
-        Self { fact, error: None }
+    /// One that does this, with what is wrong.
+    #[must_use]
+    pub fn of(fact: PreviewFact, error: Option<String>) -> Self {
+        Self { fact, error, answers: false }
     }
 
     fn failing(error: String) -> Self {
-        Self { fact: PreviewFact::Failing, error: Some(error) }
+        Self::of(PreviewFact::Failing, Some(error))
+    }
+
+    /// Whether both show the same.
+    #[must_use]
+    pub fn shows(&self, other: &Self) -> bool {
+        (self.fact, &self.error) == (other.fact, &other.error)
     }
 }
 
@@ -180,17 +191,17 @@ pub async fn look(
         path => probe.http(socket, "localhost", path, page_time_max).await,
     };
     Some(match answer {
-        answer if is_alive(&answer) => {
-            PreviewLook { fact: PreviewFact::Ready, error: board.polls() }
+        answer if is_alive(&answer) => PreviewLook::of(PreviewFact::Ready, board.polls()),
+        // What went wrong is printed while the page is made, and so after the first question.
+        ProbeAnswer::Http { status, .. } => {
+            let line = Board::ask(probe, address).await.unwrap_or(board).error_line;
+            let status = || format!("the page answers with status {status}");
+            PreviewLook { answers: true, ..PreviewLook::failing(line.unwrap_or_else(status)) }
         }
-        ProbeAnswer::Http { status, .. } => PreviewLook::failing(match board.error_line {
-            Some(line) => line,
-            None => format!("the page answers with status {status}"),
-        }),
         ProbeAnswer::TimedOut | ProbeAnswer::Broken(_) | ProbeAnswer::Connected => {
-            PreviewLook::of(PreviewFact::Compiling)
+            PreviewLook::of(PreviewFact::Compiling, None)
         }
-        ProbeAnswer::Refused => PreviewLook::of(PreviewFact::Starting),
+        ProbeAnswer::Refused => PreviewLook::of(PreviewFact::Starting, None),
     })
 }
 

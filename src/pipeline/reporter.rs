@@ -318,7 +318,7 @@ impl Reporter {
         self.tell_unconfirmed(&mut kept).await?;
         let look = match &kind {
             EventKind::Preview { fact, preview, error, .. } => {
-                Some((preview.clone(), PreviewLook { fact: *fact, error: error.clone() }))
+                Some((preview.clone(), PreviewLook::of(*fact, error.clone())))
             }
             _ => None,
         };

@@ -38,6 +38,8 @@ pub enum Look {
     Well,
     /// It answers, and says what is wrong.
     Poor(String),
+    /// It answers that what somebody wrote is at fault: a restart does not mend that.
+    Faulty(String),
     /// It is not ready: no news of one that was never well, bad news of another.
     Slow(String),
     /// It does not answer.
@@ -60,6 +62,7 @@ pub struct Wellness {
     bad: u32,
     good: u32,
     silent: u32,
+    poor: u32,
     turns: VecDeque<Instant>,
 }
 
@@ -93,7 +96,7 @@ impl Wellness {
         }
         match look {
             Look::Well => {
-                (self.bad, self.silent) = (0, 0);
+                (self.bad, self.silent, self.poor) = (0, 0, 0);
                 self.good = self.good.saturating_add(1);
                 let needed = match self.health {
                     PartHealth::Unhealthy if self.turns.len() >= TURNS_MAX => GOOD_MIN_DAMPED,
@@ -108,12 +111,16 @@ impl Wellness {
                 Some(Turn { health: PartHealth::Healthy, cause })
             }
             Look::Slow(_) if self.health != PartHealth::Healthy => None,
-            Look::Poor(cause) | Look::Slow(cause) | Look::Silent(cause) => {
+            Look::Poor(cause) | Look::Faulty(cause) | Look::Slow(cause) | Look::Silent(cause) => {
                 self.good = 0;
                 self.bad = self.bad.saturating_add(1);
                 self.silent = match look {
                     Look::Silent(_) => self.silent.saturating_add(1),
-                    Look::Well | Look::Poor(_) | Look::Slow(_) => 0,
+                    Look::Well | Look::Poor(_) | Look::Faulty(_) | Look::Slow(_) => 0,
+                };
+                self.poor = match look {
+                    Look::Well | Look::Faulty(_) => 0,
+                    Look::Poor(_) | Look::Slow(_) | Look::Silent(_) => self.poor.saturating_add(1),
                 };
                 if self.health == PartHealth::Unhealthy || self.bad < BAD_MAX {
                     return None;
@@ -130,7 +137,7 @@ impl Wellness {
     /// Whether a restart is likely to help.
     #[must_use]
     pub fn needs_restart(&self) -> bool {
-        self.health == PartHealth::Unhealthy && (self.silent >= BAD_MAX || self.bad >= POOR_MAX)
+        self.health == PartHealth::Unhealthy && (self.silent >= BAD_MAX || self.poor >= POOR_MAX)
     }
 }
 
@@ -144,6 +151,7 @@ mod tests {
             let look = match look {
                 'w' => Look::Well,
                 'p' => Look::Poor("disk".to_owned()),
+                'f' => Look::Faulty("status 500".to_owned()),
                 'c' => Look::Slow("it compiles".to_owned()),
                 _ => Look::Silent("refused".to_owned()),
             };
@@ -201,6 +209,11 @@ mod tests {
         told(&mut wellness, "wppp", every, &mut Instant::now());
         assert!(!wellness.needs_restart() && wellness.is_in_doubt());
         told(&mut wellness, &"p".repeat(17), every, &mut Instant::now());
+        assert!(wellness.needs_restart());
+        wellness.began();
+        told(&mut wellness, &"f".repeat(100), every, &mut Instant::now());
+        assert!(!wellness.needs_restart() && wellness.health() == PartHealth::Unhealthy);
+        told(&mut wellness, "sss", every, &mut Instant::now());
         assert!(wellness.needs_restart());
     }
 }

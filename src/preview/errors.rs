@@ -101,6 +101,10 @@ pub(super) fn plain(line: &str) -> String {
 
 fn is_error(text: &str) -> bool {
     let lower = text.to_lowercase();
+    // Django names the page, and then the exception.
+    if lower.starts_with("internal server error: /") {
+        return false;
+    }
     if BEGINNINGS.iter().any(|beginning| lower.starts_with(beginning))
         || WORDS.iter().any(|word| lower.contains(word))
         || names_an_exception(text)
@@ -165,6 +169,10 @@ mod tests {
             last):\n  File \"/workspace/manage.py\", line 22, in <module>\n    main()\n\
             ModuleNotFoundError: No module named 'shop'";
         check(django, Some("ModuleNotFoundError: No module named 'shop'"));
+        let view = "Internal Server Error: /\nTraceback (most recent call last):\n  File \
+            \"/workspace/mysite/urls.py\", line 6, in index\n    raise ValueError(\"boom\")\n\
+            ValueError: boom\n[26/Nov/2026 14:55:03] \"GET / HTTP/1.1\" 500 63410";
+        check(view, Some("ValueError: boom"));
         let settings = "Traceback (most recent call last):\n\
             django.core.exceptions.ImproperlyConfigured: The SECRET_KEY setting must not be empty.";
         check(

@@ -16,6 +16,11 @@ const INSIDE: &str = "COVIBES_CHAOS_DIR";
 /// What the directories of runs begin with; the rest is the process that owns it.
 const PREFIX: &str = "covibes-chaos-";
 
+/// The first process of the namespace: a shell, which takes leave of children
+/// that are not its own. A containerd whose dockerd was killed would stay there
+/// as a dead one, and the next dockerd would wait for it in vain.
+const FIRST: &str = r#""$@"; exit $?"#;
+
 /// A directory that goes with this value.
 struct Scratch(PathBuf);
 
@@ -54,7 +59,8 @@ pub(crate) fn run(test: &str, inside: impl AsyncFnOnce(&Path)) {
     let scratch = Scratch(dir);
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--", "unshare", "--net", "--pid", "--fork"]);
-    command.args(["--kill-child", "--mount-proc", "--"]).arg(std::env::current_exe().unwrap());
+    command.args(["--kill-child", "--mount-proc", "--", "sh", "-c", FIRST, "sh"]);
+    command.arg(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
     // Panics inside are told once, without their stacks.
     command.env("RUST_BACKTRACE", "0");

@@ -96,6 +96,15 @@ impl Daemon {
         until("the Docker daemon ends", async || child.try_wait().unwrap()).await;
     }
 
+    /// Ends it as a kernel without memory does: it says goodbye to nobody, and
+    /// what it ran goes on until it is back.
+    pub(crate) async fn kill(&self) {
+        let mut child = self.child.lock().unwrap().take().expect("it runs");
+        child.kill().unwrap();
+        // Its pid file names a process that has to be gone.
+        until("the Docker daemon is gone", async || child.try_wait().unwrap()).await;
+    }
+
     /// Makes it hang, or go on.
     pub(crate) fn hang(&self, hangs: bool) {
         let id = self.child.lock().unwrap().as_ref().expect("it runs").id();

@@ -24,6 +24,7 @@ use crate::process::job_of;
 use crate::world::World;
 
 mod lifetimes;
+mod pages;
 mod signals;
 
 const TEAM: &str = "team_alpha";

@@ -400,6 +400,31 @@ async fn a_dev_server_that_listens_elsewhere_is_told_so_before_the_patience_ends
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_page_that_fails_by_itself_is_told_so_before_the_patience_ends() {
+    let world = World::new();
+    world.pages_answer(Some(500));
+    let (reason, message, time) = ends_after(&world).await;
+    assert_eq!(reason, "preview.failing", "{message}");
+    assert_eq!(message, "the page answers with status 500: Error: the last one");
+    assert!(time < Duration::from_secs(60), "{time:?}");
+
+    // What it asks may still be on its way.
+    world.pages_answer(Some(502));
+    let (reason, _, time) = ends_after(&world).await;
+    assert!(time > Duration::from_secs(150), "{reason} {time:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_shows_one_branch_says_so_to_whoever_asked_for_two() {
+    let world = World::new();
+    let mut wanted = spec(&["main"]);
+    wanted.previews[0].branch = Some("other".to_owned());
+    run(&world.runner().await, &start(wanted)).await.unwrap();
+    let said = "preview main shows the directory as it is, not branch other";
+    assert!(world.events().iter().any(|event| event.body.contains(said)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_first_page_may_be_compiled_for_three_minutes() {
     let world = World::new();
     world.preview_listens(5173, false);

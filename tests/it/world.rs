@@ -69,6 +69,8 @@ struct Inner {
     /// Whether it says a line whenever it is asked.
     preview_is_busy: bool,
     preview_lines: u64,
+    /// The status of its pages, if they are not well.
+    preview_status: Option<u16>,
     /// Whether it copies a file then instead.
     preview_copies: bool,
     /// Whether the daemon refuses every start of a container.
@@ -208,6 +210,12 @@ impl World {
 
     pub(crate) fn preview_state(&self, state: &str) {
         self.lock().preview_state = state.to_owned();
+    }
+
+    /// What pages answer, and whether each says a line more.
+    pub(crate) fn pages_answer(&self, status: Option<u16>) {
+        let mut inner = self.lock();
+        (inner.preview_status, inner.preview_is_busy) = (status, status.is_some());
     }
 
     /// Where a dev server listens that is still starting, and whether it still says something.

@@ -108,7 +108,7 @@ async fn look(container: &ObservedContainer) -> Option<PreviewLook> {
     match role {
         _ if container.state != "running" => None,
         Role::Oneshot if container.labels.contains_key(label::NAME) => {
-            Some(PreviewLook { fact: PreviewFact::Installing, error: None })
+            Some(PreviewLook::of(PreviewFact::Installing, None))
         }
         Role::Preview => {
             let address = container.addresses.first()?;

@@ -82,7 +82,8 @@ impl Runner {
         let before = reporter.previews().remove(&preview);
         let (is_up, port) =
             reporter.read(|record| (record.up, record.ports.get(&preview).copied())).await;
-        if !is_up || self.monitor.is_busy(team) || before.as_ref() == Some(&look) {
+        if !is_up || self.monitor.is_busy(team) || before.is_some_and(|before| before.shows(&look))
+        {
             return;
         }
         let url = port.filter(|_| look.fact == PreviewFact::Ready).map(|port| {
@@ -93,7 +94,7 @@ impl Runner {
             team.id = %team, preview = %preview, fact = look.fact.as_str(),
             "a preview changed: {}", look.error.as_deref().unwrap_or("nothing is wrong")
         );
-        let PreviewLook { fact, error } = look;
+        let PreviewLook { fact, error, .. } = look;
         self.monitor.tell(team, EventKind::Preview { fact, preview, url, error });
     }
 }

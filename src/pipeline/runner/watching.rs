@@ -23,6 +23,7 @@ use crate::domain::job::Action;
 use crate::domain::limits::SERVICE_PORT;
 use crate::domain::plan::Role;
 use crate::observe::spans;
+use crate::pipeline::monitor::replay::Replay;
 use crate::pipeline::monitor::{Due, Need, Wanted};
 use crate::pipeline::preview_board::{self, PreviewLook};
 use crate::policy::wellness::Look;
@@ -96,8 +97,13 @@ impl Runner {
         // A little back, so that nothing falls between this and the first listing.
         let began = self.ports.clock.unix_millis().saturating_mul(1_000_000) - BEFORE_BOOT_NANOS;
         let mut since = Some(EngineMoment(began));
+        let (mut seen, mut was_away) = (None, false);
         loop {
-            if let Ok(mut events) = self.ports.engine.events(since).await {
+            // What a daemon does before it answers is its own doing.
+            let answers = !was_away || self.ports.engine.version().await.is_ok();
+            if answers && let Ok(mut events) = self.ports.engine.events(since).await {
+                let opened = self.ports.clock.unix_millis().saturating_mul(1_000_000);
+                let mut replay = was_away.then(|| Replay::new(seen, EngineMoment(opened)));
                 self.monitor.followed(true);
                 self.monitor.ask_for_listing();
                 while let Some(next) = events.next().await {
@@ -109,10 +115,14 @@ impl Runner {
                         }
                     };
                     // Not the greatest so far: the clock may have been set back.
-                    since = Some(event.at);
+                    (since, seen) = (Some(event.at), Some(event.at));
+                    if replay.as_mut().is_some_and(|replay| replay.is_the_daemons(&event)) {
+                        continue;
+                    }
                     self.do_all(self.monitor.happened(&event)).await;
                 }
             }
+            was_away = true;
             self.monitor.followed(false);
             // What a daemon took with it has to be looked for.
             self.preparation.doubt().await;
@@ -310,13 +320,16 @@ impl Runner {
 
 /// What a look at a preview says of its health.
 fn look_of_preview(seen: Option<&PreviewLook>) -> Look {
-    let Some(PreviewLook { fact, error }) = seen else {
+    let Some(PreviewLook { fact, error, answers }) = seen else {
         return Look::Silent("its supervisor does not answer".to_owned());
     };
     let error = error.clone();
     match fact {
         PreviewFact::Ready => Look::Well,
-        PreviewFact::Failing => Look::Poor(error.unwrap_or_else(|| "the page fails".to_owned())),
+        PreviewFact::Failing => {
+            let error = error.unwrap_or_else(|| "the page fails".to_owned());
+            if *answers { Look::Faulty(error) } else { Look::Poor(error) }
+        }
         PreviewFact::Installing | PreviewFact::Starting | PreviewFact::Compiling => {
             Look::Slow("the page does not answer".to_owned())
         }

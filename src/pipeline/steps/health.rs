@@ -19,6 +19,8 @@ use crate::pipeline::run::Run;
 use crate::ports::engine::ContainerState;
 use crate::ports::probe::ProbeAnswer;
 
+mod advice;
+
 /// The first wait; a start itself has just taken longer.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
@@ -37,6 +39,10 @@ const COMPILE_TIME_MAX: Duration = Duration::from_secs(180);
 
 /// How long a preview may listen on another port than its own, and say nothing.
 const ELSEWHERE_TIME_MAX: Duration = Duration::from_secs(45);
+
+/// How long a preview may answer nothing but server errors that are its own: its
+/// code does not get better by itself, and each request makes it say more.
+const ERRORS_TIME_MAX: Duration = Duration::from_secs(45);
 
 /// How long an agent or sync service may take.
 const SERVICE_TIME_MAX: Duration = Duration::from_secs(45);
@@ -61,6 +67,7 @@ async fn wait_one(run: &Run<'_>, plan: &Plan, container: &ContainerPlan) -> Resu
     let mut seen_listening = false;
     let (mut lines, mut copied) = (0, 0);
     let mut elsewhere: Option<Instant> = None;
+    let mut errors: Option<Instant> = None;
     let mut last = ProbeAnswer::Refused;
     loop {
         let mut waiting = format!("waiting for {}", container.name);
@@ -78,6 +85,10 @@ async fn wait_one(run: &Run<'_>, plan: &Plan, container: &ContainerPlan) -> Resu
             last = probe(run, container, address).await;
             if is_alive(&last) {
                 return through_published_port(run, plan, container, address).await;
+            }
+            errors = errors.or(Some(Instant::now())).filter(|_| is_own_error(&last));
+            if let ProbeAnswer::Http { status, .. } = last {
+                waiting.push_str(&format!(": it answers with status {status}"));
             }
             if container.owner.role == Role::Preview
                 && let Some(board) = Board::ask(&*run.ports.probe, address).await
@@ -113,7 +124,9 @@ async fn wait_one(run: &Run<'_>, plan: &Plan, container: &ContainerPlan) -> Resu
                 }
             }
         }
-        if Instant::now() >= end {
+        let is_preview = container.owner.role == Role::Preview;
+        let errs = is_preview && errors.is_some_and(|since| since.elapsed() >= ERRORS_TIME_MAX);
+        if errs || Instant::now() >= end {
             let (failure, board) = give_up(run, container, &last).await;
             return Err(failing(run, container, failure, board.as_ref()).await);
         }
@@ -142,6 +155,12 @@ fn probe_port(container: &ContainerPlan) -> u16 {
     }
 }
 
+/// Whether an answer says that the page's own code fails, and not that something
+/// is still on its way.
+fn is_own_error(answer: &ProbeAnswer) -> bool {
+    matches!(answer, ProbeAnswer::Http { status, .. } if *status >= 500 && !(502..=504).contains(status))
+}
+
 /// A failure that needs no more waiting: the dev server ended, or listens
 /// where nobody can reach it.
 async fn diagnose(
@@ -160,7 +179,7 @@ async fn diagnose(
         } else {
             (Code::PreviewExited, board.end())
         };
-        return Some(Failure::new(code, message + read_only(&log)).with_log(log));
+        return Some(Failure::new(code, message + advice::of(&log)).with_log(log));
     }
     // A server may open a socket on localhost before its real one: only what
     // still stands after the waits have grown is taken as its last word.
@@ -171,19 +190,6 @@ async fn diagnose(
     let log = tail(run, &container.name).await;
     let message = format!("the dev server listens on localhost:{port} only");
     Some(Failure::new(Code::PreviewLocalhostBind, message).with_log(log))
-}
-
-/// What a person should do about a dev server that writes beside its sources.
-fn read_only(log: &[String]) -> &'static str {
-    let says_so = |line: &String| {
-        line.contains("EROFS") || line.to_lowercase().contains("read-only file system")
-    };
-    if log.iter().any(says_so) {
-        ", because it writes to the workspace, which is read-only: name the place in \
-         `preview.writable` of .covibes.yml, or set `preview.mode: mirror`"
-    } else {
-        ""
-    }
 }
 
 /// Tells that a preview fails, and adds the line that says why to the failure.
@@ -269,7 +275,7 @@ async fn give_up(
         }
         _ => (Code::PreviewTimeout, format!("nothing answered on port {port} in time")),
     };
-    (Failure::new(code, message + read_only(&log)).with_log(log), board)
+    (Failure::new(code, message + advice::of(&log)).with_log(log), board)
 }
 
 /// One request the way a browser comes, and the tellings that follow.

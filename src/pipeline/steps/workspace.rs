@@ -61,7 +61,9 @@ pub async fn prepare(run: &Run<'_>, needs: &Needs<'_>) -> Result<(Workspace, Str
     let user = (CONTAINER_UID, CONTAINER_UID);
     let host = &run.ports.host;
     if let Some(path) = record.workspace_path.map(PathBuf::from) {
-        return prepare_local_path(run, needs, path, own).await;
+        let (workspace, message) = prepare_local_path(run, needs, path, own).await?;
+        let elsewhere = shown_as_it_is(run, needs, &workspace.path).await?;
+        return Ok((workspace, message + &elsewhere));
     }
     match &needs.spec.workspace {
         WorkspaceSource::Local => {
@@ -77,7 +79,8 @@ pub async fn prepare(run: &Run<'_>, needs: &Needs<'_>) -> Result<(Workspace, Str
             };
             let workspace =
                 Workspace { path: own, owner: user, mirror_source: None, worktrees: Vec::new() };
-            Ok((workspace, message))
+            let elsewhere = shown_as_it_is(run, needs, &workspace.path).await?;
+            Ok((workspace, message + &elsewhere))
         }
         WorkspaceSource::Git(git) => prepare_git(run, needs, git, own).await,
     }
@@ -195,6 +198,28 @@ async fn prepare_git(
     Ok((workspace, message))
 }
 
+/// The branch that is checked out in a directory.
+async fn branch_of(run: &Run<'_>, path: &Path) -> Result<Option<String>, Failure> {
+    let head = run.ports.host.read_file(&path.join(".git/HEAD")).await?.unwrap_or_default();
+    let head = String::from_utf8_lossy(&head);
+    Ok(head.trim().strip_prefix("ref: refs/heads/").map(str::to_owned))
+}
+
+/// Says which previews do not show the branch that was asked for. It is no failure:
+/// somebody may check another one out while the team runs.
+async fn shown_as_it_is(run: &Run<'_>, needs: &Needs<'_>, path: &Path) -> Result<String, Failure> {
+    let current = branch_of(run, path).await?;
+    let asked = needs.spec.previews.iter().filter_map(|p| Some((&p.name, p.branch.as_ref()?)));
+    let others = asked.filter(|(_, branch)| current.as_ref() != Some(*branch));
+    let told = others.map(|(preview, branch)| {
+        format!(
+            "; preview {preview} shows the directory as it is, not branch {branch}: only a \
+             workspace from a Git URL shows several"
+        )
+    });
+    Ok(told.collect())
+}
+
 /// Makes a detached worktree for each preview whose branch is not the
 /// workspace's own.
 ///
@@ -208,11 +233,9 @@ async fn prepare_worktrees(
 ) -> Result<Vec<PartName>, Failure> {
     let host = &run.ports.host;
     let layout = Layout::new(&run.ports.settings, run.team());
-    let head = host.read_file(&own.join(".git/HEAD")).await?.unwrap_or_default();
-    let head = String::from_utf8_lossy(&head).trim().to_owned();
-    let current = match (&git.reference, head.strip_prefix("ref: refs/heads/")) {
-        (Some(reference), _) => Some(reference.clone()),
-        (None, branch) => branch.map(str::to_owned),
+    let current = match &git.reference {
+        Some(reference) => Some(reference.clone()),
+        None => branch_of(run, own).await?,
     };
     let (mut worktrees, mut missing) = (Vec::new(), Vec::new());
     for preview in &needs.spec.previews {

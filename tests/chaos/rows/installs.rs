@@ -1,5 +1,6 @@
 //! What dies while dependencies are installed: the real Docker daemon, as by its
-//! service manager, and the worker. What runs afterwards has all of them or does not run.
+//! service manager or as by the kernel, and the worker. What runs afterwards has
+//! all of them or does not run.
 //!
 //! The dev command refuses to run on half of them, so that the start would fail.
 
@@ -34,9 +35,14 @@ exec /usr/local/bin/covibes-preview static --dir . --port 3000
 /// What dies.
 #[derive(Debug, Clone, Copy)]
 enum Death {
+    /// The daemon is asked to end, and ends its containers.
     Daemon,
+    /// The daemon is killed: the install goes on without it.
+    DaemonKilled,
     Worker,
 }
+
+const DEATHS: [Death; 3] = [Death::Daemon, Death::DaemonKilled, Death::Worker];
 
 /// Makes a workspace a project with dependencies.
 pub(crate) fn make_project(lab: &Lab, team: &str) -> PathBuf {
@@ -67,8 +73,8 @@ pub(crate) async fn interrupted(lab: &Lab, daemon: &Arc<Daemon>, scale: Scale) -
     let team = &teams[0];
     let preview = lab.workers[0].data().join("cache").join(team).join("preview-main");
     let deaths = match scale.full {
-        true => [Death::Daemon, Death::Worker].repeat(3),
-        false => vec![Death::Daemon, Death::Worker],
+        true => DEATHS.repeat(3),
+        false => DEATHS.to_vec(),
     };
     let (mut moments, mut broken, mut mended) = (Vec::new(), Vec::new(), 0);
     for death in deaths {
@@ -82,6 +88,7 @@ pub(crate) async fn interrupted(lab: &Lab, daemon: &Arc<Daemon>, scale: Scale) -
         .await;
         match death {
             Death::Daemon => daemon.stop().await,
+            Death::DaemonKilled => daemon.kill().await,
             Death::Worker => moments.push(kill_and_start(&lab.workers[0])),
         }
         if !matches!(death, Death::Worker) {
@@ -114,6 +121,9 @@ pub(crate) async fn interrupted(lab: &Lab, daemon: &Arc<Daemon>, scale: Scale) -
         if runs.await.is_none() {
             broken.push(format!("{death:?}: no preview runs"));
         }
+        let things = lab.workers[0].things().await;
+        let left = things.iter().filter(|thing| thing.kind == "container" && !thing.runs);
+        broken.extend(left.map(|thing| format!("{death:?}: {} is left", thing.name)));
         let destroy = lab.publish(team, "destroy", Value::Null).await;
         lab.until_end_of(&destroy).await;
     }

@@ -70,16 +70,19 @@ async fn restarts(lab: &Lab, daemon: &Daemon, scale: Scale, random: &Random) -> 
     let mut mended = 0;
     let moments = under_load(lab, &teams, random, 0, async {
         let mut moments = Vec::new();
-        for _ in 0..scale.of(1, 20) {
+        for number in 0..scale.of(2, 20) {
             until_more_ended(lab, 4).await;
-            daemon.stop().await;
+            match number % 2 {
+                0 => daemon.stop().await,
+                _ => daemon.kill().await,
+            }
             mended += usize::from(daemon.run_again().await);
             moments.push(Trouble::over());
         }
         moments
     })
     .await;
-    let mut row = judge("Docker daemon restarted", lab, &teams, &moments).await;
+    let mut row = judge("Docker daemon ended or killed, and started", lab, &teams, &moments).await;
     row.note = format!("{mended} times it had forgotten all networks");
     row
 }
@@ -91,17 +94,23 @@ async fn comes_back(lab: &Lab, daemon: &Daemon) -> Row {
         let start = lab.publish(team, "start", json!({ "spec": spec(1) })).await;
         assert_eq!(lab.until_end_of(&start).await.kind, "job.succeeded");
     }
-    daemon.stop().await;
-    let mended = usize::from(daemon.run_again().await);
-    let moment = Trouble::over();
-    let began = std::time::Instant::now();
-    for team in &teams {
-        let what = format!("{team} runs again after its daemon's restart");
-        until(&what, async || lab.differs(team, Some(1)).await.is_none().then_some(())).await;
+    let (mut moments, mut took, mut mended) = (Vec::new(), Vec::new(), 0);
+    for is_killed in [false, true] {
+        match is_killed {
+            false => daemon.stop().await,
+            true => daemon.kill().await,
+        }
+        mended += usize::from(daemon.run_again().await);
+        moments.push(Trouble::over());
+        let began = std::time::Instant::now();
+        for team in &teams {
+            let what = format!("{team} runs again after its daemon's restart");
+            until(&what, async || lab.differs(team, Some(1)).await.is_none().then_some(())).await;
+        }
+        took.push(began.elapsed().as_secs());
     }
-    let took = began.elapsed().as_secs();
-    let mut row = judge("Docker daemon restarted, no job", lab, &teams, &[moment]).await;
-    row.note = format!("all run again after {took} s; {mended} times networks were forgotten");
+    let mut row = judge("Docker daemon ended, and killed, no job", lab, &teams, &moments).await;
+    row.note = format!("all run again after {took:?} s; {mended} times networks were forgotten");
     row
 }
 

@@ -4,7 +4,7 @@
 use covibes::domain::event::TeamState;
 use covibes::ports::engine::EngineContainerFact;
 
-use super::{AGENT, Host, MINUTE, SECOND};
+use super::{AGENT, Host, MINUTE, SECOND, SYNC};
 use crate::pipeline::spec;
 
 /// A host on which processes can be seen, with a team that was looked at.
@@ -88,4 +88,37 @@ async fn a_killed_part_that_docker_goes_on_to_call_running_is_believed_in_the_en
     .await;
     assert_eq!(host.part(AGENT).state, "running");
     assert_eq!(host.picture().state, TeamState::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_daemon_ends_as_it_comes_back_is_started_again() {
+    let host = Host::with_team(spec(&["main"])).await;
+    let before = host.told().len();
+    // The world's clock is ahead of its daemon's words.
+    host.world.pass(1_000);
+    host.during(20 * SECOND, async {
+        host.world.unheard(None, || host.world.is_stopped_by_hand(AGENT));
+    })
+    .await;
+    let told = host.told().split_off(before);
+    assert_eq!(told[0].0, "container.exited", "{told:?}");
+    assert_eq!(told[0].1["cause"], "it ended with exit code 143", "nobody sent a signal");
+    assert_eq!((host.starts_of(AGENT), host.part(AGENT).stopped_by_hand), (1, false));
+    assert_eq!(host.picture().state, TeamState::Running);
+    // The same daemon goes on: a hand is a hand.
+    host.during(MINUTE, async { host.world.is_stopped_by_hand(AGENT) }).await;
+    assert!(host.part(AGENT).stopped_by_hand);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_stops_while_nobody_listens_stays_stopped() {
+    let host = Host::with_team(spec(&["main"])).await;
+    host.world.pass(1_000);
+    host.during(MINUTE, async {
+        let last = host.world.says_of(SYNC, EngineContainerFact::Started);
+        tokio::time::sleep(SECOND).await;
+        host.world.unheard(Some(last), || host.world.is_stopped_by_hand(AGENT));
+    })
+    .await;
+    assert_eq!((host.starts_of(AGENT), host.part(AGENT).stopped_by_hand), (0, true));
 }

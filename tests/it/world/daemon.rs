@@ -16,6 +16,8 @@ use super::World;
 /// What a world's daemon does by itself.
 pub(crate) struct Daemon {
     events: broadcast::Sender<EngineEvent>,
+    /// What it tells whoever listens next.
+    replay: Vec<EngineEvent>,
     /// Nanoseconds of its clock.
     nanos: i64,
     /// Containers whose name holds this end as soon as they begin.
@@ -42,6 +44,7 @@ impl Default for Daemon {
         let (events, _) = broadcast::channel(1024);
         Self {
             events,
+            replay: Vec::new(),
             nanos: 1_795_435_200_000_000_000,
             broken: None,
             services: None,
@@ -75,9 +78,13 @@ pub(super) fn network_of(
 
 impl World {
     pub(super) fn daemon_events(&self) -> EngineEvents {
-        let events = self.lock().daemon.events.subscribe();
-        stream::unfold(events, async |mut events| Some((Ok(events.recv().await.ok()?), events)))
-            .boxed()
+        let mut inner = self.lock();
+        let (events, replay) =
+            (inner.daemon.events.subscribe(), std::mem::take(&mut inner.daemon.replay));
+        let live = stream::unfold(events, async |mut events| {
+            Some((Ok(events.recv().await.ok()?), events))
+        });
+        stream::iter(replay.into_iter().map(Ok)).chain(live).boxed()
     }
 
     /// The daemon says something about a container; gives what it said.
@@ -97,6 +104,18 @@ impl World {
         // Nobody may be listening.
         let _ = inner.daemon.events.send(event.clone());
         event
+    }
+
+    /// Nobody hears the daemon while something happens; who listens next is told of it,
+    /// after the last event before, if the daemon remembers that.
+    pub(crate) fn unheard(&self, remembered: Option<EngineEvent>, happens: impl FnOnce()) {
+        let (events, mut listener) = broadcast::channel(1024);
+        self.lock().daemon.events = events;
+        happens();
+        let told = std::iter::from_fn(|| listener.try_recv().ok());
+        let replay: Vec<_> = remembered.into_iter().chain(told).collect();
+        let mut inner = self.lock();
+        (inner.daemon.events, inner.daemon.replay) = (broadcast::channel(1024).0, replay);
     }
 
     /// The daemon says something again, or late.

@@ -48,7 +48,8 @@ impl Probe for World {
         if is_preview && state != "running" {
             ProbeAnswer::Refused
         } else {
-            ProbeAnswer::Http { status: 200, body: Vec::new() }
+            let status = self.lock().preview_status.filter(|_| is_preview).unwrap_or(200);
+            ProbeAnswer::Http { status, body: Vec::new() }
         }
     }
 

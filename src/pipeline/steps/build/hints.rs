@@ -25,6 +25,9 @@ const SIGNS: &[Sign] = &[
     sign(&["tunnel connection failed", "403"], Code::BuildHostNotAllowed),
     sign(&["tunneling socket", "statuscode=403"], Code::BuildHostNotAllowed),
     sign(&["proxy response (403)"], Code::BuildHostNotAllowed),
+    // npm names the address in a line after its code.
+    sign(&["npm error 401", "unauthorized - "], Code::BuildRegistryCredentials),
+    sign(&["npm error 403", "forbidden - "], Code::BuildRegistryCredentials),
     sign(&["npm error code e401"], Code::BuildRegistryCredentials),
     sign(&["npm error code eneedauth"], Code::BuildRegistryCredentials),
     sign(&["npm error code e403"], Code::BuildRegistryCredentials),
@@ -49,6 +52,11 @@ const SIGNS: &[Sign] = &[
     sign(&["changed significantly since poetry.lock"], Code::BuildLockfileOutdated),
     sign(&["pipfile.lock", "out of date"], Code::BuildLockfileOutdated),
     sign(&["deployexception"], Code::BuildLockfileOutdated),
+    // Made by a tool of another age than the one that reads it.
+    sign(&["err_pnpm_lockfile_breaking_change"], Code::BuildLockfileOutdated),
+    sign(&["lock file is not compatible with the current version"], Code::BuildLockfileOutdated),
+    sign(&["lockfile", "unsupported schema version"], Code::BuildLockfileOutdated),
+    sign(&["unknown lockfile version"], Code::BuildLockfileOutdated),
     sign(&["npm error code ebadengine"], Code::BuildRuntimeVersion),
     sign(&["err_pnpm_unsupported_engine"], Code::BuildRuntimeVersion),
     sign(&["the engine \"node\" is incompatible"], Code::BuildRuntimeVersion),
@@ -108,9 +116,22 @@ mod tests {
             "pyproject.toml changed significantly since poetry.lock was last generated. Run `poetry \
              lock` to fix the lock file.",
             "[DeployException]:       raise exceptions.DeployException\nERROR:: Aborting deploy",
+            " ERR_PNPM_LOCKFILE_BREAKING_CHANGE  Lockfile /workspace/pnpm-lock.yaml not compatible with \
+             current pnpm\nRun with the --force parameter to recreate the lockfile.",
         ] {
             check(output, Some(Code::BuildLockfileOutdated));
         }
+    }
+
+    #[test]
+    fn a_registry_that_refuses_is_named() {
+        let lines = [
+            "npm error code E403",
+            "npm error 403 403 Forbidden - GET https://npm.acme.example/@acme/ui/-/ui-1.0.0.tgz",
+        ];
+        let (code, line) = cause(&lines.map(str::to_owned)).unwrap();
+        assert_eq!(code, Code::BuildRegistryCredentials);
+        assert_eq!(line, lines[1]);
     }
 
     #[test]
