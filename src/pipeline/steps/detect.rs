@@ -2,6 +2,7 @@
 //!
 //! Reads untrusted files only through a bounded tree, off the async threads.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::config::hash;
@@ -17,6 +18,9 @@ use crate::pipeline::OpenTree;
 use crate::pipeline::run::Run;
 use crate::pipeline::runtimes;
 use crate::pipeline::steps::workspace::Workspace;
+
+/// Warnings in the step's own words; more are for whoever asks.
+const WARNINGS_MAX: usize = 3;
 
 /// What was found out about one preview.
 #[derive(Debug, Clone)]
@@ -104,7 +108,8 @@ pub async fn detect(
         "no previews to look at".to_owned()
     } else {
         let words: Vec<String> = found.iter().map(summary).collect();
-        words.join(", ")
+        let warnings = found.iter().flat_map(|one| &one.findings.warnings);
+        words.join(", ") + &in_short(warnings.map(String::as_str))
     };
     Ok((Detected { previews: found, project }, message))
 }
@@ -116,6 +121,18 @@ pub(in crate::pipeline) async fn off_the_threads<T: Send + 'static>(
     let bug = |_| Err(Failure::new(Code::InternalBug, "detection ended badly"));
     let span = tracing::Span::current();
     tokio::task::spawn_blocking(move || span.in_scope(work)).await.unwrap_or_else(bug)
+}
+
+/// Warnings as the end of a sentence: whoever follows a start sees what surprises them later.
+fn in_short<'a>(warnings: impl Iterator<Item = &'a str>) -> String {
+    // The previews of one project share most of them.
+    let different: BTreeSet<&str> = warnings.collect();
+    let shown = different.iter().take(WARNINGS_MAX);
+    let mut text: String = shown.map(|warning| format!("; warning: {warning}")).collect();
+    if let Some(more) = different.len().checked_sub(WARNINGS_MAX).filter(|more| *more > 0) {
+        text += &format!("; {more} more: `covibes detect` names them");
+    }
+    text
 }
 
 fn summary(found: &Found) -> String {
@@ -301,4 +318,20 @@ fn inputs_digest(tree: &dyn Tree, findings: &Findings) -> Result<String, Failure
         }
     }
     Ok(hash::digest(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_told_once_each_and_not_all() {
+        assert_eq!(in_short([].into_iter()), "");
+        assert_eq!(in_short(["b", "a", "b"].into_iter()), "; warning: a; warning: b");
+        let many = in_short(["1", "2", "3", "4", "5"].into_iter());
+        assert_eq!(
+            many,
+            "; warning: 1; warning: 2; warning: 3; 2 more: `covibes detect` names them"
+        );
+    }
 }
