@@ -36,11 +36,12 @@ mod policy;
 #[path = "../../tests/live/worker.rs"]
 mod worker;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use browser::{Browser, Page};
 use chaos::engine::{FakeEngine, Health};
+use covibes::domain::limits::PREVIEW_STATE_PORT;
 use place::{Place, until};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -108,6 +109,9 @@ async fn main() {
     place.set("COVIBES_DOCKER_SOCKET", socket.display().to_string());
     let health = Health::default();
     let _answering = health.serve().await;
+    // What a preview's supervisor says: its page is where every service answers.
+    let running = r#"{"state":"running","port":8080}"#.to_owned();
+    let (_, _supervising) = serve((Ipv4Addr::UNSPECIFIED, PREVIEW_STATE_PORT), running).await;
     let daemon = FakeEngine::new(60, &health);
     daemon.state().pid = one_container(&place).await;
     daemon.listen(&socket);
@@ -206,7 +210,7 @@ async fn paints(page: &Page, place: &Place, loads: usize) -> (Vec<f64>, Vec<f64>
     let headers = [("authorization", bearer.as_str()), ("accept", "text/html")];
     let text = net::send(place.http(), "GET", "/teams", &headers, "", |_| false).await.body;
     eprintln!("the page is {} KiB", text.len() / 1024);
-    let (file, _serving) = serve(text).await;
+    let (file, _serving) = serve((Ipv4Addr::LOCALHOST, 0), text).await;
     let (mut own, mut plain) = (Vec::new(), Vec::new());
     for _ in 0..loads {
         own.push(paint(page, &address(place)).await);
@@ -227,8 +231,8 @@ async fn paint(page: &Page, url: &str) -> f64 {
 }
 
 /// A server that has nothing to do but send these bytes.
-async fn serve(text: String) -> (SocketAddr, AbortOnDropHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+async fn serve(address: (Ipv4Addr, u16), text: String) -> (SocketAddr, AbortOnDropHandle<()>) {
+    let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: {}\r\n\

@@ -31,6 +31,8 @@
 
   // What the worker last sent for a node with a key: equal text is left alone.
   const sent = new WeakMap();
+  // What it sends now for the rows of tables, by key; nothing for a key that stands twice.
+  let rows = new Map();
   // By attribute: the property `id` of a form is its field of that name, if it has one.
   const attributeOf = (node, name) => (node.nodeType === 1 ? node.getAttribute(name) : null);
   const keyOf = (node) => attributeOf(node, "data-key") || attributeOf(node, "id") || "";
@@ -44,7 +46,8 @@
     }
     const key = keyOf(fresh);
     if (key) {
-      const text = fresh.outerHTML;
+      if (fresh.hasAttribute("data-same")) return;
+      const text = (fresh.nodeName === "TR" && rows.get(key)) || fresh.outerHTML;
       if (sent.get(old) === text) return;
       sent.set(old, text);
     }
@@ -217,9 +220,26 @@
     }
   }
 
+  const once = (map, key, value) => map.set(key, map.has(key) ? null : value);
+
+  // Of hundreds of rows few are not what they were. Only those are parsed: of each other one,
+  // nothing but its key. No row holds another, and nothing that a person wrote is a tag.
+  function withoutSameRows(text) {
+    const here = new Map();
+    for (const row of main.querySelectorAll("tr[data-key]")) once(here, row.dataset.key, row);
+    const pattern = /<tr data-key="([^"]*)">.*?<\/tr>/gs;
+    rows = new Map();
+    for (const [whole, key] of text.matchAll(pattern)) once(rows, key, whole);
+    return text.replace(pattern, (whole, key) => {
+      const row = here.get(key);
+      const isSame = row && rows.get(key) && sent.get(row) === whole;
+      return isSame ? `<tr data-key="${key}" data-same></tr>` : whole;
+    });
+  }
+
   function put(text) {
     const began = performance.now();
-    const fresh = new DOMParser().parseFromString(text, "text/html");
+    const fresh = new DOMParser().parseFromString(withoutSameRows(text), "text/html");
     // Another version of the worker draws for another script.
     if (fresh.documentElement.dataset.version !== document.documentElement.dataset.version) {
       location.reload();

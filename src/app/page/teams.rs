@@ -44,7 +44,7 @@ pub(super) fn render(teams: &[TeamView], search: &Search, trouble: Option<&Strin
         } @else if shown.is_empty() {
             (nothing("No team fits."))
         } @else {
-            table {
+            table.teams {
                 thead { tr {
                     th scope="col" { "Team" }
                     th scope="col" { "State" }
