@@ -11,6 +11,7 @@ mod firewall;
 mod keeping;
 mod modules;
 mod network;
+mod processes;
 mod verify;
 mod watches;
 
@@ -261,6 +262,10 @@ impl Host for LinuxHost {
         let none = vec![None; pids.len()];
         // In one go for all of them: a thread for each would cost more than the reading.
         blocking(move || Ok(cgroups::Files::default().usage(&pids))).await.unwrap_or(none)
+    }
+
+    async fn sees_end(&self, pid: u32, within: Duration) -> bool {
+        blocking(move || Ok(processes::sees_end(pid, within))).await.unwrap_or(false)
     }
 
     async fn trace(&self, directories: &[PathBuf]) -> Trace {

@@ -3,11 +3,12 @@
 pub mod dlq;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use tokio::signal::unix::SignalKind;
 
 use crate::adapters::rabbitmq::client::RabbitClient;
@@ -27,6 +28,7 @@ use crate::domain::spec::{
 };
 use crate::ports::clock::Clock;
 use crate::wire::job::{encode_job, routing_key, timestamp_text};
+use crate::wire::spec::{lifetime, spec_from_text};
 
 /// A job may wait behind others; after this long without any event something
 /// else is wrong.
@@ -55,16 +57,12 @@ struct Common {
 #[derive(Debug, Subcommand)]
 enum SubmitAction {
     /// Make it so: start the team, or change what runs.
+    #[command(group = ArgGroup::new("what").required(true).args(["git", "local", "spec"]))]
     Start {
         #[command(flatten)]
         common: Common,
         /// The repository.
-        #[arg(
-            long,
-            value_name = "URL",
-            conflicts_with = "local",
-            required_unless_present = "local"
-        )]
+        #[arg(long, value_name = "URL")]
         git: Option<String>,
         /// The branch or tag of the repository.
         #[arg(long = "ref", value_name = "REF", requires = "git")]
@@ -88,6 +86,20 @@ enum SubmitAction {
         /// Start no agents.
         #[arg(long, conflicts_with = "agents")]
         no_agents: bool,
+        /// Stop the team after this long, such as 8h.
+        #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+        ttl: Option<Duration>,
+        /// Stop the team when nothing happened in it for this long.
+        #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+        idle_stop: Option<Duration>,
+        /// The whole spec from a JSON file, or `-` for standard input: limits, variables, first
+        /// prompts and all that has no option here. It is the `Spec` of `covibes schema job.v1.json`.
+        #[arg(
+            long,
+            value_name = "FILE",
+            conflicts_with_all = ["previews", "agents", "secrets", "no_agents"]
+        )]
+        spec: Option<PathBuf>,
     },
     /// Remove containers and networks; keep workspace and volumes.
     Stop {
@@ -140,8 +152,16 @@ impl SubmitAction {
                 agents,
                 secrets,
                 no_agents,
+                ttl,
+                idle_stop,
+                spec,
                 ..
             } => {
+                if let Some(file) = spec {
+                    let spec = read_spec(file)?;
+                    let (ttl, idle_stop) = (ttl.or(spec.ttl), idle_stop.or(spec.idle_stop));
+                    return Ok(Action::Start(Box::new(Spec { ttl, idle_stop, ..spec })));
+                }
                 let workspace = match git {
                     None => WorkspaceSource::Local,
                     Some(url) => WorkspaceSource::Git(GitSource {
@@ -166,8 +186,8 @@ impl SubmitAction {
                     agents,
                     previews,
                     sync_interval: SYNC_INTERVAL_DEFAULT,
-                    ttl: None,
-                    idle_stop: None,
+                    ttl: *ttl,
+                    idle_stop: *idle_stop,
                 };
                 spec.check().map_err(|f| anyhow::anyhow!("{}. {}", f.message, f.code.hint()))?;
                 Action::Start(Box::new(spec))
@@ -179,6 +199,17 @@ impl SubmitAction {
             Self::Destroy { .. } => Action::Destroy,
         })
     }
+}
+
+/// Reads a spec that somebody wrote.
+fn read_spec(file: &Path) -> anyhow::Result<Spec> {
+    let shown = file.display();
+    let text = match file.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()),
+        false => std::fs::read_to_string(file),
+    };
+    let text = text.with_context(|| format!("{shown} cannot be read"))?;
+    spec_from_text(&text).map_err(|f| anyhow::anyhow!("{shown}: {}. {}", f.message, f.code.hint()))
 }
 
 fn agent(name: &str, secrets: &BTreeMap<String, SecretRef>) -> anyhow::Result<AgentSpec> {
@@ -296,5 +327,82 @@ pub async fn follow(
             }
             _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        submit: Submit,
+    }
+
+    fn action(arguments: &[&str]) -> anyhow::Result<Action> {
+        let line = ["submit", "start", "--team", "team_a"].iter().chain(arguments);
+        Line::try_parse_from(line)?.submit.action.action()
+    }
+
+    fn spec(arguments: &[&str]) -> Spec {
+        let Action::Start(spec) = action(arguments).unwrap() else { panic!("a start") };
+        *spec
+    }
+
+    fn refusal(arguments: &[&str]) -> String {
+        action(arguments).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_team_gets_its_ends_from_the_line() {
+        let asked = spec(&["--local", "--preview", "main", "--ttl", "8h", "--idle-stop", "90m"]);
+        let hour = Duration::from_secs(3600);
+        assert_eq!((asked.ttl, asked.idle_stop), (Some(8 * hour), Some(hour * 3 / 2)));
+        for (duration, why) in [
+            ("30s", "expected a duration from 1m to 90d"),
+            ("91d", "expected a duration from 1m to 90d"),
+            ("soon", "expected a duration such as"),
+        ] {
+            let refused = refusal(&["--local", "--ttl", duration]);
+            assert!(refused.contains(why), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_spec_is_read_from_a_file_and_refused_by_the_field() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("spec.json");
+        let path = file.to_str().unwrap();
+        let write = |text: &str| std::fs::write(&file, text).unwrap();
+        write(
+            r#"{"workspace": {"local": true}, "ttl": "2h", "sync": {"interval": "1m"},
+                "agents": [{"name": "agent-1", "prompt": "add a dark mode"}]}"#,
+        );
+        let asked = spec(&["--spec", path, "--idle-stop", "1h"]);
+        assert_eq!(asked.agents[0].prompt.as_deref(), Some("add a dark mode"));
+        assert_eq!(asked.sync_interval, Duration::from_secs(60));
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
+        assert_eq!((asked.ttl, asked.idle_stop), (hours(2), hours(1)));
+        assert_eq!(spec(&["--spec", path, "--ttl", "3h"]).ttl, hours(3), "the line decides");
+        for (text, why) in [
+            ("{", "not JSON: EOF while parsing an object at line 1 column 1"),
+            ("[]", "spec: "),
+            (r#"{"workspace": {"local": true}}, "spec": {}"#, "not JSON"),
+            (r#"{"workspace": {"local": true}, "tll": "2h"}"#, "spec.tll: unknown field"),
+            (r#"{"workspace": {"local": true}, "ttl": null}"#, "spec.ttl: leave the field out"),
+            (r#"{"workspace": {"local": true}, "ttl": "2"}"#, "spec.ttl: expected a duration"),
+            (r#"{"workspace": {}}"#, "spec.workspace: name either"),
+        ] {
+            write(text);
+            let refused = refusal(&["--spec", path]);
+            assert!(refused.starts_with(path) && refused.contains(why), "{refused}");
+        }
+        assert!(refusal(&["--spec", "no-such-file"]).contains("no-such-file cannot be read"));
+        assert!(refusal(&["--spec", path, "--local"]).contains("cannot be used with"));
+        let refused = refusal(&["--ttl", "2h"]);
+        assert!(refused.contains("<--git <URL>|--local|--spec <FILE>>"), "{refused}");
     }
 }

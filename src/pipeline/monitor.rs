@@ -52,6 +52,8 @@ pub(super) enum Todo {
     List,
     /// At the last words of a part that ends again and again, and tell.
     TellLoop { team: TeamId, name: ContainerName },
+    /// At the process of a part that was killed, until it is gone.
+    SeeEnd { team: TeamId, name: ContainerName, version: u64, pid: u32 },
     /// A process that Docker started needs its limits again.
     Limit { team: TeamId, role: Role, pid: u32 },
 }

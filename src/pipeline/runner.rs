@@ -13,6 +13,7 @@ mod executing;
 mod files;
 mod following;
 mod known;
+mod looking;
 mod mending;
 mod moving;
 mod own;

@@ -195,6 +195,12 @@ pub trait Host: Send + Sync {
         vec![None; pids.len()]
     }
 
+    /// Waits until a process is gone; `false` if that is not seen within a time.
+    async fn sees_end(&self, pid: u32, within: Duration) -> bool {
+        let _ = (pid, within);
+        false
+    }
+
     /// A trace of what lies below directories, without `.git` and `node_modules`,
     /// following no link; bounded, so that a change deep in a very large tree may
     /// not show.

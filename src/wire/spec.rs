@@ -4,16 +4,19 @@
 //! told, and is read with the same care.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::duration::{self, Bounds};
+use super::job::JOB_BYTES_MAX;
 use super::job_message::{
     AgentMessage, BYTES_MAX, CPU_MILLIS_MAX, DurationText, GitMessage, GitRefText, LimitsMessage,
     NameText, PROMPT_CHARS_MAX, PreviewMessage, SecretRefText, SpecMessage, SyncMessage,
     WorkspaceMessage,
 };
-use super::json::Object;
+use super::json::{self, Object};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::PartName;
 use crate::domain::spec::{
@@ -35,6 +38,47 @@ pub fn spec_from_json(value: Value) -> Result<Spec, Failure> {
     let message: Object<SpecMessage> = serde_json::from_value(value)
         .map_err(|_| Failure::new(Code::MessageSchema, "spec: not as the schema says"))?;
     read(message.0)
+}
+
+/// Reads the spec of a start that a person wrote, with the care that a job is read with.
+///
+/// # Errors
+/// Names the field, as in the answer to a job.
+pub fn spec_from_text(text: &str) -> Result<Spec, Failure> {
+    let body = format!(r#"{{"spec":{text}}}"#).into_bytes();
+    if body.len() > JOB_BYTES_MAX {
+        let why = format!("is longer than the {JOB_BYTES_MAX} bytes that a job may have");
+        return Err(refuse("spec", &why));
+    }
+    let not_json = |why| Failure::new(Code::MessageBadJson, format!("the spec is not JSON: {why}"));
+    // By itself first: lines and columns are those of the text.
+    json::look(text.as_bytes()).map_err(not_json)?;
+    let findings = json::look(&body).map_err(not_json)?;
+    if let Some(path) = findings.secret_at {
+        let message = format!("{path}: holds what looks like a secret");
+        return Err(Failure::new(Code::MessageInlineSecret, message));
+    }
+    if let Some(path) = findings.null_at {
+        return Err(refuse(&path, "leave the field out instead of null"));
+    }
+    let Object(SpecText { spec: Object(spec) }) = serde_json::from_slice(&body)
+        .map_err(|error| Failure::new(Code::MessageSchema, json::type_error(&body, &error)))?;
+    read(spec)
+}
+
+/// A spec under the name that it has in a job, so that errors name its fields as there.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SpecText {
+    spec: Object<SpecMessage>,
+}
+
+/// Reads how long a team may live, or rest.
+///
+/// # Errors
+/// Says what such a duration looks like.
+pub fn lifetime(text: &str) -> Result<Duration, String> {
+    duration::parse(text, duration::LIFETIME)
 }
 
 /// Reads a spec and checks all that needs no other part of the job.
@@ -147,7 +191,7 @@ fn read_duration(
     path: &str,
     raw: Option<&DurationText>,
     bounds: Bounds,
-) -> Result<Option<std::time::Duration>, Failure> {
+) -> Result<Option<Duration>, Failure> {
     raw.map(|raw| duration::parse(&raw.0, bounds)).transpose().map_err(|why| refuse(path, &why))
 }
 

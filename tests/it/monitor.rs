@@ -23,6 +23,9 @@ use crate::pipeline::{run, spec};
 use crate::process::job_of;
 use crate::world::World;
 
+mod lifetimes;
+mod signals;
+
 const TEAM: &str = "team_alpha";
 const AGENT: &str = "covibes_agent_team_alpha_agent-1";
 const SYNC: &str = "covibes_sync_team_alpha";
@@ -187,22 +190,6 @@ async fn what_somebody_stopped_by_hand_is_reported_and_left_alone() {
     assert!(!host.part(AGENT).stopped_by_hand);
     assert_eq!(host.picture().state, TeamState::Running);
     assert_eq!(host.kinds(before).last().unwrap(), "team.running");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_signal_from_outside_that_ends_a_part_is_no_stop() {
-    let host = Host::with_team(spec(&["main"])).await;
-    let before = host.told().len();
-    host.during(20 * SECOND, async {
-        host.world.says_of(AGENT, EngineContainerFact::Signalled { signal: 15 });
-        host.world.ends(AGENT, 143);
-    })
-    .await;
-    let told = host.told().split_off(before);
-    assert_eq!(told[0].0, "container.exited", "{told:?}");
-    assert_eq!(told[0].1["cause"], "somebody sent it signal 15");
-    assert_eq!(told[1].0, "container.restarted", "{told:?}");
-    assert!(!host.part(AGENT).stopped_by_hand);
 }
 
 #[tokio::test(start_paused = true)]
@@ -407,48 +394,6 @@ async fn a_listing_of_nothing_is_not_believed_at_once() {
     host.during(35 * SECOND, async {}).await;
     assert_eq!(host.kinds(before), [""; 0]);
     assert_eq!(host.world.calls(), [""; 0]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_ttl_ends_a_team_after_warnings_and_a_start_extends_it() {
-    let ttl = Some(30 * MINUTE);
-    let host = Host::with_team(Spec { ttl, ..spec(&["main"]) }).await;
-    let before = host.told().len();
-    host.during(22 * MINUTE, async {}).await;
-    let told = host.told().split_off(before);
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!((told[0].0.as_str(), &told[0].1["reason"]), ("team.expiring", &"ttl".into()));
-    let left = told[0].1["left_ms"].as_u64().unwrap();
-    assert!((540_000..=600_000).contains(&left), "{left}");
-
-    host.world.pass(22 * 60_000);
-    host.done(&start(Spec { ttl, ..spec(&["main"]) })).await;
-    host.during(15 * MINUTE, async {}).await;
-    assert_eq!(host.picture().state, TeamState::Running, "the start gave it a new life");
-    host.during(16 * MINUTE, async {}).await;
-    assert_eq!(host.world.containers(TEAM).len(), 0);
-    let told = host.told();
-    let (kind, data) = told.last().unwrap();
-    assert_eq!((kind.as_str(), &data["cause"]), ("team.stopped", &"its `ttl` is over".into()));
-    let warnings = host.kinds(before).iter().filter(|kind| *kind == "team.expiring").count();
-    assert_eq!(warnings, 3, "one before the start, two after it");
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_idle_team_is_stopped_and_file_changes_keep_it() {
-    let idle_stop = Some(10 * MINUTE);
-    let host = Host::with_team(Spec { idle_stop, ..spec(&["main"]) }).await;
-    for change in 1..=3 {
-        host.world.touches_files(change);
-        host.during(8 * MINUTE, async {}).await;
-        assert_eq!(host.picture().state, TeamState::Running);
-    }
-    host.during(11 * MINUTE, async {}).await;
-    assert_eq!(host.world.containers(TEAM).len(), 0);
-    let told = host.told();
-    let (kind, data) = told.last().unwrap();
-    assert_eq!(kind, "team.stopped");
-    assert!(data["cause"].as_str().unwrap().contains("idle_stop"), "{data}");
 }
 
 #[tokio::test(start_paused = true)]

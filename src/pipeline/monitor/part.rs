@@ -14,6 +14,9 @@ use crate::policy::wellness::{Look, Wellness};
 use crate::ports::engine::EngineMoment;
 use crate::ports::host::Usage;
 
+#[cfg(test)]
+mod tests;
+
 /// The state of a container that is not there.
 pub(super) const ABSENT: &str = "absent";
 
@@ -26,8 +29,14 @@ const SIGNAL_COUNTS: Duration = Duration::from_secs(15);
 /// `stop` follows a death within milliseconds, or never.
 const STOP_FOLLOWS: Duration = Duration::from_millis(500);
 
-/// Docker asks with this one first, unless an image says otherwise.
+/// Ends a process for certain; a stop begins with another.
 const SIGKILL: i32 = 9;
+
+/// What a process that SIGKILL ended is said to have returned.
+const KILLED_CODE: i64 = 128 + SIGKILL as i64;
+
+/// How long Docker may still say of a killed part that it runs.
+const DOCKER_FOLLOWS: Duration = Duration::from_secs(5);
 
 /// Now, on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +70,8 @@ pub(super) struct Part {
     pub(super) restarts: u64,
     pub(super) last_failure: Option<PartFailure>,
     signal: Option<(Instant, i32)>,
+    /// It was seen to have been killed; Docker has not said so yet.
+    killed: Option<Instant>,
     /// A death that may turn out to be a stop by hand, which is told instead.
     held: Option<(Instant, EventKind)>,
     /// The newest thing that the daemon said of it.
@@ -111,6 +122,7 @@ impl Part {
             restarts: 0,
             last_failure: None,
             signal: None,
+            killed: None,
             held: None,
             told_at: None,
             version: 0,
@@ -155,6 +167,7 @@ impl Part {
     pub(super) fn adopt_running(&mut self, now: Now) {
         self.state = "running".to_owned();
         self.ran = true;
+        self.killed = None;
         self.cause = None;
         self.by_hand = None;
         self.mending.runs();
@@ -184,9 +197,38 @@ impl Part {
         Some(self.event(fact, cause.to_owned(), None))
     }
 
-    /// Somebody sent it a signal.
+    /// Somebody sent it a signal. What a stop begins with stays its cause when the stop ends
+    /// with another.
     pub(super) fn signalled(&mut self, signal: i32, now: Now) {
-        self.signal = Some((now.at, signal));
+        if signal != SIGKILL || !self.may_be_a_stop(now) {
+            self.signal = Some((now.at, signal));
+        }
+    }
+
+    /// Its process, if somebody who does not stop it killed it just now. Known only where the
+    /// kernel's figures of it were read: elsewhere its number may be another namespace's.
+    pub(super) fn killed_process(&self, now: Now) -> Option<u32> {
+        let kill = self.signal.filter(|(at, signal)| *signal == SIGKILL && *at == now.at);
+        self.pid.filter(|_| self.runs() && kill.is_some() && self.usage.is_some())
+    }
+
+    /// It was killed, and its process is seen to be gone before Docker says so: with many
+    /// containers that takes Docker three times as long as the rest of the way to a dashboard.
+    pub(super) fn was_killed(&mut self, now: Now) -> Option<EventKind> {
+        let told = self.ended("exited", Some(KILLED_CODE), now);
+        self.killed = told.is_some().then_some(now.at);
+        self.version += 1;
+        told
+    }
+
+    /// Whether what Docker says of a running process is of one that is known to be gone.
+    pub(super) fn is_ahead_of_docker(&self, now: Now) -> bool {
+        self.killed.is_some_and(|at| now.at - at < DOCKER_FOLLOWS)
+    }
+
+    /// Docker says itself that it ended.
+    pub(super) fn docker_follows(&mut self) {
+        self.killed = None;
     }
 
     /// Whether a death that comes now was asked for in the way in which a stop
@@ -411,69 +453,5 @@ impl Part {
             error: self.error.clone(),
             tasks_open: self.tasks_open,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::names::ContainerName;
-    use crate::domain::plan::Role;
-
-    fn now() -> Now {
-        Now { at: Instant::now(), unix_ms: 1_795_435_200_000, random: 0.5 }
-    }
-
-    fn running() -> Part {
-        let name = ContainerName::from_engine("covibes_sync_a").unwrap();
-        let what = WantedPart { name, role: Role::Sync, part: None, port: None, url: None };
-        let mut part = Part::new(what, true, now());
-        part.adopt_running(now());
-        part
-    }
-
-    fn usage(oom_kills: u64, cpu_millis: u64, periods: (u64, u64)) -> Usage {
-        let cpu = Duration::from_millis(cpu_millis);
-        Usage { oom_kills, cpu, periods, ..Usage::default() }
-    }
-
-    #[test]
-    fn a_kill_for_memory_is_told_once_whoever_sees_it() {
-        let mut part = running();
-        let kills = |fact: Option<EventKind>| {
-            let Some(EventKind::Container { fact, .. }) = fact else { return 0 };
-            u64::from(fact == ContainerFact::Oom)
-        };
-        // The daemon tells of one kill again and again, and the kernel sees the same one.
-        assert_eq!(kills(part.oom_told(now())), 1);
-        assert_eq!(kills(part.oom_told(now())), 0);
-        let later = Now { at: now().at + SAME_KILL, ..now() };
-        assert_eq!(kills(part.oom_told(later)), 0);
-        assert_eq!(kills(part.used(usage(1, 0, (0, 0)), now())), 0);
-        // Only the kernel sees one, and then the daemon is late.
-        assert_eq!(kills(part.used(usage(2, 0, (0, 0)), now())), 1);
-        assert_eq!(kills(part.oom_told(now())), 0);
-        // A new process begins to count anew.
-        part.ended("exited", Some(137), now());
-        part.began(now());
-        assert_eq!(kills(part.used(usage(0, 0, (0, 0)), now())), 0);
-        assert_eq!(kills(part.used(usage(1, 0, (0, 0)), now())), 1);
-        assert_eq!(part.picture(now()).oom_kills, 3);
-    }
-
-    #[test]
-    fn shares_are_of_the_time_between_two_looks() {
-        let mut part = running();
-        let first = now();
-        part.used(usage(0, 1000, (100, 10)), first);
-        assert_eq!(part.usage.unwrap().cpu_millis, None);
-        let second = Now { at: first.at + Duration::from_secs(10), ..first };
-        part.used(usage(0, 3500, (200, 60)), second);
-        let used = part.usage.unwrap();
-        assert_eq!((used.cpu_millis, used.throttled_percent), (Some(250), Some(50)));
-        // After a restart the kernel counts from zero.
-        let third = Now { at: second.at + Duration::from_secs(10), ..first };
-        part.used(usage(0, 10, (1, 0)), third);
-        assert_eq!(part.usage.unwrap().cpu_millis, None);
     }
 }

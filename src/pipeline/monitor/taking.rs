@@ -113,9 +113,11 @@ impl Monitor {
                 fact,
                 EngineContainerFact::Signalled { .. } | EngineContainerFact::OutOfMemory
             );
+            let (name, version) = (name.clone(), part.version);
             if looks {
-                let (name, version) = (name.clone(), part.version);
                 todo.push(Todo::Inspect { team: team_id.clone(), name, version });
+            } else if let Some(pid) = part.killed_process(now) {
+                todo.push(Todo::SeeEnd { team: team_id.clone(), name, version, pid });
             }
         }
         todo.extend(loops(team, now));
@@ -146,6 +148,21 @@ impl Monitor {
         true
     }
 
+    /// Takes that the process of a killed part is gone.
+    pub(in crate::pipeline) fn was_killed(&self, id: &TeamId, name: &ContainerName, version: u64) {
+        let now = self.now();
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let team = inner.teams.get_mut(id).filter(|team| team.busy == 0);
+        let part = team.and_then(|team| team.parts.get_mut(name));
+        let Some(part) = part.filter(|part| part.version == version) else { return };
+        // What else follows from a death does so at Docker's own word.
+        if let Some(tell) = part.was_killed(now) {
+            inner.outbox.entry(id.clone()).or_default().push_back(tell);
+            self.to_tell.notify_one();
+        }
+    }
+
     /// Takes a look at a container.
     pub(in crate::pipeline) fn inspected(
         &self,
@@ -166,6 +183,7 @@ impl Monitor {
         let (mut todo, mut tell) = (Vec::new(), Vec::new());
         match found {
             None => tell.extend(part.ended(part::ABSENT, None, now)),
+            Some(state) if state.running && part.is_ahead_of_docker(now) => {}
             Some(state) if state.running => {
                 tell.extend(part.began(now));
                 part.address = state.address;
@@ -339,6 +357,7 @@ fn take(
             None
         }
         EngineContainerFact::Died { exit_code } => {
+            part.docker_follows();
             // What a stop by hand is told as comes with `stop`, at once.
             let waits = part.may_be_a_stop(now);
             match part.ended("exited", Some(exit_code), now) {

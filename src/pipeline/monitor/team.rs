@@ -50,7 +50,8 @@ pub(super) struct Team {
     worse_since: Option<Instant>,
     /// When something happened in it last, for `idle_stop`.
     active: Instant,
-    trace: Option<Trace>,
+    /// What its files showed at the last look, and when that was.
+    trace: Option<(Trace, Instant)>,
     /// When its `ttl` is over, for the start that the record names: the host's
     /// clock may be set meanwhile.
     ttl_end: Option<(i64, Duration, Instant)>,
@@ -157,6 +158,9 @@ impl Team {
             if is_other {
                 part.id = found.id.clone();
                 (part.pid, part.told_at) = (None, None);
+            }
+            if found.state == "running" && !is_other && part.is_ahead_of_docker(now) {
+                continue;
             }
             if found.state == "running" {
                 if !part.runs() {
@@ -303,12 +307,19 @@ impl Team {
         self.warned.retain(|(reason, _)| *reason != EndReason::Idle);
     }
 
-    /// Takes a trace of its files.
+    /// Takes a trace of its files. The first one shows nothing of what was before it, which
+    /// counts as something.
     pub(super) fn traced(&mut self, trace: Trace, now: Now) {
-        let before = self.trace.replace(trace);
-        if before.is_some_and(|before| before != trace) {
+        let before = self.trace.replace((trace, now.at));
+        if before.is_none_or(|(before, _)| before != trace) {
             self.is_active(now);
         }
+    }
+
+    /// Whether it is known up to a moment what happened in it: files are looked at now and
+    /// then, and what changed since may be all that is needed to go on.
+    fn is_known_until(&self, reason: EndReason, moment: Instant) -> bool {
+        reason != EndReason::Idle || self.trace.is_some_and(|(_, at)| at >= moment)
     }
 
     /// When it ends by itself, and after how long a life.
@@ -323,7 +334,10 @@ impl Team {
     /// Why it is to be stopped now.
     pub(super) fn is_over(&self, now: Now) -> Option<EndReason> {
         let is_up = self.wanted.up;
-        self.ends().find(|(_, end, _)| is_up && *end <= now.at).map(|(reason, ..)| reason)
+        let is_over = |(reason, end, _): &(EndReason, Instant, Duration)| {
+            is_up && *end <= now.at && self.is_known_until(*reason, *end)
+        };
+        self.ends().find(is_over).map(|(reason, ..)| reason)
     }
 
     /// Warnings that are due.
@@ -339,6 +353,7 @@ impl Team {
             marks.sort();
             let due = marks.iter().find(|mark| left <= **mark).copied();
             if let Some(mark) = due.filter(|_| !left.is_zero())
+                && self.is_known_until(reason, end - mark)
                 && self.warned.insert((reason, mark))
             {
                 tell.push(EventKind::TeamExpiring { reason, left });

@@ -8,13 +8,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
 
 use super::Runner;
 use super::own::OwnReason;
@@ -22,10 +20,10 @@ use crate::domain::event::PreviewFact;
 use crate::domain::health::Reconciled;
 use crate::domain::ids::TeamId;
 use crate::domain::job::Action;
-use crate::domain::limits::{self, SERVICE_PORT};
+use crate::domain::limits::SERVICE_PORT;
 use crate::domain::plan::Role;
 use crate::observe::spans;
-use crate::pipeline::monitor::{Due, Need, Todo, Wanted};
+use crate::pipeline::monitor::{Due, Need, Wanted};
 use crate::pipeline::preview_board::{self, PreviewLook};
 use crate::policy::wellness::Look;
 use crate::ports::engine::{EngineMoment, Filter, Observed, label};
@@ -49,9 +47,6 @@ const BEFORE_BOOT_NANOS: i64 = 2_000_000_000;
 /// Probes at once, of all containers; of each, one.
 const PROBES_AT_ONCE: usize = 32;
 
-/// Looks at containers at once.
-const LOOKS_AT_ONCE: usize = 8;
-
 /// A service answers from memory.
 const SERVICE_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -70,9 +65,6 @@ const NEEDS_EVERY: Duration = Duration::from_millis(250);
 
 /// How long nobody else mends what somebody was asked to mend.
 const MEND_AGAIN: Duration = Duration::from_secs(60);
-
-/// Lines of a part that ends again and again.
-const LOOP_LINES: usize = 30;
 
 /// Characters of what a service says of itself.
 const DETAIL_CHARS_MAX: usize = 200;
@@ -245,58 +237,6 @@ impl Runner {
     pub async fn reconciled(&self) -> Option<Reconciled> {
         let mut found = self.reconciled.subscribe();
         found.wait_for(Option::is_some).await.ok().and_then(|found| *found)
-    }
-
-    async fn do_all(&self, todo: Vec<Todo>) {
-        let all = todo.into_iter().map(|todo| self.do_one(todo));
-        let all: Vec<_> = all.collect();
-        futures::stream::iter(all).for_each_concurrent(LOOKS_AT_ONCE, |todo| todo).await;
-    }
-
-    fn do_one(&self, todo: Todo) -> BoxFuture<'_, ()> {
-        let span = match &todo {
-            Todo::Inspect { team, .. } | Todo::TellLoop { team, .. } | Todo::Limit { team, .. } => {
-                spans::of_team(team)
-            }
-            Todo::List => Span::none(),
-        };
-        async move {
-            match todo {
-                Todo::List => self.monitor.ask_for_listing(),
-                Todo::Inspect { team, name, version } => {
-                    // Without an answer the next listing says what there is.
-                    let Ok(found) = self.ports.engine.inspect_container(&name).await else {
-                        return;
-                    };
-                    let more = self.monitor.inspected(&team, &name, version, found.as_ref());
-                    self.do_all(more).await;
-                }
-                Todo::TellLoop { team, name } => {
-                    let log = self.ports.engine.log_tail(&name, LOOP_LINES).await;
-                    if let Some(kind) = self.monitor.crash_loop(&team, &name, log.ok()) {
-                        self.monitor.tell(&team, kind);
-                    }
-                }
-                Todo::Limit { team: _, role, pid } => self.limit_again(role, pid).await,
-            }
-        }
-        .instrument(span)
-        .boxed()
-    }
-
-    /// Docker's own restart made a new interface, without limits.
-    async fn limit_again(&self, role: Role, pid: u32) {
-        let limits = match role {
-            Role::Agent => limits::AGENT,
-            Role::Sync => limits::SYNC,
-            Role::Preview => limits::PREVIEW,
-            Role::Oneshot | Role::Egress => return,
-        };
-        if let Some(rate) = limits.network_bits_per_second
-            && let Some(finding) = self.ports.host.limit_network(pid, rate).await
-        {
-            tracing::debug!(subject = finding.subject, "{}", finding.message);
-        }
     }
 
     async fn probe_parts(&self) {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::super::cycle::{Memory, run_cycle};
+use super::super::notes::Notes;
 use super::super::strategy::{Strategy, Wish};
 use super::locks::ago;
 use super::*;
@@ -189,8 +190,8 @@ impl Running {
         };
         let _ = self.child.kill();
         self.child.wait().unwrap();
-        // In a container they all end at once.
-        while kill_gits(place) {
+        // In a container they all end at once; here one may be about to become Git.
+        while kill_gits(place) || is_held(place, &note) {
             assert!(began.elapsed() < PATIENCE, "Git does not end");
         }
         is_killed
@@ -200,6 +201,12 @@ impl Running {
 fn stamp(path: &Path) -> Option<(SystemTime, u64, bool)> {
     let metadata = path.symlink_metadata().ok()?;
     Some((metadata.modified().ok()?, metadata.len(), metadata.is_file()))
+}
+
+/// Whether anybody who was started in a move still lives.
+fn is_held(place: &Place, note: &Path) -> bool {
+    let tree = note.file_stem().unwrap().to_str().unwrap();
+    Notes(&place.path("state")).hold(tree).is_err()
 }
 
 /// Kills whatever Git works in this place; whether there was any.

@@ -23,6 +23,8 @@ pub(crate) struct Daemon {
     /// What agents and sync services answer instead of being well.
     pub(super) services: Option<ProbeAnswer>,
     pub(super) shows_nothing: bool,
+    /// Processes have numbers, and one that is waited for is gone.
+    pub(super) has_processes: bool,
     /// Directories behind volumes are gone.
     pub(super) directories_gone: bool,
     /// What lies on the disk, beside paths.
@@ -44,6 +46,7 @@ impl Default for Daemon {
             broken: None,
             services: None,
             shows_nothing: false,
+            has_processes: false,
             directories_gone: false,
             kept: Vec::new(),
             probes: 0,
@@ -145,6 +148,11 @@ impl World {
     /// Containers of this name end as soon as they begin, or no more.
     pub(crate) fn is_broken(&self, name: Option<&str>) {
         self.lock().daemon.broken = name.map(str::to_owned);
+    }
+
+    /// Processes can be seen from now on.
+    pub(crate) fn has_processes(&self) {
+        self.lock().daemon.has_processes = true;
     }
 
     /// What agents and sync services answer.

@@ -242,7 +242,7 @@ impl Engine for World {
             exit_code: Some(if inner.daemon.broken.is_some() { 1 } else { 0 }),
             oom_killed: false,
             restart_count: 0,
-            pid: None,
+            pid: inner.daemon.has_processes.then_some(42),
             address: Some(Ipv4Addr::new(172, 21, 0, 2)),
             labels: labels.clone(),
         }))

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use covibes::domain::failure::Failure;
 use covibes::ports::host::{
-    Finding, Host, HostResources, HostRules, Kept, ModulesSize, Trace, WatchUse, WorkspaceDir,
+    Finding, Host, HostResources, HostRules, Kept, ModulesSize, Trace, Usage, WatchUse,
+    WorkspaceDir,
 };
 
 use super::World;
@@ -165,6 +167,14 @@ impl Host for World {
 
     async fn pack_context(&self, _: &Path) -> Result<Option<Vec<u8>>, Failure> {
         Ok(Some(b"context".to_vec()))
+    }
+
+    async fn usage(&self, pids: &[u32]) -> Vec<Option<Usage>> {
+        vec![Some(Usage::default()); pids.len()]
+    }
+
+    async fn sees_end(&self, _: u32, _: Duration) -> bool {
+        self.lock().daemon.has_processes
     }
 
     async fn has_own_size(&self, _: &Path) -> bool {
