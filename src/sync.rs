@@ -12,7 +12,11 @@ mod git;
 mod health;
 mod http;
 mod leftovers;
+mod locks;
 mod look;
+mod mending;
+mod moves;
+mod notes;
 mod observe;
 mod remote;
 mod repository;
@@ -206,6 +210,7 @@ pub async fn run_once(settings: SyncSettings) -> Result<(), String> {
             Standing::UpToDate
             | Standing::FastForwarded
             | Standing::Created
+            | Standing::Mended(_)
             | Standing::Joined { .. }
             | Standing::Conflict(_) => {}
         }

@@ -16,7 +16,7 @@ use crate::ports::syncs::{SyncDoor, SyncLook, Syncs};
 const PATHS_MAX: usize = 50;
 
 /// How a checkout stands whose files were moved just now.
-const MOVED: [&str; 5] = ["fast_forwarded", "created", "rebased", "merged", "branched"];
+const MOVED: [&str; 6] = ["fast_forwarded", "created", "rebased", "merged", "branched", "mended"];
 
 /// Asks sync services over HTTP, as agents are asked.
 #[derive(Debug, Clone, Copy, Default)]
@@ -139,7 +139,9 @@ mod tests {
     fn a_status_becomes_what_a_team_wants_to_know() {
         let in_step = |moved| Some(SyncLook::InStep { head: Some("abc".to_owned()), moved });
         check(json!({"outcome": "up_to_date", "head": "abc"}), in_step(false));
-        check(json!({"outcome": "fast_forwarded", "head": "abc"}), in_step(true));
+        for moved in ["fast_forwarded", "mended"] {
+            check(json!({"outcome": moved, "head": "abc"}), in_step(true));
+        }
         let worktrees = json!([{"name": "next", "state": "created"}]);
         check(
             json!({"outcome": "up_to_date", "head": "abc", "worktrees": worktrees}),

@@ -70,6 +70,12 @@ impl<'a> Layout<'a> {
         self.cache().join("sync")
     }
 
+    /// Where the sync service notes what it is about to move.
+    #[must_use]
+    pub fn sync_state(&self) -> PathBuf {
+        self.sync().join("state")
+    }
+
     /// The directory with a service's token, mounted read-only.
     #[must_use]
     pub fn token_dir(parent: &std::path::Path) -> PathBuf {

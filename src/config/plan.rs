@@ -327,6 +327,7 @@ fn sync(input: &PlanInput<'_>, workspace: &VolumeName) -> ContainerPlan {
         volume(workspace, "/workspace", false),
         bind(layout.worktrees(), "/worktrees", false),
         bind(Layout::token_dir(&layout.sync()), "/run/covibes", true),
+        bind(layout.sync_state(), SYNC_STATE, false),
     ];
     if let WorkspaceSource::Git(git) = &input.spec.workspace {
         env.extend(git_env(git));
@@ -373,6 +374,9 @@ fn sync(input: &PlanInput<'_>, workspace: &VolumeName) -> ContainerPlan {
         stop_grace: STOP_GRACE,
     }
 }
+
+/// Where the sync service notes what it is about to move, out of the agents' reach.
+pub const SYNC_STATE: &str = "/state";
 
 /// Where a repository's key or token and the pinned host keys are mounted.
 pub const GIT_CREDENTIALS: &str = "/run/covibes-git";

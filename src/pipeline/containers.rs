@@ -51,6 +51,7 @@ pub async fn ensure_volumes(
     let (uid, gid) = input.owner;
     let layout = Layout::new(&ports.settings, &plan.team);
     host.ensure_dir(&layout.worktrees(), uid, gid).await?;
+    host.ensure_dir(&layout.sync_state(), uid, gid).await?;
     for volume in &plan.volumes {
         if let VolumeSource::Bind(path) = &volume.source
             && path != input.workspace

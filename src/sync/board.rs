@@ -24,6 +24,8 @@ pub(super) enum Outcome {
     FastForwarded,
     /// Two histories became one, as somebody asked; what went to a branch.
     Joined { strategy: Strategy, branch: Option<String> },
+    /// A move to this commit had been cut off, and is finished.
+    Mended(String),
     /// There is something new, and local work in its way.
     Conflict(Vec<Conflict>),
     /// Another branch is checked out, on purpose.
@@ -34,7 +36,7 @@ pub(super) enum Outcome {
 
 impl Outcome {
     /// Every name.
-    pub(super) const NAMES: [&'static str; 10] = [
+    pub(super) const NAMES: [&'static str; 11] = [
         "no_repository",
         "local_only",
         "up_to_date",
@@ -42,6 +44,7 @@ impl Outcome {
         "rebased",
         "merged",
         "branched",
+        "mended",
         "conflict",
         "skipped",
         "failed",
@@ -55,6 +58,7 @@ impl Outcome {
             Self::UpToDate => "up_to_date",
             Self::FastForwarded => "fast_forwarded",
             Self::Joined { strategy, .. } => strategy.done(),
+            Self::Mended(_) => "mended",
             Self::Conflict(_) => "conflict",
             Self::Skipped(_) => "skipped",
             Self::Failed(_) => "failed",
@@ -63,7 +67,7 @@ impl Outcome {
 
     /// Whether files were moved.
     fn is_move(&self) -> bool {
-        matches!(self, Self::FastForwarded | Self::Joined { .. })
+        matches!(self, Self::FastForwarded | Self::Joined { .. } | Self::Mended(_))
     }
 }
 
@@ -78,6 +82,11 @@ pub(super) enum Conflict {
     Untracked { paths: Vec<String> },
     /// Both sides changed these, so that no strategy can join them.
     Merge { paths: Vec<String> },
+    /// A move was cut off, and somebody changed these since: they are neither as before
+    /// it nor as after it.
+    HalfMoved { paths: Vec<String>, total: usize },
+    /// A lock of Git's, which nobody seems to hold any more.
+    Locked { path: String },
 }
 
 /// How one worktree stands.
@@ -104,6 +113,8 @@ pub(super) enum Standing {
         strategy: Strategy,
         branch: Option<String>,
     },
+    /// A move to this commit had been cut off, and is finished.
+    Mended(String),
     Conflict(Vec<Conflict>),
     /// The remote has no such branch any more; the worktree stays.
     BranchGone,
@@ -120,6 +131,7 @@ impl Standing {
             Self::FastForwarded => "fast_forwarded",
             Self::Created => "created",
             Self::Joined { strategy, .. } => strategy.done(),
+            Self::Mended(_) => "mended",
             Self::Conflict(_) => "conflict",
             Self::BranchGone => "branch_gone",
             Self::NoBranch => "no_branch",
@@ -129,7 +141,7 @@ impl Standing {
 
     /// Whether files were moved.
     fn is_move(&self) -> bool {
-        matches!(self, Self::FastForwarded | Self::Created | Self::Joined { .. })
+        matches!(self, Self::FastForwarded | Self::Created | Self::Joined { .. } | Self::Mended(_))
     }
 }
 

@@ -16,11 +16,14 @@ use tokio::time::Instant;
 use super::board::{Conflict, Cycle, Outcome, Shown};
 use super::git::{Git, GitError, Operation};
 use super::leftovers::Leftovers;
+use super::mending::{self, Mended};
+use super::moves::{Mover, Way};
+use super::notes::{Notes, WORKSPACE};
 use super::remote::Branch;
 use super::repository::{self, Changes, Checkout, Distance, Merged, Moved};
 use super::settings::{Remote, Source};
 use super::strategy::{self, Histories, Joined, Strategy, Wish};
-use super::{Shared, worktrees};
+use super::{Shared, locks, worktrees};
 use crate::service::logs::Chain;
 use crate::service::system::now;
 
@@ -61,21 +64,17 @@ struct Compared {
 pub(super) async fn run_cycle(shared: &Shared, memory: &mut Memory, wish: Option<&Wish>) -> Cycle {
     let began = Instant::now();
     let mut seen = Seen::default();
-    let outcome =
-        match look_and_move(shared, memory, wish, &mut seen).await {
-            Ok(outcome) => outcome,
-            Err(error) if is_busy(&error) => Outcome::Skipped(shared.redact(&format!(
-                "another Git is at work, or left a lock behind: {}",
-                Chain(&error)
-            ))),
-            Err(error) => {
-                let text = public_text(shared, &error);
-                if !shared.scope.is_stopping() {
-                    tracing::warn!(error = text, "the workspace could not be synced");
-                }
-                Outcome::Failed(text)
+    let outcome = match look_and_move(shared, memory, wish, &mut seen).await {
+        Ok(outcome) => outcome,
+        Err(error) if is_busy(&error) => kept_out(shared, &error),
+        Err(error) => {
+            let text = public_text(shared, &error);
+            if !shared.scope.is_stopping() {
+                tracing::warn!(error = text, "the workspace could not be synced");
             }
-        };
+            Outcome::Failed(text)
+        }
+    };
     Cycle {
         finished: Instant::now(),
         finished_at: now(),
@@ -130,6 +129,16 @@ async fn look_and_move(
         }
         Source::Remote(remote) => remote,
     };
+    let mover = Mover { notes: Notes(&settings.state_dir), tree: WORKSPACE };
+    // What was cut off needs no remote.
+    let mended = match mending::mend(&mover, &git, &settings.scratch_dir).await {
+        Ok(mended) => match mended.conflict() {
+            Some(half) => Err(Outcome::Conflict(vec![half])),
+            None => Ok(mended),
+        },
+        Err(error) if is_busy(&error) => Err(kept_out(shared, &error)),
+        Err(error) => return Err(error),
+    };
     let branch = match &remote.branch {
         Some(branch) => Some(branch.clone()),
         None => {
@@ -141,21 +150,34 @@ async fn look_and_move(
     let (tracked, missing) = fetch(shared, &git, remote, &branches, memory, seen).await?;
     seen.fetched = true;
     seen.missing = missing.iter().map(|branch| branch.as_str().to_owned()).collect();
-    let outcome = match &branch {
-        None => Outcome::Skipped("no branch is checked out".to_owned()),
-        Some(branch) if missing.contains(branch) => {
+    let outcome = match (&branch, &mended) {
+        (_, Err(outcome)) => {
+            seen.look(&git).await?;
+            outcome.clone()
+        }
+        (None, Ok(_)) => Outcome::Skipped("no branch is checked out".to_owned()),
+        (Some(branch), Ok(_)) if missing.contains(branch) => {
             Outcome::Skipped(format!("the remote has no branch {}", branch.as_str()))
         }
-        Some(branch) => match tracked.get(branch.as_str()) {
+        (Some(branch), Ok(_)) => match tracked.get(branch.as_str()) {
             None => Outcome::Skipped(format!("the remote has no branch {}", branch.as_str())),
             Some(commit) => {
                 let strategy = Wish::of(wish, None);
-                keep_workspace(shared, &git, memory, (branch, commit), strategy, seen).await?
+                let kept =
+                    keep_workspace(shared, &git, memory, (branch, commit), strategy, seen).await;
+                match kept {
+                    // The worktrees are others'.
+                    Err(error) if is_busy(&error) => kept_out(shared, &error),
+                    kept => kept?,
+                }
             }
         },
     };
     seen.worktrees = worktrees::keep(shared, &git, memory, &seen.missing, wish).await;
-    Ok(outcome)
+    Ok(match (outcome, mended) {
+        (Outcome::UpToDate, Ok(Mended::Done { to, .. })) => Outcome::Mended(to),
+        (outcome, _) => outcome,
+    })
 }
 
 /// Every branch that is shown somewhere, once.
@@ -265,8 +287,9 @@ async fn keep_workspace(
         return Ok(Outcome::Skipped(format!("somebody is in the middle of something ({what})")));
     }
     repository::measure(git, commit).await?;
+    let mover = Mover { notes: Notes(&shared.settings.state_dir), tree: WORKSPACE };
     let outcome = match strategy {
-        None => match repository::fast_forward(git, commit).await? {
+        None => match mover.go(git, Way::Forward, commit).await? {
             Moved::Done => Outcome::FastForwarded,
             Moved::InTheWay(paths) => {
                 return Ok(Outcome::Conflict(vec![Conflict::Untracked { paths }]));
@@ -276,7 +299,7 @@ async fn keep_workspace(
             let team = &shared.settings.team;
             let checked_out = Some(branch);
             let histories = Histories { branch, checked_out, head: &head, commit, team };
-            match strategy::join(git, strategy, &histories).await? {
+            match strategy::join(git, &mover, strategy, &histories).await? {
                 Joined::Done { branch } => Outcome::Joined { strategy, branch },
                 Joined::Conflicts(paths) => {
                     return Ok(Outcome::Conflict(vec![Conflict::Merge { paths }]));
@@ -355,19 +378,29 @@ pub(super) fn under_way(git: &Git<'_>) -> Option<&'static str> {
     UNDER_WAY.iter().find(exists).copied()
 }
 
-/// Tells whether Git was kept out by a lock.
+/// Tells whether Git was kept out by another.
 pub(super) fn is_busy(error: &GitError) -> bool {
-    match error {
-        GitError::Refused { operation, message } => {
-            !matches!(operation, Operation::Fetch | Operation::Push)
-                && message.contains(".lock': File exists")
+    matches!(error, GitError::Held) || locks::in_the_way(error).is_some()
+}
+
+/// How a cycle ended that another kept out.
+fn kept_out(shared: &Shared, error: &GitError) -> Outcome {
+    match left_lock(shared, error) {
+        Some(conflict) => Outcome::Conflict(vec![conflict]),
+        None => {
+            Outcome::Skipped(shared.redact(&format!(
+                "another Git is at work, or left a lock behind: {}",
+                Chain(error)
+            )))
         }
-        GitError::Run { .. }
-        | GitError::Timeout { .. }
-        | GitError::Stalled { .. }
-        | GitError::TooLarge { .. }
-        | GitError::Stopping { .. } => false,
     }
+}
+
+/// The lock that kept Git out, if nobody can be at work with it any more.
+pub(super) fn left_lock(shared: &Shared, error: &GitError) -> Option<Conflict> {
+    let lock = locks::in_the_way(error).filter(|lock| locks::is_left(lock))?;
+    let short = lock.strip_prefix(&shared.settings.workspace).unwrap_or(&lock);
+    Some(Conflict::Locked { path: short.to_string_lossy().into_owned() })
 }
 
 /// A text for whoever reads `/status`.
@@ -383,6 +416,9 @@ pub(super) fn public_text(shared: &Shared, error: &GitError) -> String {
         | GitError::Timeout { .. }
         | GitError::Stalled { .. }
         | GitError::TooLarge { .. }
+        | GitError::Held
+        | GitError::Locked { .. }
+        | GitError::Note { .. }
         | GitError::Stopping { .. } => Chain(error).to_string(),
     };
     shared.redact(&text)

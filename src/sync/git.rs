@@ -112,6 +112,15 @@ pub(super) enum GitError {
     /// The service is ending.
     #[error("git {} was ended with the service", operation.name())]
     Stopping { operation: Operation },
+    /// Another sync of the team is moving something.
+    #[error("another sync of this team is at work")]
+    Held,
+    /// Somebody has the index locked.
+    #[error("there is a lock: {}", lock.display())]
+    Locked { lock: PathBuf },
+    /// Nothing is moved that is not noted first.
+    #[error("a move cannot be noted in the service's own directory")]
+    Note { source: io::Error },
 }
 
 /// What Git wrote to stdout.
@@ -153,6 +162,16 @@ impl Scratch {
     pub(super) fn new(directory: &Path) -> Self {
         let name = format!("covibes-index-{}", crate::service::system::fresh_id());
         Self(directory.join(name))
+    }
+
+    /// Takes a path for one.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 }
 
@@ -337,34 +356,55 @@ impl<'a> Git<'a> {
     }
 
     /// Reads what Git prints, up to each NUL, until `enough` has had enough.
-    pub(super) async fn scan<S: AsRef<OsStr>>(
+    pub(super) async fn scan(
         &self,
         operation: Operation,
-        arguments: impl IntoIterator<Item = S>,
+        call: Call<'_>,
+        mut enough: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), GitError> {
+        let mut entry = Vec::new();
+        let mut is_enough = false;
+        self.pour(operation, call, |chunk| {
+            for byte in chunk {
+                match byte {
+                    0 => {
+                        is_enough = is_enough || enough(&entry);
+                        entry.clear();
+                    }
+                    _ => entry.push(*byte),
+                }
+            }
+            is_enough
+        })
+        .await
+    }
+
+    /// Reads what Git prints, piece by piece, until `enough` has had enough.
+    pub(super) async fn pour(
+        &self,
+        operation: Operation,
+        call: Call<'_>,
         mut enough: impl FnMut(&[u8]) -> bool,
     ) -> Result<(), GitError> {
         let failed = |source| GitError::Run { operation, source };
-        let mut group = self.spawn(operation, &Call::new(arguments))?;
-        let (Some(stdout), Some(stderr)) = (group.stdout(), group.stderr()) else {
+        let mut group = self.spawn(operation, &call)?;
+        let (Some(mut stdout), Some(stderr)) = (group.stdout(), group.stderr()) else {
             return Err(failed(io::ErrorKind::BrokenPipe.into()));
         };
-        let scanned = async {
-            let mut reader = tokio::io::BufReader::new(stdout);
-            let mut entry = Vec::new();
+        let poured = async {
+            let mut buffer = vec![0; 16 * 1024];
             loop {
-                entry.clear();
-                let length =
-                    tokio::io::AsyncBufReadExt::read_until(&mut reader, 0, &mut entry).await?;
+                let length = stdout.read(&mut buffer).await?;
                 if length == 0 {
                     return io::Result::Ok(true);
                 }
-                if enough(entry.strip_suffix(&[0]).unwrap_or(&entry)) {
+                if enough(&buffer[..length]) {
                     return Ok(false);
                 }
             }
         };
         let ended = tokio::select! {
-            scanned = scanned => scanned.map_err(failed),
+            poured = poured => poured.map_err(failed),
             () = tokio::time::sleep(operation.bound()) => Err(GitError::Timeout { operation }),
             () = self.scope.stopping() => Err(GitError::Stopping { operation }),
         };

@@ -64,6 +64,7 @@ fn sync(shared: &Shared, cycle: Option<&Cycle>) -> Check {
         | Outcome::UpToDate
         | Outcome::FastForwarded
         | Outcome::Joined { .. }
+        | Outcome::Mended(_)
         | Outcome::Skipped(_)) => {
             let late = cycle.finished.elapsed().as_secs_f64() > late;
             let status = if late { Status::Degraded } else { Status::Ok };
@@ -86,6 +87,7 @@ fn worktrees(cycle: &Cycle) -> Option<Check> {
             Standing::UpToDate
                 | Standing::FastForwarded
                 | Standing::Created
+                | Standing::Mended(_)
                 | Standing::Joined { .. }
         )
     };

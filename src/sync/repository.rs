@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::git::{Call, Git, GitError, Operation, Output};
+use super::git::{Call, Git, GitError, Operation, Output, Scratch};
 use super::remote::{Branch, RemoteUrl};
 use super::system;
 
@@ -271,7 +271,7 @@ pub(super) async fn measure_within(
 ) -> Result<(), GitError> {
     let (mut files, mut bytes) = (0_u64, 0_u64);
     let arguments = ["ls-tree", "-r", "-l", "-z", "--full-tree", commit, "--"];
-    git.scan(Operation::Count, arguments, |entry| {
+    git.scan(Operation::Count, Call::new(arguments), |entry| {
         files += 1;
         // `mode type object    size<tab>path`
         let head = entry.split(|byte| *byte == b'\t').next().unwrap_or_default();
@@ -295,7 +295,11 @@ pub(super) async fn measure_within(
 /// # Guarantees
 /// Git itself refuses, and changes nothing, when a file would be overwritten:
 /// one that differs, one that it does not know, and one that it ignores.
-pub(super) async fn fast_forward(git: &Git<'_>, commit: &str) -> Result<Moved, GitError> {
+pub(super) async fn fast_forward(
+    git: &Git<'_>,
+    commit: &str,
+    index: &Scratch,
+) -> Result<Moved, GitError> {
     let arguments = [
         "merge",
         "--ff-only",
@@ -306,7 +310,8 @@ pub(super) async fn fast_forward(git: &Git<'_>, commit: &str) -> Result<Moved, G
         "--no-verify-signatures",
         commit,
     ];
-    moved(git.run(Operation::FastForward, arguments).await)
+    let call = Call { index: Some(index), ..Call::new(arguments) };
+    moved(git.call(Operation::FastForward, call).await)
 }
 
 /// Moves a branch that is checked out, and the checkout with it, to any commit.
@@ -317,6 +322,7 @@ pub(super) async fn move_branch(
     git: &Git<'_>,
     branch: &Branch,
     commit: &str,
+    index: &Scratch,
 ) -> Result<Moved, GitError> {
     let arguments = [
         "checkout",
@@ -329,7 +335,8 @@ pub(super) async fn move_branch(
         commit,
         "--",
     ];
-    let result = moved(git.run(Operation::Move, arguments).await)?;
+    let call = Call { index: Some(index), ..Call::new(arguments) };
+    let result = moved(git.call(Operation::Move, call).await)?;
     if result == Moved::Done {
         // Somebody may have committed a moment ago: whatever it was, it is kept.
         let before = git.run(Operation::Compare, ["rev-parse", "--verify", "HEAD@{1}"]).await?;
@@ -342,7 +349,11 @@ pub(super) async fn move_branch(
 ///
 /// # Guarantees
 /// As [`move_branch`].
-pub(super) async fn move_detached(git: &Git<'_>, commit: &str) -> Result<Moved, GitError> {
+pub(super) async fn move_detached(
+    git: &Git<'_>,
+    commit: &str,
+    index: &Scratch,
+) -> Result<Moved, GitError> {
     let before = git.run(Operation::Compare, ["rev-parse", "--verify", "HEAD"]).await?.line();
     keep(git, &before).await?;
     let arguments = [
@@ -354,7 +365,8 @@ pub(super) async fn move_detached(git: &Git<'_>, commit: &str) -> Result<Moved, 
         commit,
         "--",
     ];
-    moved(git.run(Operation::Move, arguments).await)
+    let call = Call { index: Some(index), ..Call::new(arguments) };
+    moved(git.call(Operation::Move, call).await)
 }
 
 /// Tells whether a branch of the remote was seen at this commit before, so that

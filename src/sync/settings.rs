@@ -37,6 +37,8 @@ pub struct SyncSettings {
     pub report_only: bool,
     /// Where files of a moment may lie.
     pub scratch_dir: PathBuf,
+    /// What outlives the service, and no agent can write.
+    pub state_dir: PathBuf,
     /// The pause between two cycles.
     pub interval: Duration,
     /// What the workspace is kept in step with.
@@ -132,6 +134,7 @@ impl SyncSettings {
             worktrees: worktrees(environment.text("COVIBES_WORKTREES")?.unwrap_or_default())?,
             report_only: environment.text("COVIBES_REPORT_ONLY")?.is_some(),
             scratch_dir: environment.path("COVIBES_SCRATCH_DIR", "/tmp"),
+            state_dir: environment.path("COVIBES_STATE_DIR", "/state"),
             interval: Duration::from_secs(interval),
             source,
             git: GitSettings::from_environment(environment)?,

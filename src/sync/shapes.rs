@@ -180,6 +180,7 @@ impl StatusBody {
                 | Outcome::UpToDate
                 | Outcome::FastForwarded
                 | Outcome::Joined { .. }
+                | Outcome::Mended(_)
                 | Outcome::Conflict(_)
                 | Outcome::Skipped(_),
             ) => Some(true),
@@ -187,6 +188,7 @@ impl StatusBody {
         let (mut detail, mut local_branch, mut conflicts) = (None, None, Vec::new());
         match cycle.map(|cycle| &cycle.outcome) {
             Some(Outcome::Failed(text) | Outcome::Skipped(text)) => detail = Some(text.clone()),
+            Some(Outcome::Mended(to)) => detail = Some(mended(to)),
             Some(Outcome::Joined { branch, .. }) => local_branch = branch.clone(),
             Some(Outcome::Conflict(all)) => {
                 conflicts = all.iter().map(ConflictBody::of).collect();
@@ -232,6 +234,7 @@ impl WorktreeBody {
         let (mut detail, mut local_branch, mut conflicts) = (None, None, Vec::new());
         match &shown.standing {
             Standing::Failed(text) => detail = Some(text.clone()),
+            Standing::Mended(to) => detail = Some(mended(to)),
             Standing::Conflict(all) => conflicts = all.iter().map(ConflictBody::of).collect(),
             Standing::Joined { branch, .. } => local_branch = branch.clone(),
             Standing::UpToDate
@@ -287,9 +290,25 @@ impl ConflictBody {
             Conflict::Untracked { paths } => {
                 ("untracked", paths.clone(), "new files of the remote exist here".to_owned())
             }
+            Conflict::HalfMoved { paths, total } => {
+                let detail = format!(
+                    "a move was cut off in its middle, and {total} files that it changes were                      changed since: keep a copy of what you need of them, then put each back                      with `git checkout -- FILE`, or remove it if Git does not know it; the                      move goes on by itself then"
+                );
+                ("half_moved", paths.clone(), detail)
+            }
+            Conflict::Locked { path } => {
+                let detail = "a lock of Git's has lain there for minutes, and it is not known to                               be this service's: if no Git of an agent or a person is at work,                               remove it";
+                ("locked", vec![path.clone()], detail.to_owned())
+            }
         };
         Self { kind, paths, detail }
     }
+}
+
+/// What was mended, for people.
+fn mended(to: &str) -> String {
+    let short = to.get(..12).unwrap_or(to);
+    format!("a move to {short} was cut off in its middle; it is finished")
 }
 
 impl MirrorBody {

@@ -6,6 +6,7 @@
 //! in the tree ever sees a half of it, and a conflict touches nothing.
 
 use super::git::{Call, Git, GitError, Operation};
+use super::moves::{Mover, Way};
 use super::remote::Branch;
 use super::repository::{self, Merged, Moved};
 
@@ -98,27 +99,30 @@ pub(super) struct Histories<'a> {
 /// Every commit that was there keeps a name.
 pub(super) async fn join(
     git: &Git<'_>,
+    mover: &Mover<'_>,
     strategy: Strategy,
     histories: &Histories<'_>,
 ) -> Result<Joined, GitError> {
     repository::keep(git, histories.head).await?;
     match strategy {
-        Strategy::Merge => merge(git, histories).await,
-        Strategy::Rebase => rebase(git, histories).await,
-        Strategy::Branch => branch(git, histories).await,
+        Strategy::Merge => merge(git, mover, histories).await,
+        Strategy::Rebase => rebase(git, mover, histories).await,
+        Strategy::Branch => branch(git, mover, histories).await,
     }
 }
 
 /// Moves the checkout, with its branch if it has one.
 async fn move_to(
     git: &Git<'_>,
+    mover: &Mover<'_>,
     histories: &Histories<'_>,
     commit: &str,
 ) -> Result<Moved, GitError> {
-    match histories.checked_out {
-        Some(branch) => repository::move_branch(git, branch, commit).await,
-        None => repository::move_detached(git, commit).await,
-    }
+    let way = match histories.checked_out {
+        Some(branch) => Way::Branch(branch.as_str().to_owned()),
+        None => Way::Detached,
+    };
+    mover.go(git, way, commit).await
 }
 
 fn ended(moved: Moved, branch: Option<String>) -> Joined {
@@ -128,7 +132,11 @@ fn ended(moved: Moved, branch: Option<String>) -> Joined {
     }
 }
 
-async fn merge(git: &Git<'_>, histories: &Histories<'_>) -> Result<Joined, GitError> {
+async fn merge(
+    git: &Git<'_>,
+    mover: &Mover<'_>,
+    histories: &Histories<'_>,
+) -> Result<Joined, GitError> {
     let &Histories { branch, head, commit, .. } = histories;
     let tree = match repository::merge(git, head, commit).await? {
         Merged::Clean(tree) => tree,
@@ -137,19 +145,27 @@ async fn merge(git: &Git<'_>, histories: &Histories<'_>) -> Result<Joined, GitEr
     let message = format!("Merge branch '{}' of the remote", branch.as_str());
     let new = Commit { tree: &tree, parents: &[head, commit], message: message.as_bytes() };
     let merged = new.write(git, None).await?;
-    Ok(ended(repository::fast_forward(git, &merged).await?, None))
+    Ok(ended(mover.go(git, Way::Forward, &merged).await?, None))
 }
 
-async fn branch(git: &Git<'_>, histories: &Histories<'_>) -> Result<Joined, GitError> {
+async fn branch(
+    git: &Git<'_>,
+    mover: &Mover<'_>,
+    histories: &Histories<'_>,
+) -> Result<Joined, GitError> {
     let &Histories { head, commit, team, .. } = histories;
     let short = head.get(..12).unwrap_or(head);
     // The name holds the commit, so a branch of this name is this branch.
     let name = format!("covibes/{team}/local-{short}");
     git.run(Operation::Move, ["update-ref", &format!("refs/heads/{name}"), head]).await?;
-    Ok(ended(move_to(git, histories, commit).await?, Some(name)))
+    Ok(ended(move_to(git, mover, histories, commit).await?, Some(name)))
 }
 
-async fn rebase(git: &Git<'_>, histories: &Histories<'_>) -> Result<Joined, GitError> {
+async fn rebase(
+    git: &Git<'_>,
+    mover: &Mover<'_>,
+    histories: &Histories<'_>,
+) -> Result<Joined, GitError> {
     let &Histories { head, commit, .. } = histories;
     let range = format!("{commit}..{head}");
     let arguments = ["rev-list", "--reverse", "--topo-order", "--parents", &range, "--"];
@@ -182,7 +198,7 @@ async fn rebase(git: &Git<'_>, histories: &Histories<'_>) -> Result<Joined, GitE
         let new = Commit { tree: &tree, parents: &[&onto], message };
         onto = new.write(git, author).await?;
     }
-    Ok(ended(move_to(git, histories, &onto).await?, None))
+    Ok(ended(move_to(git, mover, histories, &onto).await?, None))
 }
 
 async fn tree_of(git: &Git<'_>, commit: &str) -> Result<String, GitError> {

@@ -3,6 +3,8 @@
 mod commits;
 mod git;
 mod hostile;
+mod killed;
+mod locks;
 mod lossless;
 mod mirror;
 mod slow;
@@ -71,20 +73,7 @@ impl Place {
     }
 
     fn settings(&self, source: Source) -> SyncSettings {
-        let mut settings = SyncSettings::from_environment(&Environment::from_pairs([
-            ("COVIBES_LISTEN", "127.0.0.1:0".into()),
-            ("COVIBES_SYNC_INTERVAL_SECONDS", "86400".into()),
-            ("PATH", Environment::from_process().path("PATH", "").into()),
-            ("COVIBES_TOKEN_FILE", self.path("token").into_os_string()),
-            ("COVIBES_TEAM", "team_a".into()),
-            ("COVIBES_WORKSPACE", self.path("workspace").into_os_string()),
-            ("COVIBES_WORKTREES_DIR", self.path("worktrees").into_os_string()),
-            ("COVIBES_SCRATCH_DIR", self.dir.path().into()),
-        ]))
-        .unwrap();
-        settings.git.protocols = "file";
-        settings.source = source;
-        settings
+        settings_in(self.dir.path(), source)
     }
 
     /// With worktrees of previews, each `name=branch`.
@@ -97,12 +86,47 @@ impl Place {
     }
 
     fn remote(&self) -> Source {
-        let url = RemoteUrl::unchecked(format!("file://{}", self.path("upstream").display()));
-        Source::Remote(Remote { url, branch: Some(Branch::parse("main").unwrap()) })
+        remote_in(self.dir.path())
     }
 
     fn mirror(&self) -> Source {
         Source::Mirror(self.path("source"))
+    }
+}
+
+fn settings_in(dir: &Path, source: Source) -> SyncSettings {
+    let mut settings = SyncSettings::from_environment(&Environment::from_pairs([
+        ("COVIBES_LISTEN", "127.0.0.1:0".into()),
+        ("COVIBES_SYNC_INTERVAL_SECONDS", "86400".into()),
+        ("PATH", Environment::from_process().path("PATH", "").into()),
+        ("COVIBES_TOKEN_FILE", dir.join("token").into_os_string()),
+        ("COVIBES_TEAM", "team_a".into()),
+        ("COVIBES_WORKSPACE", dir.join("workspace").into_os_string()),
+        ("COVIBES_WORKTREES_DIR", dir.join("worktrees").into_os_string()),
+        ("COVIBES_SCRATCH_DIR", dir.into()),
+        ("COVIBES_STATE_DIR", dir.join("state").into_os_string()),
+    ]))
+    .unwrap();
+    settings.git.protocols = "file";
+    settings.source = source;
+    settings
+}
+
+fn remote_in(dir: &Path) -> Source {
+    let url = RemoteUrl::unchecked(format!("file://{}", dir.join("upstream").display()));
+    Source::Remote(Remote { url, branch: Some(Branch::parse("main").unwrap()) })
+}
+
+/// What the parts of a service share, without its turns.
+fn shared(settings: SyncSettings) -> Shared {
+    let (turns, _) = mpsc::channel(1);
+    Shared {
+        settings,
+        scope: Scope::new(),
+        board: Board::new(),
+        metrics: SyncMetrics::new(),
+        turns,
+        mirror: None,
     }
 }
 

@@ -55,6 +55,7 @@ pub(super) async fn take_turns(shared: Arc<Shared>, mut orders: mpsc::Receiver<O
             | Outcome::UpToDate
             | Outcome::FastForwarded
             | Outcome::Joined { .. }
+            | Outcome::Mended(_)
             | Outcome::Conflict(_)
             | Outcome::Skipped(_) => 0,
         };

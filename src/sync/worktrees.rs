@@ -9,8 +9,11 @@ use std::path::Path;
 
 use super::Shared;
 use super::board::{Conflict, Shown, Standing};
-use super::cycle::{Memory, compare, in_the_way, is_busy, public_text, under_way};
+use super::cycle::{Memory, compare, in_the_way, is_busy, left_lock, public_text, under_way};
 use super::git::{Git, GitError, Operation};
+use super::mending::{self, Mended};
+use super::moves::{Mover, Way};
+use super::notes::Notes;
 use super::remote::Branch;
 use super::repository::{self, Distance, Moved};
 use super::strategy::{self, Histories, Joined, Strategy, Wish};
@@ -33,6 +36,11 @@ pub(super) async fn keep(
     if shared.settings.worktrees.is_empty() {
         return Vec::new();
     }
+    let mut mended = BTreeMap::new();
+    for (name, _) in &shared.settings.worktrees {
+        let found = mend(shared, git, name).await;
+        mended.extend(found.transpose().map(|found| (name.as_str(), found)));
+    }
     let heads = match heads(git).await {
         Ok(heads) => heads,
         Err(error) => {
@@ -47,7 +55,32 @@ pub(super) async fn keep(
         let wanted = memory.tracked.as_ref().and_then(|all| all.get(branch.as_str())).cloned();
         let is_gone = missing.iter().any(|gone| gone == branch.as_str());
         let stays = |standing| Kept { standing, head: head.clone(), distance: None };
-        let kept = match (wanted.filter(|_| !is_gone), &head) {
+        let tree = tree(name);
+        let mover = Mover { notes: Notes(&shared.settings.state_dir), tree: &tree };
+        let failed = |error: &GitError| {
+            let text = public_text(shared, error);
+            match left_lock(shared, error) {
+                Some(conflict) => stays(Standing::Conflict(vec![conflict])),
+                None if is_busy(error) => {
+                    stays(Standing::Failed(format!("another Git is at work: {text}")))
+                }
+                None => {
+                    tracing::warn!(worktree = name, error = text, "a worktree is not in step");
+                    stays(Standing::Failed(text))
+                }
+            }
+        };
+        let half = match mended.get(name.as_str()) {
+            Some(Err(error)) => Some(failed(error)),
+            Some(Ok(mended)) => mended.conflict().map(|half| stays(Standing::Conflict(vec![half]))),
+            None => None,
+        };
+        if let Some(Kept { standing, head, distance }) = half {
+            let branch = branch.as_str().to_owned();
+            all.push(Shown { name: name.clone(), branch, head, distance, standing });
+            continue;
+        }
+        let mut kept = match (wanted.filter(|_| !is_gone), &head) {
             (None, Some(_)) => stays(Standing::BranchGone),
             (None, None) => stays(Standing::NoBranch),
             (Some(wanted), Some(head)) if wanted == *head => {
@@ -58,24 +91,44 @@ pub(super) async fn keep(
             (Some(wanted), _) => {
                 let team = &shared.settings.team;
                 let strategy = Wish::of(wish, Some(name));
-                let one = One { path: &path, branch, wanted: &wanted, team, strategy };
+                let mover = &mover;
+                let one = One { path: &path, branch, wanted: &wanted, team, strategy, mover };
                 let kept = keep_one(git, memory, &one, head.as_deref()).await;
-                kept.unwrap_or_else(|error| {
-                    let text = public_text(shared, &error);
-                    if is_busy(&error) {
-                        stays(Standing::Failed(format!("another Git is at work: {text}")))
-                    } else {
-                        tracing::warn!(worktree = name, error = text, "a worktree is not in step");
-                        stays(Standing::Failed(text))
-                    }
-                })
+                kept.unwrap_or_else(|error| failed(&error))
             }
         };
+        if let (Standing::UpToDate, Some(Ok(Mended::Done { to, .. }))) =
+            (&kept.standing, mended.get(name.as_str()))
+        {
+            kept.standing = Standing::Mended(to.clone());
+        }
         let Kept { standing, head, distance } = kept;
         let branch = branch.as_str().to_owned();
         all.push(Shown { name: name.clone(), branch, head, distance, standing });
     }
     all
+}
+
+/// A worktree's name among the notes.
+fn tree(name: &str) -> String {
+    format!("worktree-{name}")
+}
+
+/// Finishes the move that a worktree is in the middle of; nothing if it is in none.
+async fn mend(shared: &Shared, git: &Git<'_>, name: &str) -> Result<Option<Mended>, GitError> {
+    let (settings, tree) = (&shared.settings, tree(name));
+    let mover = Mover { notes: Notes(&settings.state_dir), tree: &tree };
+    if mover.notes.read(&tree).is_none() {
+        return Ok(None);
+    }
+    let path = settings.worktrees_dir.join(name);
+    let mut mended = mending::mend_made(&mover, git, &path, &settings.scratch_dir).await?;
+    if mended == Mended::Nothing
+        && let Some(worktree) = git.worktree(&path).await?
+    {
+        mended = mending::mend(&mover, &worktree, &settings.scratch_dir).await?;
+    }
+    Ok(Some(mended))
 }
 
 /// Reads at which commit each worktree of the repository is.
@@ -106,6 +159,7 @@ struct One<'a> {
     team: &'a str,
     /// How its histories are joined, if somebody asks for that.
     strategy: Option<Strategy>,
+    mover: &'a Mover<'a>,
 }
 
 async fn keep_one(
@@ -114,15 +168,12 @@ async fn keep_one(
     one: &One<'_>,
     head: Option<&str>,
 ) -> Result<Kept, GitError> {
-    let &One { path, branch, wanted, team, strategy } = one;
+    let &One { path, branch, wanted, team, strategy, mover } = one;
     let none = Distance { ahead: 0, behind: 0 };
     let in_step = |standing| Kept { standing, head: Some(wanted.to_owned()), distance: Some(none) };
     if path.symlink_metadata().is_err() {
         repository::measure(git, wanted).await?;
-        let text = path.to_string_lossy();
-        // By force, because a worktree of this name may have been here before.
-        let arguments = ["worktree", "add", "--quiet", "--force", "--detach", &*text, wanted];
-        git.run(Operation::Worktree, arguments).await?;
+        mover.make(git, path, wanted).await?;
         tracing::info!(worktree = %path.display(), "a worktree was made");
         return Ok(in_step(Standing::Created));
     }
@@ -160,12 +211,8 @@ async fn keep_one(
     }
     repository::measure(&git, wanted).await?;
     let Some(strategy) = strategy else {
-        let moved = if is_replaced {
-            repository::move_detached(&git, wanted).await?
-        } else {
-            repository::fast_forward(&git, wanted).await?
-        };
-        return Ok(match moved {
+        let way = if is_replaced { Way::Detached } else { Way::Forward };
+        return Ok(match mover.go(&git, way, wanted).await? {
             Moved::Done => in_step(Standing::FastForwarded),
             Moved::InTheWay(paths) => {
                 stays(Standing::Conflict(vec![Conflict::Untracked { paths }]))
@@ -176,7 +223,7 @@ async fn keep_one(
     let own = checkout.branch.as_deref().and_then(|name| Branch::parse(name).ok());
     let histories =
         Histories { branch, checked_out: own.as_ref(), head: &head, commit: wanted, team };
-    match strategy::join(&git, strategy, &histories).await? {
+    match strategy::join(&git, mover, strategy, &histories).await? {
         Joined::Done { branch } => {
             let head = repository::status(&git).await?.0.head.unwrap_or_default();
             let (distance, _) = compare(&git, memory, &head, wanted).await?;

@@ -73,7 +73,12 @@ const ROLES: &[Role] = &[
         nano_cpus: 100_000_000,
         pids: 128,
         disk: None,
-        mounts: &[("/workspace", true), ("/worktrees", true), ("/run/covibes", false)],
+        mounts: &[
+            ("/workspace", true),
+            ("/worktrees", true),
+            ("/run/covibes", false),
+            ("/state", true),
+        ],
         tmpfs: &["/tmp", "/run", "/home/sync"],
         publishes: false,
         serves: true,

@@ -37,6 +37,7 @@ mod hardening;
 mod hostile;
 mod hosts;
 mod isolation;
+mod killed_sync;
 mod lifetimes;
 mod model_server;
 mod monitor;

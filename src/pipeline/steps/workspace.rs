@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::layout::Layout;
-use crate::config::plan::{GIT_CREDENTIALS, git_env};
+use crate::config::plan::{GIT_CREDENTIALS, SYNC_STATE, git_env};
 use crate::domain::failure::{Code, Failure};
 use crate::domain::ids::{JobId, PartName, RunId, TeamId};
 use crate::domain::limits::{self, CLONE_FILES_MAX, CONTAINER_UID, WORKSPACE_BYTES_MAX};
@@ -253,11 +253,13 @@ async fn prepare_worktrees(
         return Ok(worktrees);
     }
     host.ensure_dir(&layout.worktrees(), CONTAINER_UID, CONTAINER_UID).await?;
+    host.ensure_dir(&layout.sync_state(), CONTAINER_UID, CONTAINER_UID).await?;
     let started = Instant::now();
     let mut plan = git_plan(run, needs, "worktree", "");
     plan.command = vec!["/usr/local/bin/covibes-sync".to_owned(), "--once".to_owned()];
     plan.mounts.push(bind(own, "/workspace", false));
     plan.mounts.push(bind(&layout.worktrees(), "/worktrees", false));
+    plan.mounts.push(bind(&layout.sync_state(), SYNC_STATE, false));
     add_git_env(run, git, &mut plan);
     plan.env.extend(git_env(git));
     plan.env.insert("COVIBES_TEAM".to_owned(), run.team().to_string());

@@ -255,18 +255,6 @@ async fn play(steps: Vec<Step>) {
     }
 }
 
-fn shared(settings: SyncSettings) -> Shared {
-    let (turns, _) = mpsc::channel(1);
-    Shared {
-        settings,
-        scope: Scope::new(),
-        board: Board::new(),
-        metrics: SyncMetrics::new(),
-        turns,
-        mirror: None,
-    }
-}
-
 proptest! {
     #![proptest_config(Config {
         cases: 12,
