@@ -18,6 +18,7 @@ mod mending;
 mod moves;
 mod notes;
 mod observe;
+mod pairs;
 mod remote;
 mod repository;
 pub mod settings;

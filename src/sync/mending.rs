@@ -18,16 +18,8 @@ use super::git::{Call, Git, GitError, Operation, Scratch};
 use super::locks::{self, IndexLock};
 use super::moves::{Mover, carry_out, checked_out, make_noted};
 use super::notes::{Note, Way};
+use super::pairs::{Entry, GITLINK, Pair, parse, replaces_a_directory};
 use super::repository::{self, Moved, PATHS_SHOWN_MAX};
-
-/// A submodule; its files are nobody's here.
-const GITLINK: &str = "160000";
-
-/// What a path is in one commit: its mode and its object.
-type Entry = (String, String);
-
-/// What a path is in the commits before and after a move.
-type Pair = (Option<Entry>, Option<Entry>);
 
 /// What became of a move that was cut off.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -237,7 +229,10 @@ impl Mending<'_> {
             let paths = shown.map(|path| String::from_utf8_lossy(path).into_owned()).collect();
             return Ok(Mended::Half { paths, total: others.len() });
         }
-        for path in begun {
+        // Git takes what stands where a directory was for somebody's, whatever it holds.
+        let (again, new): (Vec<&Vec<u8>>, Vec<_>) =
+            new.into_iter().partition(|path| replaces_a_directory(&pairs, path));
+        for path in begun.into_iter().chain(again) {
             self.set_aside(path).await?;
         }
         if note.way != Way::Made {
@@ -452,9 +447,17 @@ impl Mending<'_> {
         Ok(is_same && rest == 0)
     }
 
-    /// Takes a begun file away, so that Git writes it anew; what it holds keeps a name.
+    /// Takes a file away, so that Git writes it anew; what it holds keeps a name. A link's
+    /// target is in the commit: no link counts as begun.
     async fn set_aside(&self, path: &[u8]) -> Result<(), GitError> {
         let on_disk = self.on_disk(path);
+        let removed = || {
+            let removed = std::fs::remove_file(&on_disk);
+            removed.map_err(|source| GitError::Run { operation: Operation::Move, source })
+        };
+        if on_disk.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
+            return removed();
+        }
         let stamp = || {
             let metadata = on_disk.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?;
             Some((metadata.len(), metadata.modified().ok()))
@@ -474,18 +477,7 @@ impl Mending<'_> {
             return Err(GitError::Held);
         }
         let shown = String::from_utf8_lossy(path);
-        tracing::info!(path = %shown, kept = blob, "a file that was half written is written anew");
-        std::fs::remove_file(&on_disk)
-            .map_err(|source| GitError::Run { operation: Operation::Move, source })
+        tracing::info!(path = %shown, kept = blob, "a file of a half move is written anew");
+        removed()
     }
-}
-
-fn parse(entry: &[u8]) -> Option<Pair> {
-    let text = std::str::from_utf8(entry).ok()?;
-    let mut words = text.strip_prefix(':')?.split(' ');
-    let (old_mode, new_mode) = (words.next()?, words.next()?);
-    let (old, new) = (words.next()?, words.next()?);
-    let entry =
-        |mode: &str, object: &str| (mode != "000000").then(|| (mode.to_owned(), object.to_owned()));
-    Some((entry(old_mode, old), entry(new_mode, new)))
 }

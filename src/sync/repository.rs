@@ -13,8 +13,12 @@ pub(super) const PATHS_SHOWN_MAX: usize = 50;
 const NO_SUCH_REF: &str = "couldn't find remote ref refs/heads/";
 
 /// What Git says when a file is in the way of one that comes.
-const WOULD_OVERWRITE: [&str; 2] =
-    ["would be overwritten by merge", "would be overwritten by checkout"];
+const WOULD_OVERWRITE: [&str; 4] = [
+    "would be overwritten by merge",
+    "would be overwritten by checkout",
+    "would be removed by merge",
+    "would be removed by checkout",
+];
 
 /// Files of a tree that is checked out; more is a bomb, not a project.
 const FILES_MAX: u64 = 100_000;

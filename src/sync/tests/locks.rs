@@ -225,3 +225,31 @@ async fn two_syncs_do_not_move_at_once_and_none_moves_without_a_note() {
     assert!(status["detail"].as_str().unwrap().contains("cannot be noted"), "{status}");
     assert_eq!(half.place.read("workspace/file"), "two\n");
 }
+
+#[tokio::test]
+async fn a_file_or_link_that_took_a_directorys_place_is_no_strangers() {
+    for is_link in [false, true] {
+        let place = Place::cloned();
+        let (upstream, workspace) = (place.path("upstream"), place.path("workspace"));
+        place.write("upstream/swap/inner", "inner\n");
+        let old = commit(&upstream, "a directory");
+        git(&workspace, &["pull", "-q", "--ff-only"]);
+        git(&upstream, &["rm", "-q", "-r", "swap"]);
+        let put = |place: &Place, tree: &str| match is_link {
+            true => std::os::unix::fs::symlink("file", place.path(tree).join("swap")).unwrap(),
+            false => place.write(&format!("{tree}/swap"), "a file\n"),
+        };
+        put(&place, "upstream");
+        let new = commit(&upstream, "something else");
+        git(&workspace, &["fetch", "-q"]);
+        // Killed when all files were written, and nothing else.
+        std::fs::remove_dir_all(workspace.join("swap")).unwrap();
+        put(&place, "workspace");
+        let half = Half { place, old, new };
+        half.note("covibes-sync a");
+        let status = half.ends("mended").await;
+        assert_eq!(status["head"], half.new.as_str());
+        assert_eq!(git(&half.place.path("workspace"), &["status", "--porcelain"]), "");
+        assert_eq!(half.place.path("workspace/swap").is_symlink(), is_link);
+    }
+}
