@@ -24,6 +24,11 @@ fn check(name: &str, page: &Markup) {
     for bad in ["<script", "<img", "\"'>", "javascript:"] {
         assert!(!page.contains(bad), "{name} holds {bad:?}: {page}");
     }
+    // The script cuts rows out of a page by their tags.
+    for row in page.split("<tr").skip(1) {
+        let (row, _) = row.split_once("</tr>").expect("a row ends before another begins");
+        assert!(!row.contains("<table"), "{name} has a table in a row: {row}");
+    }
 }
 
 fn team() -> TeamView {
