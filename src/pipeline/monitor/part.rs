@@ -89,6 +89,8 @@ pub(super) struct Part {
     pub(super) is_probed: bool,
     pub(super) preview: Option<PreviewFact>,
     pub(super) error: Option<String>,
+    /// What its preview does now was not told yet.
+    pub(super) is_untold: bool,
     pub(super) tasks_open: Option<u64>,
 }
 
@@ -134,6 +136,7 @@ impl Part {
             is_probed: false,
             preview: None,
             error: None,
+            is_untold: false,
             tasks_open: None,
         }
     }

@@ -20,6 +20,9 @@ use crate::ports::engine::{
 };
 use crate::ports::host::Usage;
 
+#[cfg(test)]
+mod tests;
+
 /// Events of the daemon that are known again.
 const SEEN_MAX: usize = 4096;
 
@@ -251,10 +254,9 @@ impl Monitor {
             return false;
         }
         part.probe_millis = u64::try_from(took.as_millis()).ok();
-        let mut is_news = false;
         if let Some(preview) = preview {
             let now_shown = (Some(preview.fact), preview.error.clone());
-            is_news = (part.preview, part.error.clone()) != now_shown;
+            part.is_untold |= (part.preview, part.error.clone()) != now_shown;
             (part.preview, part.error) = now_shown;
         }
         let tell = if busy { None } else { part.probed(look, now) };
@@ -263,13 +265,15 @@ impl Monitor {
             (false, Role::Preview) => PREVIEW_EVERY,
             (false, _) => SERVICE_EVERY,
         };
+        let is_news = !busy && std::mem::take(&mut part.is_untold);
         // Jittered, so that what began together is not asked together for ever.
         part.next_probe = now.at + every.mul_f64(0.9 + now.random / 5.0);
         if let Some(tell) = tell {
             inner.outbox.entry(due.team.clone()).or_default().push_back(tell);
             self.to_tell.notify_one();
         }
-        is_news && !busy
+        // What changes while a run is at work is told at the first look after it.
+        is_news
     }
 
     /// The main processes of parts that run.
