@@ -292,12 +292,16 @@ impl ConflictBody {
             }
             Conflict::HalfMoved { paths, total } => {
                 let detail = format!(
-                    "a move was cut off in its middle, and {total} files that it changes were                      changed since: keep a copy of what you need of them, then put each back                      with `git checkout -- FILE`, or remove it if Git does not know it; the                      move goes on by itself then"
+                    "a move was cut off in its middle, and {total} files that it changes were \
+                     changed since: keep a copy of what you need of them, then put each back with \
+                     `git checkout -- FILE`, or remove it if Git does not know it; the move goes on \
+                     by itself then"
                 );
                 ("half_moved", paths.clone(), detail)
             }
             Conflict::Locked { path } => {
-                let detail = "a lock of Git's has lain there for minutes, and it is not known to                               be this service's: if no Git of an agent or a person is at work,                               remove it";
+                let detail = "a lock of Git's has lain there for minutes, and it is not known to be \
+                              this service's: if no Git of an agent or a person is at work, remove it";
                 ("locked", vec![path.clone()], detail.to_owned())
             }
         };

@@ -61,6 +61,7 @@ impl Half {
     async fn ends(&self, outcome: &str) -> Value {
         let status = cycle(&self.place).await;
         assert_eq!(status["outcome"], outcome, "{status}");
+        assert!(!status.to_string().contains("  "), "words are told as a person writes: {status}");
         status
     }
 
