@@ -71,6 +71,15 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(
+        settings: SyncSettings,
+        turns: mpsc::Sender<Order>,
+        mirror: Option<mpsc::Sender<Done>>,
+    ) -> Self {
+        let (scope, board, metrics) = (Scope::new(), Board::new(), SyncMetrics::new());
+        Self { settings, scope, board, metrics, turns, mirror }
+    }
+
     /// Takes out of Git's words, and a server's, what nobody should read.
     fn redact(&self, text: &str) -> String {
         redact(text, self.settings.git.token_file.as_ref().map(|path| path.as_str()))
@@ -119,14 +128,7 @@ impl Sync {
             }
             Source::Nothing | Source::Remote(_) => (None, None),
         };
-        let shared = Shared {
-            settings,
-            scope: Scope::new(),
-            board: Board::new(),
-            metrics: SyncMetrics::new(),
-            turns: turn_sender,
-            mirror: mirror_sender,
-        };
+        let shared = Shared::new(settings, turn_sender, mirror_sender);
         Ok(Self { shared: Arc::new(shared), listener, turns, mirror })
     }
 
@@ -190,14 +192,7 @@ pub async fn run_once(settings: SyncSettings) -> Result<(), String> {
         tracing::warn!(%error, "a remote may send more than the workspace may hold");
     }
     let (turns, _) = mpsc::channel(1);
-    let shared = Shared {
-        settings,
-        scope: Scope::new(),
-        board: Board::new(),
-        metrics: SyncMetrics::new(),
-        turns,
-        mirror: None,
-    };
+    let shared = Shared::new(settings, turns, None);
     let cycle = cycle::run_cycle(&shared, &mut cycle::Memory::default(), None).await;
     if let Outcome::Failed(text) = cycle.outcome {
         return Err(text);

@@ -292,8 +292,8 @@ impl ConflictBody {
             }
             Conflict::HalfMoved { paths, total } => {
                 let detail = format!(
-                    "a move was cut off in its middle, and {total} files that it changes were \
-                     changed since: keep a copy of what you need of them, then put each back with \
+                    "a move was cut off in its middle, and {total} of the files that it moves \
+                     were changed since: keep a copy of what you need of them, then put each back with \
                      `git checkout -- FILE`, or remove it if Git does not know it; the move goes on \
                      by itself then"
                 );

@@ -120,14 +120,7 @@ fn remote_in(dir: &Path) -> Source {
 /// What the parts of a service share, without its turns.
 fn shared(settings: SyncSettings) -> Shared {
     let (turns, _) = mpsc::channel(1);
-    Shared {
-        settings,
-        scope: Scope::new(),
-        board: Board::new(),
-        metrics: SyncMetrics::new(),
-        turns,
-        mirror: None,
-    }
+    Shared::new(settings, turns, None)
 }
 
 /// A running service.

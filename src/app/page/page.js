@@ -33,6 +33,8 @@
   const sent = new WeakMap();
   // What it sends now for the rows of tables, by key; nothing for a key that stands twice.
   let rows = new Map();
+  // The rows that are shown, by key, alike.
+  let here = new Map();
   // By attribute: the property `id` of a form is its field of that name, if it has one.
   const attributeOf = (node, name) => (node.nodeType === 1 ? node.getAttribute(name) : null);
   const keyOf = (node) => attributeOf(node, "data-key") || attributeOf(node, "id") || "";
@@ -79,7 +81,9 @@
         at = at.nextSibling;
         gone.replaceWith(next);
       } else {
-        old.insertBefore(next, at);
+        // A row that is as it was may stand in another table now.
+        const isSame = next.nodeType === 1 && next.hasAttribute("data-same");
+        old.insertBefore(isSame ? here.get(keyOf(next)) : next, at);
       }
     }
     while (at) {
@@ -225,7 +229,7 @@
   // Of hundreds of rows few are not what they were. Only those are parsed: of each other one,
   // nothing but its key. No row holds another, and nothing that a person wrote is a tag.
   function withoutSameRows(text) {
-    const here = new Map();
+    here = new Map();
     for (const row of main.querySelectorAll("tr[data-key]")) once(here, row.dataset.key, row);
     const pattern = /<tr data-key="([^"]*)">.*?<\/tr>/gs;
     rows = new Map();
